@@ -1,0 +1,204 @@
+"""What the beads are and how they are bonded: the topology of a coarse-grained system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import openmm.app
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+
+def _read_only(values: Any, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.array(values, dtype=dtype).reshape(shape)
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class BeadTopology:
+    """Beads, their types, masses, charges and bonds.
+
+    Attributes:
+        types: bead type of each bead; what the potential sees of its chemistry.
+        names: name of each bead within its residue.
+        residue_names: name of the residue that each bead belongs to.
+        residue_index: index of that residue, shape (beads,).
+        masses: shape (beads,) [amu].
+        charges: shape (beads,) [e].
+        bonds: pairs of bead indices, first below second, sorted, shape (bonds, 2).
+    """
+
+    types: tuple[str, ...]
+    names: tuple[str, ...]
+    residue_names: tuple[str, ...]
+    residue_index: np.ndarray
+    masses: np.ndarray
+    charges: np.ndarray
+    bonds: np.ndarray
+
+    @classmethod
+    def build(
+        cls,
+        types: Sequence[str],
+        masses: Sequence[float] | np.ndarray,
+        *,
+        bonds: Sequence[tuple[int, int]] | np.ndarray = (),
+        charges: Sequence[float] | np.ndarray | None = None,
+        names: Sequence[str] | None = None,
+        residue_names: Sequence[str] | None = None,
+        residue_index: Sequence[int] | np.ndarray | None = None,
+    ) -> BeadTopology:
+        """Check and build a topology; what is not given defaults to zero charges and one residue.
+
+        Raises:
+            ValueError: if lengths differ, a mass is not positive, or a bond names a bead that is not there.
+        """
+        n = len(types)
+        if n == 0:
+            raise ValueError("a bead topology needs at least one bead")
+        masses = np.asarray(masses, dtype=float)
+        given = {"masses": masses, "charges": charges, "names": names, "residue_names": residue_names}
+        for label, values in {**given, "residue_index": residue_index}.items():
+            if values is not None and len(values) != n:
+                raise ValueError(f"`{label}` must have one entry per bead ({n}), got {len(values)}")
+        if not np.all(masses > 0):
+            bead = int(np.argmin(masses > 0))
+            raise ValueError(f"bead {bead} (type {types[bead]!r}) has mass {masses[bead]} amu, expected more than zero")
+        pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
+        if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
+            raise ValueError(f"a bond names bead {int(pairs.max())}, but there are {n} beads")
+        if np.any(pairs[:, 0] == pairs[:, 1]):
+            raise ValueError("a bond joins a bead to itself")
+        pairs = np.unique(np.sort(pairs, axis=1), axis=0)
+        return cls(
+            types=tuple(types),
+            names=tuple(names if names is not None else types),
+            residue_names=tuple(residue_names if residue_names is not None else ["CG"] * n),
+            residue_index=_read_only(np.zeros(n) if residue_index is None else residue_index, np.int64, (n,)),
+            masses=_read_only(masses, np.float64, (n,)),
+            charges=_read_only(np.zeros(n) if charges is None else charges, np.float64, (n,)),
+            bonds=_read_only(pairs, np.int64, (len(pairs), 2)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+    @cached_property
+    def neighbours(self) -> tuple[tuple[int, ...], ...]:
+        """Bonded neighbours of each bead."""
+        lists: list[list[int]] = [[] for _ in self.types]
+        for i, j in self.bonds.tolist():
+            lists[i].append(j)
+            lists[j].append(i)
+        return tuple(tuple(sorted(entry)) for entry in lists)
+
+    @cached_property
+    def angles(self) -> np.ndarray:
+        """Bonded triples i-j-k with i < k, shape (angles, 3)."""
+        rows = [(i, j, k) for j, around in enumerate(self.neighbours) for i in around for k in around if i < k]
+        return _read_only(sorted(rows), np.int64, (len(rows), 3))
+
+    @cached_property
+    def dihedrals(self) -> np.ndarray:
+        """Bonded chains i-j-k-l of four different beads, j < k, shape (dihedrals, 4)."""
+        rows = [
+            (i, j, k, m)
+            for j, k in self.bonds.tolist()
+            for i in self.neighbours[j]
+            for m in self.neighbours[k]
+            if i != k and m != j and i != m
+        ]
+        return _read_only(sorted(rows), np.int64, (len(rows), 4))
+
+    @cached_property
+    def molecules(self) -> np.ndarray:
+        """Index of the molecule (bonded component) of each bead, shape (beads,)."""
+        n = len(self)
+        links = coo_array((np.ones(len(self.bonds)), (self.bonds[:, 0], self.bonds[:, 1])), shape=(n, n))
+        return _read_only(connected_components(links, directed=False)[1], np.int64, (n,))
+
+    @cached_property
+    def excluded_pairs(self) -> np.ndarray:
+        """Pairs one, two or three bonds apart: no short-range repulsion acts between them, shape (pairs, 2)."""
+        ends = [self.bonds, self.angles[:, [0, 2]], self.dihedrals[:, [0, 3]]]
+        pairs = np.unique(np.sort(np.concatenate(ends), axis=1), axis=0)
+        return _read_only(pairs, np.int64, (len(pairs), 2))
+
+    def repeat(self, copies: int) -> BeadTopology:
+        """`copies` of this system after one another, not bonded to each other."""
+        if copies < 1:
+            raise ValueError(f"`copies` must be at least 1, got {copies}")
+        beads, residues = len(self), int(self.residue_index.max()) + 1
+        offsets = np.arange(copies)
+        return BeadTopology.build(
+            self.types * copies,
+            np.tile(self.masses, copies),
+            bonds=(self.bonds[None] + beads * offsets[:, None, None]).reshape(-1, 2),
+            charges=np.tile(self.charges, copies),
+            names=self.names * copies,
+            residue_names=self.residue_names * copies,
+            residue_index=(self.residue_index[None] + residues * offsets[:, None]).reshape(-1),
+        )
+
+    def to_openmm(self) -> openmm.app.Topology:
+        """The same as an OpenMM topology: beads are atoms without an element, their type is the atom id.
+
+        A chain or residue ends where the next bead belongs to another molecule or residue, so that the order of the
+        atoms stays the order of the beads.
+        """
+        result = openmm.app.Topology()
+        atoms = []
+        chain = residue = last_molecule = last_residue = None
+        for bead, molecule in enumerate(self.molecules.tolist()):
+            if chain is None or molecule != last_molecule:
+                chain, last_residue = result.addChain(), None
+            if last_residue != self.residue_index[bead]:
+                residue = result.addResidue(self.residue_names[bead], chain)
+            last_molecule, last_residue = molecule, self.residue_index[bead]
+            atoms.append(result.addAtom(self.names[bead], None, residue, id=self.types[bead]))
+        for i, j in self.bonds.tolist():
+            result.addBond(atoms[i], atoms[j])
+        return result
+
+    @classmethod
+    def from_openmm(
+        cls,
+        topology: openmm.app.Topology,
+        masses: Sequence[float] | np.ndarray,
+        *,
+        types: Sequence[str] | None = None,
+        charges: Sequence[float] | np.ndarray | None = None,
+    ) -> BeadTopology:
+        """Read an OpenMM topology whose atoms are beads, `masses` in amu; `types` defaults to the atom ids."""
+        atoms = list(topology.atoms())
+        return cls.build(
+            [atom.id for atom in atoms] if types is None else types,
+            masses,
+            bonds=[(bond[0].index, bond[1].index) for bond in topology.bonds()],
+            charges=charges,
+            names=[atom.name for atom in atoms],
+            residue_names=[atom.residue.name for atom in atoms],
+            residue_index=[atom.residue.index for atom in atoms],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and strings, for JSON."""
+        return {
+            "types": list(self.types),
+            "names": list(self.names),
+            "residue_names": list(self.residue_names),
+            "residue_index": self.residue_index.tolist(),
+            "masses": self.masses.tolist(),
+            "charges": self.charges.tolist(),
+            "bonds": self.bonds.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> BeadTopology:
+        """The inverse of `to_dict`."""
+        return cls.build(**entries)
