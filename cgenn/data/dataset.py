@@ -1,0 +1,157 @@
+"""The bead dataset: frames of beads on disk together with what the beads are and where the frames come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from cgenn.files import atomic
+from cgenn.h5md import Frames, H5MDFile, H5MDWriter
+from cgenn.topology import BeadTopology
+from cgenn.units import thermal_energy
+
+_VERSION = 1
+
+
+class BeadDataset:
+    """Frames of beads in an H5MD file; only what is asked for is read, so it may be larger than memory.
+
+    Attributes:
+        path: the file.
+        topology: what the beads are.
+        temperature: that of the ensemble the frames were drawn from [K].
+        segments: (start, stop) frames of each source trajectory.
+        provenance: where the frames come from.
+    """
+
+    def __init__(self, file: H5MDFile, entries: dict[str, Any]):
+        """Use `open` instead."""
+        self._file = file
+        self.path = file.path
+        self.topology = BeadTopology.from_dict(entries["topology"])
+        self.temperature: float = entries["temperature"]
+        self.segments: list[tuple[int, int]] = [(start, stop) for start, stop in entries["segments"]]
+        self.provenance: dict[str, Any] = entries["provenance"]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open an existing dataset.
+
+        Raises:
+            ValueError: if there is no such file, or it is not a bead dataset.
+        """
+        file = H5MDFile(path)
+        entries = file.metadata.get("dataset")
+        if entries is None:
+            raise ValueError(f"{path}: an H5MD file of {file.group}, but not a bead dataset: make one with `cgenn map`")
+        if entries["version"] != _VERSION:
+            raise ValueError(f"{path}: a bead dataset of version {entries['version']}, expected {_VERSION}")
+        return cls(file, entries)
+
+    @classmethod
+    def write(
+        cls,
+        path: str | Path,
+        topology: BeadTopology,
+        frames: Frames | Iterable[Frames],
+        *,
+        temperature: float,
+        provenance: dict[str, Any] | None = None,
+        segments: Sequence[tuple[int, int]] | None = None,
+    ) -> Self:
+        """Write frames of beads, all at once or chunk by chunk; nothing is left under `path` if that fails.
+
+        Args:
+            temperature: [K].
+            provenance: where they come from; anything JSON can hold.
+            segments: (start, stop) of each source trajectory, by default a single one.
+        """
+        chunks = iter([frames] if isinstance(frames, Frames) else frames)
+        with atomic(path) as partial, DatasetWriter(partial, topology, temperature) as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+            writer.finish(provenance or {}, segments)
+        return cls.open(path)
+
+    def __len__(self) -> int:
+        return self._file.n_frames
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return self._file.n_frames
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether the frames have forces."""
+        return self._file.has_forces
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the frames have a box."""
+        return self._file.periodic
+
+    def read(self, frames: slice | Sequence[int] | np.ndarray = slice(None)) -> Frames:
+        """The frames of a slice or an array of indices, in that order."""
+        return self._file.read(frames)
+
+    def iter_chunks(self, frames_per_chunk: int) -> Iterator[Frames]:
+        """All frames, `frames_per_chunk` at a time."""
+        return self._file.iter_chunks(frames_per_chunk)
+
+
+class DatasetWriter:
+    """Writes a bead dataset chunk by chunk; the first chunk decides whether there are forces and a box."""
+
+    def __init__(self, path: Path, topology: BeadTopology, temperature: float):
+        thermal_energy(temperature)
+        self._path, self._topology, self._temperature = path, topology, float(temperature)
+        self._file: H5MDWriter | None = None
+
+    def write(self, frames: Frames) -> None:
+        """Add frames."""
+        if self._file is None:
+            self._file = H5MDWriter(
+                self._path,
+                len(self._topology),
+                metadata={},
+                species=self._topology.types,
+                masses=self._topology.masses,
+                charges=self._topology.charges,
+                bonds=self._topology.bonds,
+                periodic=frames.box is not None,
+                forces=frames.forces is not None,
+            )
+        self._file.write(frames.positions, box=frames.box, forces=frames.forces)
+
+    def finish(self, provenance: dict[str, Any], segments: Sequence[tuple[int, int]] | None = None) -> None:
+        """Add what is known only at the end.
+
+        Raises:
+            ValueError: if there are no frames, or the segments do not cover all of them in order.
+        """
+        frames = 0 if self._file is None else self._file.n_frames
+        if self._file is None or frames == 0:
+            raise ValueError(f"{self._path.name.removesuffix('.partial')}: there are no frames to write")
+        segments = [(0, frames)] if segments is None else [(int(start), int(stop)) for start, stop in segments]
+        borders = [0, *(stop for _, stop in segments)]
+        if [start for start, _ in segments] != borders[:-1] or borders[-1] != frames or sorted(borders) != borders:
+            raise ValueError(f"`segments` must follow one another from 0 to {frames}, got {segments}")
+        entries = {
+            "version": _VERSION,
+            "topology": self._topology.to_dict(),
+            "temperature": self._temperature,
+            "segments": segments,
+            "provenance": provenance,
+        }
+        self._file.set_metadata({"dataset": entries})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._file is not None:
+            self._file.__exit__(*error)
