@@ -1,0 +1,58 @@
+"""The bead graph: what an energy is computed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class BeadGraph:
+    """Beads of one or many systems and the directed edges between neighbours; every pair appears in both directions.
+
+    Attributes:
+        positions: bead positions, shape (beads, 3) [nm].
+        types: index of each bead's type in the potential's list of types, shape (beads,).
+        receivers: bead that an edge points to, shape (edges,).
+        senders: bead that an edge comes from, shape (edges,).
+        shifts: cell vectors to add to the sender, as whole numbers, shape (edges, 3).
+        batch: index of the system that each bead belongs to, shape (beads,).
+        n_systems: number of systems.
+        cell: cell vectors as rows, shape (systems, 3, 3) [nm]; None where no system is periodic.
+        features: further scalar inputs of each bead, shape (beads, features); None where there are none.
+    """
+
+    positions: Float[Tensor, "beads 3"]
+    types: Int[Tensor, " beads"]
+    receivers: Int[Tensor, " edges"]
+    senders: Int[Tensor, " edges"]
+    shifts: Float[Tensor, "edges 3"]
+    batch: Int[Tensor, " beads"]
+    n_systems: int
+    cell: Float[Tensor, "systems 3 3"] | None = None
+    features: Float[Tensor, "beads features"] | None = None
+
+    def edge_vectors(self) -> Float[Tensor, "edges 3"]:
+        """Vector from the receiver to (the image of) the sender [nm]."""
+        vectors = self.positions.index_select(0, self.senders) - self.positions.index_select(0, self.receivers)
+        if self.cell is None:
+            return vectors
+        return vectors + torch.einsum("ei,eij->ej", self.shifts, self.cell[self.batch[self.receivers]])
+
+    def per_system(self, values: Float[Tensor, " beads"]) -> Float[Tensor, " systems"]:
+        """Sum of `values` over the beads of each system."""
+        return values.new_zeros(self.n_systems).index_add(0, self.batch, values)
+
+    def with_positions(self, positions: Float[Tensor, "beads 3"]) -> BeadGraph:
+        """The same edges at other positions."""
+        return replace(self, positions=positions)
+
+    def strained(self, strain: Float[Tensor, "systems 3 3"]) -> BeadGraph:
+        """Positions and cell multiplied by (1 + strain) of their system, from the right."""
+        deformation = torch.eye(3, dtype=strain.dtype, device=strain.device) + strain
+        positions = torch.einsum("bi,bij->bj", self.positions, deformation[self.batch])
+        cell = None if self.cell is None else self.cell @ deformation
+        return replace(self, positions=positions, cell=cell)

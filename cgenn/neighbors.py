@@ -1,0 +1,164 @@
+"""Pairs of beads within a cutoff, in any cell, for any cutoff, for one system or a batch of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import vesin
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cgenn.graph import BeadGraph
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbors:
+    """Directed pairs: each pair of beads in both directions, each periodic image on its own.
+
+    Attributes:
+        receivers, senders: bead indices, shape (edges,), ordered by receiver.
+        shifts: whole cell vectors added to the sender, shape (edges, 3).
+    """
+
+    receivers: Int[Tensor, " edges"]
+    senders: Int[Tensor, " edges"]
+    shifts: Float[Tensor, "edges 3"]
+
+
+def neighbors(
+    positions: Float[Tensor, "beads 3"],
+    cutoff: float,
+    *,
+    cell: Float[Tensor, "systems 3 3"] | None = None,
+    batch: Int[Tensor, " beads"] | None = None,
+    n_systems: int = 1,
+) -> Neighbors:
+    """All pairs closer than `cutoff` [nm] within each system.
+
+    Systems without a cell are laid out side by side in open space and searched in one go; periodic ones one by one.
+    `batch` has to be sorted.
+
+    Raises:
+        ValueError: if the cutoff is not positive or a cell has no volume.
+    """
+    if not cutoff > 0:
+        raise ValueError(f"`cutoff` must be positive, got {cutoff} nm")
+    points = positions.detach().to("cpu", torch.float64).numpy()
+    if not np.isfinite(points).all():
+        raise ValueError(f"the position of bead {int(np.argwhere(~np.isfinite(points))[0, 0])} is not finite")
+    if cell is None:
+        spread = points if batch is None else _side_by_side(points, batch.cpu().numpy(), n_systems, cutoff)
+        parts = [_search(spread, np.zeros((3, 3)), False, cutoff)]
+    else:
+        cells = cell.detach().to("cpu", torch.float64).numpy()
+        flat = np.abs(np.linalg.det(cells)) < 1e-9
+        if flat.any():
+            raise ValueError(
+                f"the cell of system {int(np.argmax(flat))} has no volume: {cells[np.argmax(flat)].tolist()} nm"
+            )
+        owners = np.zeros(len(points), dtype=np.int64) if batch is None else batch.cpu().numpy()
+        starts = np.searchsorted(owners, np.arange(n_systems + 1))
+        parts = [
+            _search(points[start:stop], cells[system], True, cutoff, offset=start)
+            for system, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True))
+        ]
+    receivers, senders, shifts = (np.concatenate(entries) for entries in zip(*parts, strict=True))
+    return Neighbors(
+        torch.from_numpy(receivers).to(positions.device),
+        torch.from_numpy(senders).to(positions.device),
+        torch.from_numpy(shifts).to(positions.device, positions.dtype),
+    )
+
+
+def _search(
+    points: np.ndarray, cell: np.ndarray, periodic: bool, cutoff: float, offset: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
+    i, j, shift = search.compute(points, cell, periodic, "ijS")
+    return i.astype(np.int64) + offset, j.astype(np.int64) + offset, shift
+
+
+def _side_by_side(points: np.ndarray, batch: np.ndarray, n_systems: int, cutoff: float) -> np.ndarray:
+    """Move the systems apart along x, so that none sees another."""
+    low, high = np.full(n_systems, np.inf), np.full(n_systems, -np.inf)
+    np.minimum.at(low, batch, points[:, 0])
+    np.maximum.at(high, batch, points[:, 0])
+    width = np.where(np.isfinite(low), high - low + 2 * cutoff, 0.0)
+    start = np.concatenate([[0.0], np.cumsum(width)[:-1]])
+    moved = points.copy()
+    moved[:, 0] += (start - np.where(np.isfinite(low), low, 0.0))[batch]
+    return moved
+
+
+@dataclass
+class VerletList:
+    """Neighbours kept from call to call: found within cutoff + skin, found anew once a bead moved more than skin / 2.
+
+    A changed cell, number of beads, device or precision also leads to a new search. The list that comes back may hold
+    pairs beyond the cutoff, where every term of the potential is zero.
+    """
+
+    cutoff: float
+    skin: float = 0.2
+    rebuilds: int = field(default=0, init=False)
+    _positions: Tensor | None = field(default=None, init=False, repr=False)
+    _cell: Tensor | None = field(default=None, init=False, repr=False)
+    _neighbors: Neighbors | None = field(default=None, init=False, repr=False)
+
+    def find(
+        self,
+        positions: Float[Tensor, "beads 3"],
+        *,
+        cell: Float[Tensor, "systems 3 3"] | None = None,
+        batch: Int[Tensor, " beads"] | None = None,
+        n_systems: int = 1,
+    ) -> Neighbors:
+        """Pairs that include all closer than the cutoff; see `neighbors` for the arguments."""
+        if self._neighbors is None or self._outdated(positions, cell):
+            self._neighbors = neighbors(positions, self.cutoff + self.skin, cell=cell, batch=batch, n_systems=n_systems)
+            self._positions = positions.detach().clone()
+            self._cell = None if cell is None else cell.detach().clone()
+            self.rebuilds += 1
+        return self._neighbors
+
+    def _outdated(self, positions: Tensor, cell: Tensor | None) -> bool:
+        last = self._positions
+        if last is None or (last.shape, last.device, last.dtype) != (
+            positions.shape,
+            positions.device,
+            positions.dtype,
+        ):
+            return True
+        if (cell is None) != (self._cell is None) or (cell is not None and not torch.equal(cell, self._cell)):
+            return True
+        moved = (positions.detach() - last).square().sum(1).max()
+        return not bool(moved <= (0.5 * self.skin) ** 2)
+
+
+def build_graph(
+    positions: Float[Tensor, "beads 3"],
+    types: Int[Tensor, " beads"],
+    cutoff: float,
+    *,
+    cell: Float[Tensor, "systems 3 3"] | None = None,
+    batch: Int[Tensor, " beads"] | None = None,
+    n_systems: int = 1,
+    features: Float[Tensor, "beads features"] | None = None,
+) -> BeadGraph:
+    """The bead graph of all pairs within `cutoff` [nm]; see `BeadGraph` for the arguments."""
+    found = neighbors(positions, cutoff, cell=cell, batch=batch, n_systems=n_systems)
+    if batch is None:
+        batch = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
+    return BeadGraph(
+        positions=positions,
+        types=types,
+        receivers=found.receivers,
+        senders=found.senders,
+        shifts=found.shifts,
+        batch=batch,
+        n_systems=n_systems,
+        cell=cell,
+        features=features,
+    )

@@ -1,0 +1,106 @@
+"""Linear maps, gates and the message-passing layer, on features of shape (nodes, components, channels)."""
+
+from __future__ import annotations
+
+import torch
+from e3nn import o3
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cgenn.nn.radial import RadialNetwork
+from cgenn.nn.tensor_product import EdgeProduct, NodeProduct
+
+
+class IrrepsLinear(nn.Module):
+    """One matrix per irrep mixes its channels; components are never mixed. Unit variance in, unit variance out."""
+
+    def __init__(self, irreps: o3.Irreps, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        block = torch.cat([torch.full((ir.dim,), i) for i, (_, ir) in enumerate(irreps)])
+        self.register_buffer("block", block, persistent=False)
+        self.weight = nn.Parameter(torch.randn(len(irreps), channels_in, channels_out))
+        self.scale = channels_in**-0.5
+
+    def forward(self, features: Float[Tensor, "nodes components inputs"]) -> Float[Tensor, "nodes components outputs"]:
+        return torch.einsum("nic,ico->nio", features, self.scale * self.weight[self.block])
+
+
+class Gate(nn.Module):
+    """SiLU on scalars; every other irrep is multiplied by a number in (0, 1) made from the scalars.
+
+    (Weiler et al. 2018, section 4.3.) The first irrep has to be the scalar.
+    """
+
+    def __init__(self, irreps: o3.Irreps, channels: int) -> None:
+        super().__init__()
+        self.scalars = irreps[0].ir.dim
+        block = (
+            torch.cat([torch.full((ir.dim,), i) for i, (_, ir) in enumerate(irreps[1:])]) if len(irreps) > 1 else None
+        )
+        self.register_buffer("block", block, persistent=False)
+        self.gates = nn.Linear(channels, channels * (len(irreps) - 1)) if len(irreps) > 1 else None
+
+    def forward(
+        self, features: Float[Tensor, "nodes components channels"]
+    ) -> Float[Tensor, "nodes components channels"]:
+        scalars = features[:, :1]
+        activated = nn.functional.silu(scalars)
+        if self.gates is None:
+            return activated
+        gates = torch.sigmoid(self.gates(scalars[:, 0])).unflatten(1, (-1, features.shape[2]))
+        return torch.cat([activated, features[:, 1:] * gates.index_select(1, self.block)], dim=1)
+
+
+class InteractionLayer(nn.Module):
+    """Gather messages from the neighbours, multiply what came with itself, add what was there before.
+
+    m_ij = R(r_ij) (W1 h_j) x Y(r_ij),   A_i = sum_j m_ij / sqrt(average number of neighbours)
+    h_i' = gate( W2 A_i + W3 A_i x W4 A_i + S_type(i) h_i )
+    """
+
+    def __init__(
+        self,
+        irreps_in: o3.Irreps,
+        irreps: o3.Irreps,
+        irreps_out: o3.Irreps,
+        *,
+        channels: int,
+        n_types: int,
+        cutoff: float,
+        radial_basis: int,
+        radial_width: int,
+        average_neighbors: float,
+    ) -> None:
+        super().__init__()
+        self.product = EdgeProduct(irreps_in, irreps, irreps)
+        self.radial = RadialNetwork(radial_basis, radial_width, len(self.product.paths) * channels, cutoff)
+        self.before = IrrepsLinear(irreps_in, channels, channels)
+        self.left = IrrepsLinear(irreps, channels, channels)
+        self.right = IrrepsLinear(irreps, channels, channels)
+        self.square = NodeProduct(irreps, irreps, irreps_out, channels)
+        self.linear = IrrepsLinear(irreps_out, channels, channels)
+        self.after = IrrepsLinear(irreps_out, channels, channels)
+        self.out = irreps_out.dim
+        self.kept = min(irreps_in.dim, irreps_out.dim)
+        self.skip = nn.Embedding(n_types, channels)
+        self.gate = Gate(irreps_out, channels)
+        self.channels = channels
+        self.scale = max(average_neighbors, 1.0) ** -0.5
+
+    def forward(
+        self,
+        features: Float[Tensor, "beads components channels"],
+        types: Int[Tensor, " beads"],
+        receivers: Int[Tensor, " edges"],
+        senders: Int[Tensor, " edges"],
+        distance: Float[Tensor, " edges"],
+        harmonics: Float[Tensor, "edges harmonics"],
+    ) -> Float[Tensor, "beads out channels"]:
+        weights = self.radial(distance).unflatten(1, (-1, self.channels))
+        messages = self.product(self.before(features).index_select(0, senders), harmonics, weights)
+        gathered = messages.new_zeros(len(features), *messages.shape[1:]).index_add(0, receivers, messages) * self.scale
+        mixed = self.linear(gathered[:, : self.out]) + self.after(
+            self.square(self.left(gathered), self.right(gathered))
+        )
+        kept = features[:, : self.kept] * self.skip(types).unsqueeze(1)
+        return self.gate(mixed + nn.functional.pad(kept, (0, 0, 0, mixed.shape[1] - self.kept)))

@@ -1,0 +1,88 @@
+"""The equivariant message-passing network: positions and types in, one energy per bead out."""
+
+from __future__ import annotations
+
+import torch
+from e3nn import o3
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cgenn.nn.layers import InteractionLayer
+
+
+class EquivariantNetwork(nn.Module):
+    """Layers of equivariant messages on e3nn irreps, with an energy read from the scalars of every layer.
+
+    With `reflection_invariant` the irreps are 0e, 1o, 2e, ... of O(3), and the energy of a mirror image is the same.
+    Without it they are those of SO(3), written 0e, 1e, 2e, ...: a pseudoscalar is then a scalar like any other, and
+    mirror images may differ in energy.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_types: int,
+        n_features: int = 0,
+        cutoff: float,
+        lmax: int,
+        channels: int,
+        layers: int,
+        reflection_invariant: bool,
+        radial_basis: int,
+        radial_width: int,
+        average_neighbors: float,
+    ) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        irreps = o3.Irreps.spherical_harmonics(lmax, p=-1 if reflection_invariant else 1)
+        self.harmonics = o3.SphericalHarmonics(irreps, normalize=True, normalization="component")
+        scalar = o3.Irreps("0e")
+        self.embedding = nn.Embedding(n_types, channels)
+        self.feature_embedding = nn.Linear(n_features, channels, bias=False) if n_features else None
+        widths = [scalar] + [irreps] * (layers - 1) + [scalar]
+        self.layers = nn.ModuleList(
+            InteractionLayer(
+                irreps_in,
+                irreps,
+                irreps_out,
+                channels=channels,
+                n_types=n_types,
+                cutoff=cutoff,
+                radial_basis=radial_basis,
+                radial_width=radial_width,
+                average_neighbors=average_neighbors,
+            )
+            for irreps_in, irreps_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.readouts = nn.ModuleList(
+            nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 1, bias=False))
+            for _ in range(layers)
+        )
+
+    def forward(
+        self,
+        vectors: Float[Tensor, "edges 3"],
+        types: Int[Tensor, " beads"],
+        receivers: Int[Tensor, " edges"],
+        senders: Int[Tensor, " edges"],
+        inputs: Float[Tensor, "beads features"] | None = None,
+    ) -> Float[Tensor, " beads"]:
+        """Energy of each bead, without unit.
+
+        Args:
+            vectors: from receiver to sender, in the unit of the cutoff.
+            types: type of each bead.
+            receivers, senders: ends of each edge.
+            inputs: further scalar inputs of each bead.
+        """
+        distance = torch.linalg.vector_norm(vectors, dim=1)
+        harmonics = self.harmonics(vectors)
+        scalars = self.embedding(types)
+        if self.feature_embedding is not None:
+            scalars = scalars + self.feature_embedding(inputs)
+        features = scalars.unsqueeze(1)
+        energy = vectors.new_zeros(len(types))
+        for layer, readout in zip(self.layers, self.readouts, strict=True):
+            features = layer(features, types, receivers, senders, distance, harmonics)
+            energy = energy + readout(features[:, 0]).squeeze(1)
+        return energy

@@ -1,0 +1,55 @@
+"""Functions of the distance between two beads."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def smooth_cutoff(distance: Float[Tensor, " edges"], cutoff: float) -> Float[Tensor, " edges"]:
+    """A polynomial that falls from 1 to 0 at the cutoff with two continuous derivatives, and is 0 beyond.
+
+    u(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8, x = r / cutoff (Gasteiger, Gross and Guennemann 2020, eq. 8, with p = 6).
+    """
+    x = distance / cutoff
+    x6 = x.square() * x.square() * x.square()
+    envelope = 1 + x6 * (-28 + x * (48 - 21 * x))
+    return torch.where(x < 1, envelope, torch.zeros_like(envelope))
+
+
+class BesselBasis(nn.Module):
+    """sqrt(2 / cutoff) sin(n pi r / cutoff) / r, n = 1 .. size (Gasteiger, Gross and Guennemann 2020, eq. 7).
+
+    Scaled by the cutoff, so that the functions have no unit.
+    """
+
+    def __init__(self, size: int, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.register_buffer("roots", math.pi * torch.arange(1, size + 1, dtype=torch.get_default_dtype()))
+
+    def forward(self, distance: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
+        x = (distance / self.cutoff).unsqueeze(1)
+        return math.sqrt(2.0) * torch.sin(self.roots * x) / x
+
+
+class RadialNetwork(nn.Module):
+    """Weights that depend on the distance: a perceptron on the Bessel basis, taken smoothly to zero at the cutoff."""
+
+    def __init__(self, basis: int, width: int, outputs: int, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.basis = BesselBasis(basis, cutoff)
+        self.perceptron = nn.Sequential(
+            nn.Linear(basis, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, outputs, bias=False),
+        )
+
+    def forward(self, distance: Float[Tensor, " edges"]) -> Float[Tensor, "edges outputs"]:
+        return self.perceptron(self.basis(distance)) * smooth_cutoff(distance, self.cutoff).unsqueeze(1)

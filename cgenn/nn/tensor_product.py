@@ -1,0 +1,91 @@
+"""Products of equivariant features, channel by channel.
+
+Features are tensors of shape (nodes, components, channels): the components are those of `Irreps` that hold each irrep
+once, one after the other, and every component has the same number of channels, last in memory. The coupling
+coefficients and the selection rules are e3nn's.
+"""
+
+from __future__ import annotations
+
+import torch
+from e3nn import o3
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Path = tuple[int, int, int]
+
+
+def coupling_paths(first: o3.Irreps, second: o3.Irreps, out: o3.Irreps) -> list[Path]:
+    """Every allowed (first, second, out), as positions in the three lists of irreps."""
+    return [
+        (i, j, k)
+        for i, (_, left) in enumerate(first)
+        for j, (_, right) in enumerate(second)
+        for k, (_, target) in enumerate(out)
+        if target in left * right
+    ]
+
+
+class EdgeProduct(nn.Module):
+    """Features times spherical harmonics, each path weighted by channel: the message of an equivariant convolution.
+
+    m[e, k, c] = sum over paths p of w[e, p, c] sum_ij C^p_ijk x[e, i, c] Y[e, j]   (Thomas et al. 2018, eq. 3)
+
+    C^p is sqrt(2 l_out + 1) times the Wigner 3j symbol, so that each component of a path has unit variance.
+    """
+
+    def __init__(self, features: o3.Irreps, harmonics: o3.Irreps, out: o3.Irreps) -> None:
+        super().__init__()
+        self.paths = coupling_paths(features, harmonics, out)
+        columns = sum(features[i].ir.dim for i, _, _ in self.paths)
+        coupling = torch.zeros(harmonics.dim, out.dim, columns)
+        self.source = features.slices()
+        fan_in = [sum(1 for path in self.paths if path[2] == k) for k in range(len(out))]
+        at = 0
+        for i, j, k in self.paths:
+            left, right, target = features[i].ir, harmonics[j].ir, out[k].ir
+            block = o3.wigner_3j(left.l, right.l, target.l) * (target.dim / fan_in[k]) ** 0.5
+            coupling[harmonics.slices()[j], out.slices()[k], at : at + left.dim] = block.permute(1, 2, 0)
+            at += left.dim
+        self.register_buffer("coupling", coupling, persistent=False)
+
+    def forward(
+        self,
+        features: Float[Tensor, "edges components channels"],
+        harmonics: Float[Tensor, "edges harmonics"],
+        weights: Float[Tensor, "edges paths channels"],
+    ) -> Float[Tensor, "edges out channels"]:
+        rotation = torch.einsum("ej,jkp->ekp", harmonics, self.coupling)
+        columns = [features[:, self.source[i]] * weights[:, p : p + 1] for p, (i, _, _) in enumerate(self.paths)]
+        return rotation @ torch.cat(columns, dim=1)
+
+
+class NodeProduct(nn.Module):
+    """Learnt product of two features of the same node: one weight per path and channel.
+
+    A product of what a node gathered with itself is a three-body term, and in SO(3) the cross product of two vectors
+    is one of its paths: this is what lets a two-layer network tell mirror images apart (Drautz 2019; Batatia et al.
+    2022, eq. 10, at correlation two).
+    """
+
+    def __init__(self, first: o3.Irreps, second: o3.Irreps, out: o3.Irreps, channels: int) -> None:
+        super().__init__()
+        paths = coupling_paths(first, second, out)
+        fan_in = [sum(1 for path in paths if path[2] == k) for k in range(len(out))]
+        coupling = torch.zeros(len(paths), first.dim, second.dim, out.dim)
+        for number, (i, j, k) in enumerate(paths):
+            block = o3.wigner_3j(first[i].ir.l, second[j].ir.l, out[k].ir.l) * (out[k].ir.dim / fan_in[k]) ** 0.5
+            coupling[number, first.slices()[i], second.slices()[j], out.slices()[k]] = block
+        nonzero = coupling.nonzero()
+        self.register_buffer("values", coupling[tuple(nonzero.T)], persistent=False)
+        self.register_buffer("terms", nonzero.T.contiguous(), persistent=False)
+        self.out = out.dim
+        self.weight = nn.Parameter(torch.randn(len(paths), channels))
+
+    def forward(
+        self, first: Float[Tensor, "nodes first channels"], second: Float[Tensor, "nodes second channels"]
+    ) -> Float[Tensor, "nodes out channels"]:
+        path, i, j, k = self.terms
+        weight = self.values[:, None] * self.weight[path]
+        products = first.index_select(1, i) * second.index_select(1, j) * weight
+        return products.new_zeros(len(products), self.out, products.shape[2]).index_add(1, k, products)

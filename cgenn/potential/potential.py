@@ -1,0 +1,211 @@
+"""The coarse-grained potential: an equivariant network on the bead graph plus classical priors, kept in one file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, PositiveFloat, PositiveInt
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cgenn.config import Config
+from cgenn.files import atomic
+from cgenn.graph import BeadGraph
+from cgenn.neighbors import build_graph
+from cgenn.nn.network import EquivariantNetwork
+from cgenn.potential.prior_energy import PriorEnergy
+from cgenn.potential.priors import Priors
+from cgenn.topology import BeadTopology
+
+FORMAT_VERSION = 1
+
+
+class NetworkConfig(Config):
+    """What a user chooses of the network.
+
+    Attributes:
+        cutoff: distance within which beads see each other [nm].
+        lmax: highest degree of the spherical harmonics and features.
+        channels: copies of each irrep.
+        layers: message-passing layers.
+        reflection_invariant: give mirror images the same energy; without it the potential can tell them apart.
+        radial_basis: number of Bessel functions of the distance.
+        radial_width: width of the perceptron on them.
+        bead_features: properties of a bead, besides its type, that enter the network.
+    """
+
+    cutoff: PositiveFloat = 1.0
+    lmax: int = Field(default=1, ge=0, le=6)
+    channels: PositiveInt = 32
+    layers: PositiveInt = 2
+    reflection_invariant: bool = False
+    radial_basis: PositiveInt = 8
+    radial_width: PositiveInt = 32
+    bead_features: tuple[Literal["charge", "mass"], ...] = ()
+
+
+class PotentialConfig(NetworkConfig):
+    """All that is needed to build the potential again, except for the weights.
+
+    Attributes:
+        types: bead types that the network knows.
+        average_neighbors: mean number of neighbours in the training data, scales the messages.
+        energy_scale: energy that an output of one stands for [kJ/mol].
+        temperature: temperature of the training data [K].
+    """
+
+    types: tuple[str, ...] = Field(min_length=1)
+    average_neighbors: PositiveFloat
+    energy_scale: PositiveFloat
+    temperature: PositiveFloat
+
+
+class Potential(nn.Module):
+    """E = E_network + E_bonds + E_angles + E_dihedrals + E_repulsion [kJ/mol]."""
+
+    def __init__(self, config: PotentialConfig, priors: Priors, provenance: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.priors = priors
+        self.provenance = provenance or {}
+        self.network = EquivariantNetwork(
+            n_types=len(config.types),
+            n_features=len(config.bead_features),
+            cutoff=config.cutoff,
+            lmax=config.lmax,
+            channels=config.channels,
+            layers=config.layers,
+            reflection_invariant=config.reflection_invariant,
+            radial_basis=config.radial_basis,
+            radial_width=config.radial_width,
+            average_neighbors=config.average_neighbors,
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return next(self.network.parameters()).dtype
+
+    @property
+    def reach(self) -> float:
+        """Distance within which a graph must list the neighbours [nm]."""
+        return max(self.config.cutoff, self.priors.repulsion_cutoff)
+
+    def type_indices(self, topology: BeadTopology) -> Int[Tensor, " beads"]:
+        """The number of each bead's type.
+
+        Raises:
+            ValueError: naming the first bead whose type the potential was not trained on.
+        """
+        number = {name: index for index, name in enumerate(self.config.types)}
+        for bead, name in enumerate(topology.types):
+            if name not in number:
+                raise ValueError(
+                    f"bead {bead} has type {name!r}, which this model does not know; it was trained on "
+                    + ", ".join(self.config.types)
+                )
+        return torch.tensor([number[name] for name in topology.types])
+
+    def bead_features(self, topology: BeadTopology) -> Float[Tensor, "beads features"] | None:
+        """Further inputs of each bead, as the configuration names them: charge [e], mass [100 amu]."""
+        columns = {"charge": topology.charges, "mass": topology.masses / 100.0}
+        chosen = [columns[name] for name in self.config.bead_features]
+        return torch.from_numpy(np.stack(chosen, axis=1)).to(self.dtype) if chosen else None
+
+    def graph(
+        self,
+        topology: BeadTopology,
+        positions: Float[Tensor, "systems beads 3"],
+        box: Float[Tensor, "systems 3 3"] | None = None,
+    ) -> BeadGraph:
+        """The graph of one or many conformations of a topology; positions and box in nm."""
+        systems, beads = positions.shape[:2]
+        if beads != len(topology):
+            raise ValueError(f"positions hold {beads} beads, the topology {len(topology)}")
+        features = self.bead_features(topology)
+        return build_graph(
+            positions.flatten(0, 1),
+            self.type_indices(topology).to(positions.device).repeat(systems),
+            self.reach,
+            cell=box,
+            batch=torch.arange(systems, device=positions.device).repeat_interleave(beads),
+            n_systems=systems,
+            features=None if features is None else features.to(positions).repeat(systems, 1),
+        )
+
+    def prior_energy(self, topology: BeadTopology) -> PriorEnergy:
+        """The prior terms on one topology."""
+        return PriorEnergy(self.priors, topology, list(self.config.types)).to(self.network.embedding.weight.device)
+
+    def network_energy(self, graph: BeadGraph) -> Float[Tensor, " systems"]:
+        """What the network adds to the priors, for each system [kJ/mol]."""
+        per_bead = self.network(graph.edge_vectors(), graph.types, graph.receivers, graph.senders, graph.features)
+        return self.config.energy_scale * graph.per_system(per_bead)
+
+    def terms(self, graph: BeadGraph, topology: BeadTopology) -> dict[str, Float[Tensor, " systems"]]:
+        """Energy of every term of every system [kJ/mol]."""
+        return {"network": self.network_energy(graph), **self.prior_energy(topology)(graph)}
+
+    def forward(self, graph: BeadGraph, topology: BeadTopology) -> Float[Tensor, " systems"]:
+        """Energy of every system [kJ/mol]: the sum of `terms`."""
+        return torch.stack(list(self.terms(graph, topology).values())).sum(0)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, configuration and priors into one safetensors file."""
+        header = {
+            "format_version": FORMAT_VERSION,
+            "config": self.config.model_dump(),
+            "priors": self.priors.model_dump(),
+            "provenance": self.provenance,
+        }
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        with atomic(path) as temporary:
+            save_file(weights, temporary, metadata={"cgenn": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Potential:
+        """Read a potential; no code from the file is run.
+
+        Raises:
+            ValueError: if there is no such file, it is not a cgenn model, is damaged, or of an unknown version.
+        """
+        header, weights = _read(Path(path))
+        version = header.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{path}: model format {version!r} is not known to this version of cgenn ({FORMAT_VERSION})"
+            )
+        config = PotentialConfig.parse(header.get("config", {}), f"{path}, configuration")
+        priors = Priors.parse(header.get("priors", {}), f"{path}, priors")
+        potential = cls(config, priors, header.get("provenance", {}))
+        try:
+            potential.network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
+        except (RuntimeError, StopIteration) as error:
+            raise ValueError(f"{path}: the weights do not fit the configuration in the file: {error}") from None
+        broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+        if broken:
+            raise ValueError(f"{path}: the weights {broken[0]!r} are not finite")
+        return potential.requires_grad_(False).eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise ValueError(f"no model file {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
+    if "cgenn" not in metadata:
+        raise ValueError(f"{path}: a safetensors file, but not a cgenn model (no `cgenn` entry in its header)")
+    try:
+        return json.loads(metadata["cgenn"]), weights
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: the header is damaged: {error}") from None

@@ -1,0 +1,64 @@
+"""The prior terms of a set of systems, evaluated in torch: what training subtracts and what tests compare with OpenMM."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cgenn.graph import BeadGraph
+from cgenn.potential.bonded import angle_energy, bond_energy, dihedral_energy
+from cgenn.potential.priors import Priors
+from cgenn.potential.repulsion import repulsion_energy
+from cgenn.topology import BeadTopology
+
+
+class PriorEnergy(nn.Module):
+    """All priors on one topology, on as many copies of it as the graph holds systems."""
+
+    def __init__(self, priors: Priors, topology: BeadTopology, types: list[str]) -> None:
+        """`types` is the potential's list of bead types, which the graph's type indices refer to."""
+        super().__init__()
+        self.beads = len(topology)
+        self._add("bond", priors.bond_terms(topology))
+        self._add("angle", priors.angle_terms(topology))
+        self._add("dihedral", priors.dihedral_terms(topology))
+        sigma, epsilon = priors.repulsion_table(types)
+        self.repels = bool(np.any(sigma > 0))
+        self.register_buffer("sigma", torch.from_numpy(sigma))
+        self.register_buffer("epsilon", torch.from_numpy(epsilon))
+        excluded = topology.excluded_pairs
+        self.register_buffer("excluded", torch.from_numpy(excluded[:, 0] * self.beads + excluded[:, 1]))
+
+    def _add(self, name: str, terms) -> None:
+        self.register_buffer(f"{name}_index", torch.from_numpy(terms.index.copy()))
+        self.register_buffer(f"{name}_parameters", torch.from_numpy(terms.parameters.copy()))
+
+    def forward(self, graph: BeadGraph) -> dict[str, Tensor]:
+        """Energy of each term and system, each of shape (systems,) [kJ/mol]; the graph's edges must reach far enough
+        for the repulsion (`Priors.repulsion_cutoff`)."""
+        energies = {
+            "bonds": self._bonded("bond", bond_energy, graph),
+            "angles": self._bonded("angle", angle_energy, graph),
+            "dihedrals": self._bonded("dihedral", dihedral_energy, graph),
+        }
+        if self.repels:
+            energies["repulsion"] = self._repulsion(graph)
+        return energies
+
+    def _bonded(self, name: str, energy, graph: BeadGraph) -> Tensor:
+        index, parameters = getattr(self, f"{name}_index"), getattr(self, f"{name}_parameters")
+        offsets = self.beads * torch.arange(graph.n_systems, device=index.device)
+        everywhere = (index[None] + offsets[:, None, None]).flatten(0, 1)
+        values = energy(graph.positions, everywhere, parameters.to(graph.positions.dtype).repeat(graph.n_systems, 1))
+        return values.view(graph.n_systems, -1).sum(1)
+
+    def _repulsion(self, graph: BeadGraph) -> Tensor:
+        first, second = graph.receivers % self.beads, graph.senders % self.beads
+        low, high = torch.minimum(first, second), torch.maximum(first, second)
+        kept = ~torch.isin(low * self.beads + high, self.excluded)
+        distance = torch.linalg.vector_norm(graph.edge_vectors()[kept], dim=1)
+        ends = graph.types[graph.receivers[kept]], graph.types[graph.senders[kept]]
+        sigma, epsilon = self.sigma[ends].to(distance.dtype), self.epsilon[ends].to(distance.dtype)
+        values = 0.5 * repulsion_energy(distance, sigma, epsilon)  # every pair is there in both directions
+        return values.new_zeros(graph.n_systems).index_add(0, graph.batch[graph.receivers[kept]], values)

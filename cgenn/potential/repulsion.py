@@ -1,0 +1,21 @@
+"""Short-range repulsion between beads that are not bonded neighbours."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cgenn.potential.priors import REPULSION_RANGE
+
+
+def repulsion_energy(
+    distance: Float[Tensor, " pairs"], sigma: Float[Tensor, " pairs"], epsilon: Float[Tensor, " pairs"]
+) -> Float[Tensor, " pairs"]:
+    """4 epsilon ((sigma/r)^12 - (sigma/r)^6) + epsilon below 2^(1/6) sigma, 0 beyond [kJ/mol].
+
+    Weeks, Chandler and Andersen 1971. A pair with sigma = 0 does not interact.
+    """
+    inside = distance < REPULSION_RANGE * sigma
+    x6 = torch.where(inside, sigma / distance, torch.zeros_like(distance)).pow(6)
+    return torch.where(inside, 4 * epsilon * (x6.square() - x6) + epsilon, torch.zeros_like(distance))
