@@ -1,0 +1,204 @@
+"""From a definition and the atoms to beads: the sparse map of positions and the topology of the beads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array, eye_array
+
+from cgenn.mapping.atoms import AtomTopology
+from cgenn.mapping.definition import BeadRule, MappingDefinition
+from cgenn.mapping.linear import LinearMap
+from cgenn.mapping.whole import Tree
+from cgenn.topology import BeadTopology
+
+
+@dataclass(frozen=True, eq=False)
+class _Bead:
+    rule: int
+    atoms: np.ndarray
+    weights: np.ndarray
+    owned: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Mapping:
+    """How the atoms of one system make up its beads.
+
+    Attributes:
+        definition: what it was built from.
+        atoms: the atoms.
+        linear: the map of positions; its weights sum to one for each bead.
+        owners: ones where a bead takes over the mass, charge and bonds of an atom, shape (beads, atoms).
+        topology: the beads.
+        tree: how molecules are made whole.
+        outside, unmapped, shared: atoms outside the selection, in no bead, in several beads.
+    """
+
+    definition: MappingDefinition
+    atoms: AtomTopology
+    linear: LinearMap
+    owners: csr_array
+    topology: BeadTopology
+    tree: Tree
+    outside: Int[np.ndarray, " outside"]
+    unmapped: Int[np.ndarray, " unmapped"]
+    shared: Int[np.ndarray, " shared"]
+
+    @classmethod
+    def build(cls, definition: MappingDefinition, atoms: AtomTopology) -> Mapping:
+        """Apply a definition to the atoms of a system.
+
+        Raises:
+            ValueError: if a selection matches nothing, atoms are left unmapped or are shared without being declared,
+                or a bead has no mass.
+        """
+        inside = _mask(atoms, definition.selection, "`selection`")
+        beads = [bead for number in range(len(definition.beads)) for bead in _beads(definition, number, atoms, inside)]
+        beads.sort(key=lambda bead: (atoms.residue_index[bead.atoms[0]], bead.rule))
+        if not beads:
+            raise ValueError("the mapping makes no bead of these atoms")
+        matrix = _matrix([bead.atoms for bead in beads], [bead.weights for bead in beads], len(atoms))
+        matrix.eliminate_zeros()
+        owners = _matrix([bead.owned for bead in beads], [np.ones(len(bead.owned)) for bead in beads], len(atoms))
+        counts = owners.sum(axis=0)
+        unmapped, shared = np.flatnonzero(inside & (counts == 0)), np.flatnonzero(counts > 1)
+        _check_declared("unmapped", "belong to no bead", unmapped, definition.unmapped, atoms)
+        _check_declared("shared", "belong to several beads", shared, definition.shared, atoms)
+        return cls(
+            definition=definition,
+            atoms=atoms,
+            linear=LinearMap(matrix),
+            owners=owners,
+            topology=_topology(definition, beads, atoms, owners),
+            tree=_tree(beads, atoms),
+            outside=np.flatnonzero(~inside),
+            unmapped=unmapped,
+            shared=shared,
+        )
+
+    @property
+    def matrix(self) -> csr_array:
+        """Weights of the atoms in the positions of the beads, shape (beads, atoms)."""
+        return self.linear.matrix
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What became of the atoms: counts, and the names of those unmapped and shared; fit for JSON."""
+        names = [str(atom.name) for atom in self.atoms.topology.atoms]
+        return {
+            "atoms": len(self.atoms),
+            "beads": len(self.topology),
+            "bead_types": dict(Counter(self.topology.types)),
+            "outside_selection": len(self.outside),
+            "unmapped": dict(Counter(names[atom] for atom in self.unmapped)),
+            "shared": dict(Counter(names[atom] for atom in self.shared)),
+            "charges_known": self.atoms.charges is not None,
+        }
+
+    def map_positions(
+        self, positions: Float[np.ndarray, "frames atoms 3"], box: Float[np.ndarray, "frames 3 3"] | None = None
+    ) -> Float[np.ndarray, "frames beads 3"]:
+        """Positions of the beads [nm]; with box vectors [nm] molecules are made whole first."""
+        return self.linear(positions if box is None else self.tree.make_whole(positions, box))
+
+
+def _mask(atoms: AtomTopology, selection: str, purpose: str) -> np.ndarray:
+    mask = np.zeros(len(atoms), dtype=bool)
+    mask[atoms.select(selection, purpose)] = True
+    if not mask.any():
+        raise ValueError(f"{purpose}: the selection {selection!r} matches no atom")
+    return mask
+
+
+def _beads(definition: MappingDefinition, number: int, atoms: AtomTopology, inside: np.ndarray) -> Iterator[_Bead]:
+    """All beads of one rule."""
+    rule = definition.beads[number]
+    purpose = f"bead {rule.name!r}"
+    chosen = np.zeros(len(atoms), dtype=bool)
+    chosen[atoms.select(rule.select, purpose)] = True
+    chosen &= inside
+    if not chosen.any():
+        if not rule.optional:
+            raise ValueError(f"{purpose}: the selection {rule.select!r} matches no atom")
+        return
+    owned = chosen if rule.owns is None else chosen | (inside & _mask(atoms, rule.owns, purpose))
+    if rule.per == "selection":
+        groups = np.zeros(len(atoms), dtype=np.int64)
+    else:
+        groups = atoms.residue_index if rule.per == "residue" else atoms.molecules
+    owned_by_group = _by_group(np.flatnonzero(owned), groups)
+    for group, members in _by_group(np.flatnonzero(chosen), groups).items():
+        yield _Bead(number, members, _weights(rule, members, atoms), owned_by_group[group])
+
+
+def _by_group(members: np.ndarray, groups: np.ndarray) -> dict[int, np.ndarray]:
+    order = members[np.argsort(groups[members], kind="stable")]
+    labels, starts = np.unique(groups[order], return_index=True)
+    return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def _weights(rule: BeadRule, members: np.ndarray, atoms: AtomTopology) -> np.ndarray:
+    purpose = f"bead {rule.name!r} of {atoms.topology.atom(int(members[0])).residue}"
+    if rule.weights == "single" and len(members) != 1:
+        found = ", ".join(atoms.describe(atom) for atom in members[:5])
+        raise ValueError(f'{purpose}: `weights` "single" expects one atom, the selection has {len(members)}: {found}')
+    if isinstance(rule.weights, dict):
+        names = [atoms.topology.atom(int(atom)).name for atom in members]
+        if missing := [name for name in names if name not in rule.weights]:
+            raise ValueError(f"{purpose}: `weights` has no entry for atom {missing[0]!r}")
+        values = np.array([rule.weights[name] for name in names])
+    else:
+        values = atoms.masses[members] if rule.weights == "mass" else np.ones(len(members))
+    if not values.sum() > 0:
+        what = "mass" if rule.weights == "mass" else "weight"
+        raise ValueError(f"{purpose}: its {len(members)} atoms have no {what}")
+    return values / values.sum()
+
+
+def _matrix(columns: list[np.ndarray], values: list[np.ndarray], n_atoms: int) -> csr_array:
+    starts = np.cumsum([0, *(len(entry) for entry in columns)])
+    return csr_array((np.concatenate(values), np.concatenate(columns), starts), shape=(len(columns), n_atoms))
+
+
+def _check_declared(key: str, problem: str, found: np.ndarray, declared: str | None, atoms: AtomTopology) -> None:
+    wrong = found if declared is None else np.setdiff1d(found, atoms.select(declared, f"`{key}`"))
+    if len(wrong):
+        names = ", ".join(atoms.describe(atom) for atom in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+        raise ValueError(f"{len(wrong)} atoms {problem}: {names}; if this is meant, declare them in `{key}`")
+
+
+def _topology(
+    definition: MappingDefinition, beads: list[_Bead], atoms: AtomTopology, owners: csr_array
+) -> BeadTopology:
+    """Bead I has the masses and charges of its atoms, split evenly where atoms are shared; beads are bonded where
+    their atoms are, or where they share one."""
+    share = 1.0 / np.maximum(owners.sum(axis=0), 1)
+    rules = [definition.beads[bead.rule] for bead in beads]
+    residues = [atoms.topology.atom(int(bead.atoms[0])).residue for bead in beads]
+    types = [rule.type.format(residue=r.name, name=rule.name) for rule, r in zip(rules, residues, strict=True)]
+    masses = owners @ (atoms.masses * share)
+    if len(massless := np.flatnonzero(masses <= 0)):
+        raise ValueError(f"bead {rules[massless[0]].name!r} of {residues[massless[0]]} has no mass")
+    joined = (owners @ (atoms.adjacency + eye_array(len(atoms), format="csr")) @ owners.T).tocoo()
+    return BeadTopology.build(
+        [definition.types.get(name, name) for name in types],
+        masses,
+        bonds=np.stack([joined.row, joined.col], axis=1)[joined.row < joined.col],
+        charges=None if atoms.charges is None else owners @ (atoms.charges * share),
+        names=[rule.name for rule in rules],
+        residue_names=[residue.name for residue in residues],
+        residue_index=np.unique([residue.index for residue in residues], return_inverse=True)[1],
+    )
+
+
+def _tree(beads: list[_Bead], atoms: AtomTopology) -> Tree:
+    """Spans the molecules that have a bead; atoms of a bead that no bonds join are linked to its first atom."""
+    weak = [np.stack([np.full(len(bead.atoms) - 1, bead.atoms[0]), bead.atoms[1:]], axis=1) for bead in beads]
+    used = np.isin(atoms.molecules, atoms.molecules[np.concatenate([bead.atoms for bead in beads])])
+    return Tree.build(len(atoms), atoms.links[used[atoms.links[:, 0]]], np.concatenate(weak))
