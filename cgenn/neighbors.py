@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ def neighbors(
         starts = np.searchsorted(owners, np.arange(n_systems + 1))
         parts = [
             _search(points[start:stop], cells[system], True, cutoff, offset=start)
-            for system, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True))
+            for system, (start, stop) in enumerate(pairwise(starts.tolist()))
         ]
     receivers, senders, shifts = (np.concatenate(entries) for entries in zip(*parts, strict=True))
     return Neighbors(
@@ -96,8 +97,8 @@ def _side_by_side(points: np.ndarray, batch: np.ndarray, n_systems: int, cutoff:
 class VerletList:
     """Neighbours kept from call to call: found within cutoff + skin, found anew once a bead moved more than skin / 2.
 
-    A changed cell, number of beads, device or precision also leads to a new search. The list that comes back may hold
-    pairs beyond the cutoff, where every term of the potential is zero.
+    A changed cell, batch, number of beads, device or precision also leads to a new search. The list that comes back
+    may hold pairs beyond the cutoff, where every term of the potential is zero.
     """
 
     cutoff: float
@@ -105,6 +106,7 @@ class VerletList:
     rebuilds: int = field(default=0, init=False)
     _positions: Tensor | None = field(default=None, init=False, repr=False)
     _cell: Tensor | None = field(default=None, init=False, repr=False)
+    _batch: Tensor | None = field(default=None, init=False, repr=False)
     _neighbors: Neighbors | None = field(default=None, init=False, repr=False)
 
     def find(
@@ -116,25 +118,32 @@ class VerletList:
         n_systems: int = 1,
     ) -> Neighbors:
         """Pairs that include all closer than the cutoff; see `neighbors` for the arguments."""
-        if self._neighbors is None or self._outdated(positions, cell):
+        if self._neighbors is None or self._outdated(positions, cell, batch):
             self._neighbors = neighbors(positions, self.cutoff + self.skin, cell=cell, batch=batch, n_systems=n_systems)
             self._positions = positions.detach().clone()
             self._cell = None if cell is None else cell.detach().clone()
+            self._batch = None if batch is None else batch.clone()
             self.rebuilds += 1
         return self._neighbors
 
-    def _outdated(self, positions: Tensor, cell: Tensor | None) -> bool:
+    def _outdated(self, positions: Tensor, cell: Tensor | None, batch: Tensor | None) -> bool:
         last = self._positions
-        if last is None or (last.shape, last.device, last.dtype) != (
-            positions.shape,
-            positions.device,
-            positions.dtype,
-        ):
+        if last is None or last.shape != positions.shape or not _same_kind(last, positions):
             return True
-        if (cell is None) != (self._cell is None) or (cell is not None and not torch.equal(cell, self._cell)):
+        if not (_equal(self._cell, cell) and _equal(self._batch, batch)):
             return True
         moved = (positions.detach() - last).square().sum(1).max()
         return not bool(moved <= (0.5 * self.skin) ** 2)
+
+
+def _same_kind(first: Tensor, second: Tensor) -> bool:
+    return first.device == second.device and first.dtype == second.dtype
+
+
+def _equal(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return first.shape == second.shape and _same_kind(first, second) and torch.equal(first, second)
 
 
 def build_graph(

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 
 def _read_only(values: Any, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.array(values, dtype=dtype).reshape(shape)
+    array: np.ndarray = np.array(values, dtype=dtype).reshape(shape)
     array.setflags(write=False)
     return array
 

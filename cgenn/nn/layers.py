@@ -14,6 +14,8 @@ from cgenn.nn.tensor_product import EdgeProduct, NodeProduct
 class IrrepsLinear(nn.Module):
     """One matrix per irrep mixes its channels; components are never mixed. Unit variance in, unit variance out."""
 
+    block: Tensor
+
     def __init__(self, irreps: o3.Irreps, channels_in: int, channels_out: int) -> None:
         super().__init__()
         block = torch.cat([torch.full((ir.dim,), i) for i, (_, ir) in enumerate(irreps)])

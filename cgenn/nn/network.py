@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from e3nn import o3
 from jaxtyping import Float, Int
@@ -52,7 +54,7 @@ class EquivariantNetwork(nn.Module):
                 radial_width=radial_width,
                 average_neighbors=average_neighbors,
             )
-            for irreps_in, irreps_out in zip(widths[:-1], widths[1:], strict=True)
+            for irreps_in, irreps_out in pairwise(widths)
         )
         self.readouts = nn.ModuleList(
             nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 1, bias=False))

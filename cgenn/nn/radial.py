@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cgenn.nn.constant import Constant
+
 
 def smooth_cutoff(distance: Float[Tensor, " edges"], cutoff: float) -> Float[Tensor, " edges"]:
     """A polynomial that falls from 1 to 0 at the cutoff with two continuous derivatives, and is 0 beyond.
@@ -29,11 +31,11 @@ class BesselBasis(nn.Module):
     def __init__(self, size: int, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
-        self.register_buffer("roots", math.pi * torch.arange(1, size + 1, dtype=torch.get_default_dtype()))
+        self.roots = Constant(math.pi * torch.arange(1, size + 1, dtype=torch.float64))
 
     def forward(self, distance: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
         x = (distance / self.cutoff).unsqueeze(1)
-        return math.sqrt(2.0) * torch.sin(self.roots * x) / x
+        return math.sqrt(2.0) * torch.sin(self.roots() * x) / x
 
 
 class RadialNetwork(nn.Module):

@@ -12,6 +12,8 @@ from e3nn import o3
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cgenn.nn.constant import Constant
+
 Path = tuple[int, int, int]
 
 
@@ -26,6 +28,11 @@ def coupling_paths(first: o3.Irreps, second: o3.Irreps, out: o3.Irreps) -> list[
     ]
 
 
+def _coupling(first: o3.Irrep, second: o3.Irrep, out: o3.Irrep, fan_in: int) -> Tensor:
+    """The Wigner 3j symbol in float64, scaled so that `fan_in` such products add up to unit variance per component."""
+    return o3.wigner_3j(first.l, second.l, out.l, dtype=torch.float64) * (out.dim / fan_in) ** 0.5
+
+
 class EdgeProduct(nn.Module):
     """Features times spherical harmonics, each path weighted by channel: the message of an equivariant convolution.
 
@@ -38,16 +45,16 @@ class EdgeProduct(nn.Module):
         super().__init__()
         self.paths = coupling_paths(features, harmonics, out)
         columns = sum(features[i].ir.dim for i, _, _ in self.paths)
-        coupling = torch.zeros(harmonics.dim, out.dim, columns)
+        coupling = torch.zeros(harmonics.dim, out.dim, columns, dtype=torch.float64)
         self.source = features.slices()
         fan_in = [sum(1 for path in self.paths if path[2] == k) for k in range(len(out))]
         at = 0
         for i, j, k in self.paths:
             left, right, target = features[i].ir, harmonics[j].ir, out[k].ir
-            block = o3.wigner_3j(left.l, right.l, target.l) * (target.dim / fan_in[k]) ** 0.5
+            block = _coupling(left, right, target, fan_in[k])
             coupling[harmonics.slices()[j], out.slices()[k], at : at + left.dim] = block.permute(1, 2, 0)
             at += left.dim
-        self.register_buffer("coupling", coupling, persistent=False)
+        self.coupling = Constant(coupling)
 
     def forward(
         self,
@@ -55,7 +62,7 @@ class EdgeProduct(nn.Module):
         harmonics: Float[Tensor, "edges harmonics"],
         weights: Float[Tensor, "edges paths channels"],
     ) -> Float[Tensor, "edges out channels"]:
-        rotation = torch.einsum("ej,jkp->ekp", harmonics, self.coupling)
+        rotation = torch.einsum("ej,jkp->ekp", harmonics, self.coupling())
         columns = [features[:, self.source[i]] * weights[:, p : p + 1] for p, (i, _, _) in enumerate(self.paths)]
         return rotation @ torch.cat(columns, dim=1)
 
@@ -68,16 +75,18 @@ class NodeProduct(nn.Module):
     2022, eq. 10, at correlation two).
     """
 
+    terms: Tensor
+
     def __init__(self, first: o3.Irreps, second: o3.Irreps, out: o3.Irreps, channels: int) -> None:
         super().__init__()
         paths = coupling_paths(first, second, out)
         fan_in = [sum(1 for path in paths if path[2] == k) for k in range(len(out))]
-        coupling = torch.zeros(len(paths), first.dim, second.dim, out.dim)
+        coupling = torch.zeros(len(paths), first.dim, second.dim, out.dim, dtype=torch.float64)
         for number, (i, j, k) in enumerate(paths):
-            block = o3.wigner_3j(first[i].ir.l, second[j].ir.l, out[k].ir.l) * (out[k].ir.dim / fan_in[k]) ** 0.5
+            block = _coupling(first[i].ir, second[j].ir, out[k].ir, fan_in[k])
             coupling[number, first.slices()[i], second.slices()[j], out.slices()[k]] = block
         nonzero = coupling.nonzero()
-        self.register_buffer("values", coupling[tuple(nonzero.T)], persistent=False)
+        self.values = Constant(coupling[tuple(nonzero.T)])
         self.register_buffer("terms", nonzero.T.contiguous(), persistent=False)
         self.out = out.dim
         self.weight = nn.Parameter(torch.randn(len(paths), channels))
@@ -86,6 +95,6 @@ class NodeProduct(nn.Module):
         self, first: Float[Tensor, "nodes first channels"], second: Float[Tensor, "nodes second channels"]
     ) -> Float[Tensor, "nodes out channels"]:
         path, i, j, k = self.terms
-        weight = self.values[:, None] * self.weight[path]
+        weight = self.values()[:, None] * self.weight[path]
         products = first.index_select(1, i) * second.index_select(1, j) * weight
         return products.new_zeros(len(products), self.out, products.shape[2]).index_add(1, k, products)

@@ -25,12 +25,16 @@ def angles(positions: Float[Tensor, "beads 3"], index: Int[Tensor, "terms 3"]) -
 
 
 def dihedrals(positions: Float[Tensor, "beads 3"], index: Int[Tensor, "terms 4"]) -> Float[Tensor, " terms"]:
-    """Torsion about the middle bond, -pi to pi with the IUPAC sign (trans is pi) [rad]."""
+    """Torsion about the middle bond, -pi to pi with the IUPAC sign (trans is pi) [rad].
+
+    Three beads on a line have no torsion: it is then 0, with a finite gradient.
+    """
     a, b, c, d = (positions[index[:, column]] for column in range(4))
     first, middle, last = b - a, c - b, d - c
     left, right = torch.linalg.cross(first, middle), torch.linalg.cross(middle, last)
     sine = torch.linalg.vector_norm(middle, dim=1) * (first * right).sum(1)
-    return torch.atan2(sine, (left * right).sum(1))
+    cosine = (left * right).sum(1)
+    return torch.atan2(sine, torch.where((sine == 0) & (cosine == 0), torch.ones_like(cosine), cosine))
 
 
 def bond_energy(

@@ -1,4 +1,4 @@
-"""The prior terms of a set of systems, evaluated in torch: what training subtracts and what tests compare with OpenMM."""
+"""The prior terms of a set of systems, evaluated in torch: what training subtracts, what OpenMM has to agree with."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from cgenn.topology import BeadTopology
 
 class PriorEnergy(nn.Module):
     """All priors on one topology, on as many copies of it as the graph holds systems."""
+
+    sigma: Tensor
+    epsilon: Tensor
+    excluded: Tensor
 
     def __init__(self, priors: Priors, topology: BeadTopology, types: list[str]) -> None:
         """`types` is the potential's list of bead types, which the graph's type indices refer to."""

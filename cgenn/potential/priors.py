@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from cgenn.config import Config
 from cgenn.topology import BeadTopology
@@ -34,6 +35,12 @@ class DihedralPrior(Config):
 
     k: tuple[float, ...]
     phase: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _one_phase_for_each(self) -> Self:
+        if len(self.k) != len(self.phase):
+            raise ValueError(f"`k` and `phase` must be of one length, got {len(self.k)} and {len(self.phase)}")
+        return self
 
 
 class RepulsionPrior(Config):
@@ -72,6 +79,17 @@ class Priors(Config):
     angles: dict[str, AnglePrior] = {}
     dihedrals: dict[str, DihedralPrior] = {}
     repulsion: dict[str, RepulsionPrior] = {}
+
+    @model_validator(mode="after")
+    def _keys_as_looked_up(self) -> Self:
+        for term, size in {"bonds": 2, "angles": 3, "dihedrals": 4, "repulsion": 2}.items():
+            for key in getattr(self, term):
+                types = key.split("|")
+                if len(types) != size:
+                    raise ValueError(f"`{term}` needs {size} bead types joined by '|', got {key!r}")
+                if key != type_key(types):
+                    raise ValueError(f"`{term}` {key!r} must be written {type_key(types)!r}")
+        return self
 
     @property
     def repulsion_cutoff(self) -> float:
