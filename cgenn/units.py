@@ -34,6 +34,11 @@ def factor(quantity: str, unit: str) -> float:
     return known[unit]
 
 
+def known_units(quantity: str) -> set[str]:
+    """The units that `factor` knows for a quantity."""
+    return set(_FACTORS[quantity])
+
+
 def thermal_energy(temperature: float) -> float:
     """kT [kJ/mol] at `temperature` [K].
 

@@ -59,7 +59,7 @@ class AtomTopology:
                 topology.create_standard_bonds()
             bonds = [(bond[0].index, bond[1].index) for bond in topology.bonds]
         if masses is None:
-            masses = [atom.element.mass for atom in topology.atoms]
+            masses = [0.0 if atom.element is None else atom.element.mass for atom in topology.atoms]
         for label, values in {"masses": masses, "charges": charges}.items():
             if values is not None and len(values) != topology.n_atoms:
                 raise ValueError(f"`{label}` must have one entry per atom ({topology.n_atoms}), got {len(values)}")

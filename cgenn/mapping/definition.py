@@ -21,8 +21,8 @@ class BeadRule(Config):
         name: name of the bead within its residue.
         per: what one such bead is made for.
         select: its atoms, in MDTraj's selection language, within that residue or molecule.
-        weights: of its atoms: "mass" puts the bead at their centre of mass, "uniform" at their centroid, "single" on
-            the only atom selected; or one number per atom name. They are scaled to a sum of one.
+        weights: of its atoms: "mass" puts the bead at their centre of mass, "uniform" at their centroid, virtual sites
+            not counted, "single" on the only atom selected; or one number per atom name. They are scaled to sum to one.
         owns: further atoms whose mass, charge and bonds the bead takes over without their moving it.
         type: bead type, what the potential knows it by; `{residue}` and `{name}` are filled in.
         optional: whether it is fine if no residue or molecule has such atoms.

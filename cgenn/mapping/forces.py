@@ -70,20 +70,28 @@ def find_constraints(
     return np.unique(pairs[lengths.std(axis=0) < _RIGID], axis=0)
 
 
+def is_summable(mapping: Mapping, constraints: Int[np.ndarray, "constraints 2"]) -> bool:
+    """Whether the sum over a bead's atoms is a valid force map."""
+    return bool(_sum_weights(mapping, constraints).sum(axis=0).max() <= 1)
+
+
 def sum_force_map(mapping: Mapping, constraints: Int[np.ndarray, "constraints 2"]) -> ForceMap:
     """The sum of the forces on a bead's atoms, and on those that constraints tie to them.
 
     Raises:
         ValueError: if beads share atoms, or a constraint joins two beads.
     """
-    groups = _membership(rigid_groups(len(mapping.atoms), constraints))
-    touched = ((mapping.matrix != 0).astype(float) @ groups) > 0
-    weights = csr_array((touched @ groups.T).astype(float))
-    crowded = np.flatnonzero(np.asarray(weights.sum(axis=0)) > 1)
-    if len(crowded):
+    weights = _sum_weights(mapping, constraints)
+    if len(crowded := np.flatnonzero(weights.sum(axis=0) > 1)):
         atom = mapping.atoms.describe(crowded[0])
         raise ValueError(f"{atom} is in two beads, or constrained to an atom of another one: use the optimal force map")
     return ForceMap(weights, kind="sum")
+
+
+def _sum_weights(mapping: Mapping, constraints: Int[np.ndarray, "constraints 2"]) -> csr_array:
+    groups = _membership(rigid_groups(len(mapping.atoms), constraints))
+    touched = csr_array(((mapping.matrix != 0).astype(float) @ groups) > 0, dtype=float)
+    return csr_array(touched @ groups.T)
 
 
 def optimal_force_map(
@@ -137,12 +145,13 @@ def _membership(groups: Int[np.ndarray, " atoms"]) -> csr_array:
 
 
 def _supports(mapping: Mapping, groups: csr_array) -> list[np.ndarray]:
-    """The rigid groups near each bead, sorted."""
+    """The rigid groups near each bead, sorted; virtual sites pass their forces on and do not count."""
     step = mapping.atoms.adjacency + eye_array(len(mapping.atoms), format="csr")
     reached = csr_array(mapping.matrix != 0, dtype=float)
     for _ in range(_REACH):
         reached = csr_array((reached @ step) != 0, dtype=float)
-    near = csr_array(reached @ groups)
+    near = csr_array((reached * (mapping.atoms.masses > 0)) @ groups)
+    near.eliminate_zeros()
     near.sort_indices()
     return np.split(near.indices, near.indptr[1:-1])
 

@@ -154,7 +154,7 @@ def _weights(rule: BeadRule, members: np.ndarray, atoms: AtomTopology) -> np.nda
             raise ValueError(f"{purpose}: `weights` has no entry for atom {missing[0]!r}")
         values = np.array([rule.weights[name] for name in names])
     else:
-        values = atoms.masses[members] if rule.weights == "mass" else np.ones(len(members))
+        values = atoms.masses[members] if rule.weights == "mass" else (atoms.masses[members] > 0).astype(float)
     if not values.sum() > 0:
         what = "mass" if rule.weights == "mass" else "weight"
         raise ValueError(f"{purpose}: its {len(members)} atoms have no {what}")

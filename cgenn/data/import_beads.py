@@ -1,0 +1,34 @@
+"""Makes a bead dataset of frames that are beads already, mapped elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cgenn.data.dataset import BeadDataset
+from cgenn.data.provenance import describe_file, versions
+from cgenn.data.trajectory import open_trajectory
+from cgenn.topology import BeadTopology
+
+_FRAMES_AT_ONCE = 1000
+
+
+def import_beads(trajectory: str | Path, topology: BeadTopology, out: str | Path, *, temperature: float) -> BeadDataset:
+    """Write the frames of an npz or H5MD file of beads as a bead dataset, in nm and kJ/mol/nm.
+
+    Args:
+        topology: what the beads are, in the order of the file.
+        temperature: of the ensemble the frames were drawn from [K].
+
+    Raises:
+        ValueError: if the file cannot be read, its units are not clear, or its beads are not as many as the topology's.
+    """
+    source = open_trajectory(trajectory)
+    if source.n_atoms != len(topology):
+        raise ValueError(f"{source.path} has {source.n_atoms} beads, the topology has {len(topology)}")
+    return BeadDataset.write(
+        out,
+        topology,
+        source.iter_chunks(_FRAMES_AT_ONCE),
+        temperature=temperature,
+        provenance={"sources": [describe_file(source.path)], "temperature": temperature, "versions": versions()},
+    )

@@ -1,0 +1,196 @@
+"""Turns all-atom trajectories into a bead dataset, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from cgenn.data.dataset import BeadDataset, DatasetWriter
+from cgenn.data.provenance import describe_file, versions
+from cgenn.data.topology import TopologyLike, read_topology
+from cgenn.data.trajectory import Trajectory, open_trajectory
+from cgenn.files import atomic
+from cgenn.h5md import Frames
+from cgenn.mapping.atoms import AtomTopology
+from cgenn.mapping.definition import MappingDefinition, load_mapping
+from cgenn.mapping.forces import ForceMap, find_constraints, is_summable, mean_square, optimal_force_map, sum_force_map
+from cgenn.mapping.mapping import Mapping
+from cgenn.units import thermal_energy
+
+_CHUNK_ATOMS = 1_000_000
+"""Atoms times frames held in memory at a time."""
+_FRAMES_FOR_CONSTRAINTS = 50
+
+
+def map_trajectory(
+    trajectory: str | Path | Sequence[str | Path],
+    topology: TopologyLike | None,
+    mapping: str | Path | MappingDefinition,
+    out: str | Path,
+    *,
+    temperature: float | None = None,
+    force_map: Literal["optimal", "sum"] = "optimal",
+    forces: bool = True,
+    constraints: Sequence[tuple[int, int]] | np.ndarray | None = None,
+    periodic: bool | None = None,
+    stride: int = 1,
+    fit_frames: int = 2000,
+) -> BeadDataset:
+    """Map positions and forces of all-atom trajectories to beads.
+
+    Args:
+        trajectory: file or files of the same atoms, or the folder of a reference run.
+        topology: file or topology of the atoms; None for `topology.pdb` beside the trajectory.
+        mapping: name or file of a mapping, or one in memory.
+        out: file of the dataset; appears only when it is complete.
+        temperature: of the ensemble [K]; None if the trajectory says so itself.
+        force_map: "optimal" for the one of least noise, or "sum".
+        forces: whether forces are wanted.
+        constraints: pairs of atoms at fixed distances; None for those the trajectory names, or else those seen in it.
+        periodic: whether molecules are made whole and boxes kept; None if the trajectory has a box.
+        stride: use every `stride`-th frame.
+        fit_frames: most frames that the optimal force map is fitted to, spread evenly.
+
+    Raises:
+        ValueError: if anything is missing or does not fit together; says what.
+        ImportError: if the file needs MDAnalysis and it is not installed.
+    """
+    if stride < 1:
+        raise ValueError(f"`stride` must be at least 1, got {stride}")
+    atoms, sources = _open(trajectory, topology, forces, periodic)
+    temperature = _temperature(sources, temperature)
+    built = Mapping.build(mapping if isinstance(mapping, MappingDefinition) else load_mapping(mapping), atoms)
+    fixed, origin = _constraints(built, sources, constraints, stride) if forces else (None, "")
+    maps = {} if fixed is None else _force_maps(built, sources, fixed, force_map, stride, fit_frames)
+    provenance: dict[str, Any] = {
+        "mapping": built.definition.model_dump(mode="json", exclude_none=True),
+        "atoms": built.report,
+        "sources": [describe_file(source.path) for source in sources],
+        "topology": describe_file(Path(topology)) if isinstance(topology, str | Path) else None,
+        "stride": stride,
+        "temperature": temperature,
+        "versions": versions(),
+    }
+    with atomic(out) as partial, DatasetWriter(partial, built.topology, temperature) as writer:
+        segments, squares = _write(writer, built, maps, force_map, sources, stride)
+        if fixed is not None:
+            provenance["constraints"] = {"known_from": origin, "pairs": fixed.tolist()}
+            provenance["forces"] = {"map": force_map, "mean_square": squares, "unit": "(kJ/mol/nm)^2"}
+        writer.finish(provenance, segments)
+    return BeadDataset.open(out)
+
+
+def _open(
+    trajectory: str | Path | Sequence[str | Path], topology: TopologyLike | None, forces: bool, periodic: bool | None
+) -> tuple[AtomTopology, list[Trajectory]]:
+    """The atoms and the trajectories, checked against each other."""
+    given = [trajectory] if isinstance(trajectory, str | Path) else list(trajectory)
+    if not given:
+        raise ValueError("no trajectory was given")
+    paths = [Path(path) / "trajectory.h5" if Path(path).is_dir() else Path(path) for path in given]
+    atoms = read_topology(paths[0].parent / "topology.pdb" if topology is None else topology)
+    sources = [open_trajectory(path, atoms, forces=forces) for path in paths]
+    for source in sources:
+        if forces and not source.has_forces:
+            raise ValueError(f"{source.path}: no forces; pass `forces=False` (--no-forces) if none are needed")
+        if periodic and not source.periodic:
+            raise ValueError(f"{source.path}: no box, although the mapping is to be periodic")
+    sources = [replace(source, periodic=source.periodic and periodic is not False) for source in sources]
+    if len({source.periodic for source in sources}) > 1:
+        raise ValueError("some of the trajectories have a box and some have none; pass `periodic=False` to ignore it")
+    return _completed(atoms, sources[0]), sources
+
+
+def _completed(atoms: AtomTopology, source: Trajectory) -> AtomTopology:
+    """Atoms with what the trajectory itself says of their masses, charges, bonds and constraints."""
+    known = {"masses": atoms.masses, "charges": atoms.charges, "bonds": atoms.bonds, "constraints": atoms.constraints}
+    return AtomTopology.from_mdtraj(atoms.topology, **{**known, **source.atoms})
+
+
+def _temperature(sources: list[Trajectory], given: float | None) -> float:
+    named = {float(source.metadata["temperature"]) for source in sources if "temperature" in source.metadata}
+    if given is not None:
+        named = {float(given)}
+    if not named:
+        raise ValueError("the temperature is missing: the trajectory does not name it, pass `temperature` [K]")
+    if len(named) > 1:
+        raise ValueError(f"the trajectories are of different temperatures: {sorted(named)} K")
+    thermal_energy(temperature := named.pop())
+    return temperature
+
+
+def _constraints(
+    mapping: Mapping, sources: list[Trajectory], given: Sequence[tuple[int, int]] | np.ndarray | None, stride: int
+) -> tuple[np.ndarray, str]:
+    """Constrained pairs of atoms, and how they are known."""
+    if given is not None:
+        return np.asarray(given, dtype=np.int64).reshape(-1, 2), "argument"
+    if mapping.atoms.constraints is not None:
+        return mapping.atoms.constraints, "file"
+    few = _FRAMES_FOR_CONSTRAINTS
+    spacing = stride * max(1, sum(source.n_frames for source in sources) // (few * stride))
+    chunks = list(islice((_whole(mapping, chunk) for chunk in _chunks(sources, spacing)), few))
+    return find_constraints(mapping, np.concatenate(chunks)[:few]), "trajectory"
+
+
+def _whole(mapping: Mapping, frames: Frames) -> np.ndarray:
+    return frames.positions if frames.box is None else mapping.tree.make_whole(frames.positions, frames.box)
+
+
+def _chunks(sources: list[Trajectory], stride: int) -> Iterator[Frames]:
+    for source in sources:
+        yield from source.iter_chunks(max(1, _CHUNK_ATOMS // source.n_atoms), stride)
+
+
+def _force_maps(
+    mapping: Mapping, sources: list[Trajectory], constraints: np.ndarray, wanted: str, stride: int, fit_frames: int
+) -> dict[str, ForceMap]:
+    """The force map that is wanted, and the sum to compare it with where there is one."""
+    maps = {}
+    if wanted == "sum" or is_summable(mapping, constraints):
+        maps["sum"] = sum_force_map(mapping, constraints)
+    if wanted == "optimal":
+        frames = sum(source.n_frames for source in sources)
+        spacing = stride * max(1, -(-frames // (fit_frames * stride)))
+        forces = (chunk.forces for chunk in _chunks(sources, spacing) if chunk.forces is not None)
+        maps["optimal"] = optimal_force_map(mapping, forces, constraints)
+    return maps
+
+
+def _write(
+    writer: DatasetWriter,
+    mapping: Mapping,
+    maps: dict[str, ForceMap],
+    wanted: str,
+    sources: list[Trajectory],
+    stride: int,
+) -> tuple[list[tuple[int, int]], dict[str, float]]:
+    """Map and write all frames; return the frames of each source and the mean square force of each map."""
+    segments: list[tuple[int, int]] = []
+    sums = dict.fromkeys(maps, 0.0)
+    written = 0
+    with Progress(
+        console=Console(stderr=True), disable=not Console(stderr=True).is_terminal, transient=True
+    ) as progress:
+        task = progress.add_task("mapping", total=sum(-(-source.n_frames // stride) for source in sources))
+        for source in sources:
+            start = written
+            for chunk in _chunks([source], stride):
+                positions = mapping.map_positions(chunk.positions.astype(float), chunk.box)
+                mapped = {}
+                if chunk.forces is not None:
+                    mapped = {kind: force_map(chunk.forces.astype(float)) for kind, force_map in maps.items()}
+                writer.write(Frames(positions, mapped.get(wanted), chunk.box))
+                for kind, forces in mapped.items():
+                    sums[kind] += mean_square(forces) * len(forces)
+                written += len(chunk)
+                progress.update(task, completed=written)
+            segments.append((start, written))
+    return segments, {kind: value / written for kind, value in sums.items()}
