@@ -1,0 +1,51 @@
+"""What a report is made of: headline numbers, and sections of text, figures and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Number:
+    """One headline number.
+
+    Attributes:
+        value: the number, or a short text; None if it could not be had.
+        label: what it is, for a person.
+        unit: its unit, empty if it has none.
+        error: its standard error.
+        note: what it should be compared with.
+    """
+
+    value: float | str | None
+    label: str = ""
+    unit: str = ""
+    error: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: the name of its PNG file without suffix, the image, and what it shows."""
+
+    name: str
+    png: bytes
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column headings, with units, and rows of numbers or texts."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[float | str | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: a title, and any of text, pictures and tables, in this order."""
+
+    title: str
+    text: str = ""
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()

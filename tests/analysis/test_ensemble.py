@@ -1,0 +1,74 @@
+"""What an ensemble accepts, how it is read in pieces, and how its blocks are made."""
+
+import h5py
+import numpy as np
+import pytest
+
+from cgenn.analysis.ensemble import Ensemble, independent_blocks
+
+CUBE = np.repeat(np.eye(3)[None] * 3.0, 4, axis=0)
+
+
+def test_chunks_cover_all_frames_in_order_with_bounded_size():
+    positions = np.arange(1000 * 900 * 3, dtype=np.float32).reshape(1000, 900, 3)
+    ensemble = Ensemble(positions)
+    chunks = list(ensemble.chunks())
+    assert max(len(chunk.positions) for chunk in chunks) * 900 <= 400_000
+    np.testing.assert_array_equal(np.concatenate([chunk.positions for chunk in chunks]), positions)
+    np.testing.assert_array_equal(np.concatenate([chunk.blocks for chunk in chunks]), ensemble.block_index)
+    wanted = np.arange(1000) % 7 == 3
+    chosen = np.concatenate([chunk.positions for chunk in ensemble.chunks(per_frame=10_000, frames=wanted)])
+    np.testing.assert_array_equal(chosen, positions[wanted])
+
+
+def test_positions_may_lie_in_a_file(tmp_path):
+    positions = np.random.default_rng(0).normal(size=(4, 5, 3))
+    with h5py.File(tmp_path / "frames.h5", "w") as file:
+        ensemble = Ensemble(file.create_dataset("value", data=positions), CUBE)
+        (chunk,) = ensemble.chunks()
+        np.testing.assert_array_equal(chunk.positions, positions)
+        np.testing.assert_array_equal(chunk.box, CUBE)
+
+
+def test_replicas_become_blocks():
+    frames = np.arange(6 * 4 * 3, dtype=float).reshape(3, 8, 3)
+    ensemble = Ensemble.from_replicas(frames, 2)
+    np.testing.assert_array_equal(ensemble.positions[:3], frames[:, :2])
+    np.testing.assert_array_equal(ensemble.positions[9:], frames[:, 6:])
+    np.testing.assert_array_equal(ensemble.blocks, np.repeat([0, 1, 2, 3], 3))
+    with pytest.raises(ValueError, match="8 beads are not a whole number of replicas of 3 beads"):
+        Ensemble.from_replicas(frames, 3)
+
+
+def test_few_pieces_are_cut_and_many_are_merged():
+    cut = independent_blocks(np.zeros(100, dtype=int))
+    np.testing.assert_array_equal(cut, np.arange(100) // 10)
+    interleaved = np.tile([5, 9], 30)  # two replicas, written in turn
+    blocks = independent_blocks(interleaved)
+    assert len(np.unique(blocks)) == 10
+    assert all(len(np.unique(interleaved[blocks == block])) == 1 for block in range(10))
+    assert independent_blocks(np.repeat(np.arange(500), 3)).max() == 31
+    np.testing.assert_array_equal(independent_blocks(np.arange(12)), np.arange(12))
+    assert independent_blocks(np.zeros(1, dtype=int)).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((4, 3)),), r"shape \(frames, beads, 3\), got \(4, 3\)"),
+        ((np.zeros((0, 5, 3)),), "no frames or no beads"),
+        ((np.zeros((4, 5, 3)), np.zeros((3, 3))), r"box must have the shape \(4, 3, 3\), got \(3, 3\)"),
+        ((np.zeros((4, 5, 3)), CUBE * [[[1]], [[1]], [[0]], [[1]]]), "the box of frame 2 has the volume 0.0"),
+        ((np.zeros((4, 5, 3)), None, np.zeros(3)), "one entry per frame, 4, got"),
+    ],
+)
+def test_a_wrong_shape_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Ensemble(*arguments)
+
+
+def test_a_position_that_is_not_finite_is_named():
+    positions = np.zeros((4, 5, 3))
+    positions[2, 3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"model: the position of bead 3 in frame 2 is \[0.0, nan, 0.0\]"):
+        list(Ensemble(positions, label="model").chunks())
