@@ -9,6 +9,7 @@ from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cgenn.nn.harmonics import SphericalHarmonics
 from cgenn.nn.layers import InteractionLayer
 
 
@@ -37,7 +38,7 @@ class EquivariantNetwork(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         irreps = o3.Irreps.spherical_harmonics(lmax, p=-1 if reflection_invariant else 1)
-        self.harmonics = o3.SphericalHarmonics(irreps, normalize=True, normalization="component")
+        self.harmonics = SphericalHarmonics(lmax)
         scalar = o3.Irreps("0e")
         self.embedding = nn.Embedding(n_types, channels)
         self.feature_embedding = nn.Linear(n_features, channels, bias=False) if n_features else None
@@ -78,7 +79,7 @@ class EquivariantNetwork(nn.Module):
             inputs: further scalar inputs of each bead.
         """
         distance = torch.linalg.vector_norm(vectors, dim=1)
-        harmonics = self.harmonics(vectors)
+        harmonics = self.harmonics(vectors, distance)
         scalars = self.embedding(types)
         if self.feature_embedding is not None:
             scalars = scalars + self.feature_embedding(inputs)
