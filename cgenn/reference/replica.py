@@ -1,0 +1,170 @@
+"""One trajectory of a reference run, in this process or, as `python -m cgenn.reference.replica`, in one of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import openmm
+import openmm.app
+from openmm import unit
+
+from cgenn.files import atomic
+from cgenn.reference.dynamics import FrameReader, Seeds, advance, equilibrate, make_context
+from cgenn.reference.manifest import Manifest
+from cgenn.reference.records import FrameLog, read_log, write_state, write_trajectory
+from cgenn.reference.settings import RunSettings
+from cgenn.reference.system import AllAtomSystem
+
+_CHECKPOINT_SECONDS = 2.0
+
+
+class Replica:
+    """A trajectory on its way: frames are logged, and every few seconds a checkpoint is written.
+
+    Started again after it was stopped or killed, it goes on from the checkpoint.
+    """
+
+    def __init__(self, system: AllAtomSystem, settings: RunSettings, folder: Path, index: int):
+        label = settings.label(index)
+        self.definition, self.settings, self.index = system, settings, index
+        self.trajectory = folder / f"trajectory{label}.h5"
+        self.state = folder / f"state{label}.csv"
+        self._log = folder / f"frames{label}.partial"
+        self._checkpoint = folder / f"checkpoint{label}.chk"
+
+    def run(self, metadata: dict[str, Any], report: Callable[[int], None]) -> None:
+        """Run what is left; `report` is called with the number of frames recorded.
+
+        Raises:
+            FloatingPointError: if it diverges.
+            ValueError: if the checkpoint cannot be used.
+        """
+        if self.trajectory.exists():
+            report(self.settings.n_frames)
+            return
+        topology, system, positions = self.definition.build()
+        seeds = Seeds.of(self.settings.seed, self.index)
+        context = make_context(system, self.settings, seeds)
+        if self._checkpoint.exists():
+            self._resume(context)
+        else:
+            self._begin(context, positions, seeds)
+        self._produce(context, report)
+        del context
+        self._publish(topology, system, metadata)
+
+    def _begin(self, context: openmm.Context, positions: np.ndarray, seeds: Seeds) -> None:
+        state = equilibrate(context.getSystem(), positions, self.settings, seeds)
+        context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
+        context.setPositions(state.getPositions())
+        context.setVelocities(state.getVelocities())
+
+    def _resume(self, context: openmm.Context) -> None:
+        try:
+            context.loadCheckpoint(self._checkpoint.read_bytes())
+        except openmm.OpenMMException as error:
+            raise ValueError(
+                f"{self._checkpoint}: cannot go on from this checkpoint, which was perhaps written by another version "
+                f"of OpenMM or on other hardware ({error}); delete it to start this trajectory again"
+            ) from None
+
+    def _produce(self, context: openmm.Context, report: Callable[[int], None]) -> None:
+        settings = self.settings
+        system = context.getSystem()
+        reader = FrameReader(system, self.definition.definition.periodic)
+        done = context.getStepCount() // settings.steps_per_frame
+        with FrameLog(self._log, system.getNumParticles(), keep=done) as log, self._checkpoints(context, log) as save:
+            report(done)
+            while log.n_frames < settings.n_frames:
+                target = (log.n_frames + 1) * settings.steps_per_frame
+                advance(context, target - context.getStepCount())
+                log.append(reader.read(context))
+                save(False)
+                report(log.n_frames)
+
+    @contextmanager
+    def _checkpoints(self, context: openmm.Context, log: FrameLog) -> Iterator[Callable[[bool], None]]:
+        last = monotonic()
+
+        def save(now: bool) -> None:
+            nonlocal last
+            if now or monotonic() - last > _CHECKPOINT_SECONDS:
+                log.flush()
+                with atomic(self._checkpoint) as temporary:
+                    temporary.write_bytes(context.createCheckpoint())
+                last = monotonic()
+
+        try:
+            yield save
+        except KeyboardInterrupt:
+            if context.getStepCount() // self.settings.steps_per_frame == log.n_frames:
+                save(True)
+            raise
+        save(True)
+
+    def _publish(self, topology: openmm.app.Topology, system: openmm.System, metadata: dict[str, Any]) -> None:
+        particles = describe_particles(topology, system)
+        periodic = self.definition.definition.periodic
+        records = read_log(self._log, len(particles["masses"]))
+        write_state(records, self.state, float(particles["masses"].sum()), periodic)
+        metadata = metadata | {"replica": self.index, "constraints": constrained_pairs(system)}
+        write_trajectory(
+            records,
+            self.trajectory,
+            n_particles=len(particles["masses"]),
+            metadata=metadata,
+            periodic=periodic,
+            **particles,
+        )
+        del records
+        self._log.unlink()
+        self._checkpoint.unlink()
+
+
+def describe_particles(topology: openmm.app.Topology, system: openmm.System) -> dict[str, Any]:
+    """Species (element symbols), masses of the elements [amu], charges [e] and bonds of all atoms.
+
+    Virtual sites are species "EP" of no mass. Atoms without an element have their mass in the System.
+    """
+    masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())])
+    species = []
+    for atom in topology.atoms():
+        species.append("EP" if atom.element is None else atom.element.symbol)
+        if atom.element is not None:
+            masses[atom.index] = atom.element.mass.value_in_unit(unit.dalton)
+    nonbonded = next((force for force in system.getForces() if isinstance(force, openmm.NonbondedForce)), None)
+    charges = None
+    if nonbonded is not None:
+        given = [nonbonded.getParticleParameters(i)[0] for i in range(len(masses))]
+        charges = np.array([charge.value_in_unit(unit.elementary_charge) for charge in given])
+    bonds = np.array([(bond[0].index, bond[1].index) for bond in topology.bonds()], dtype=np.int64).reshape(-1, 2)
+    return {"species": species, "masses": masses, "charges": charges, "bonds": bonds}
+
+
+def constrained_pairs(system: openmm.System) -> list[list[int]]:
+    """Pairs of atoms whose distance is constrained."""
+    return [list(system.getConstraintParameters(i)[:2]) for i in range(system.getNumConstraints())]
+
+
+def main(folder: str, index: str) -> None:
+    """Run one replica of the run in `folder`, writing the number of frames done to the standard output.
+
+    When the process that reads it has gone, writing fails and this one ends too.
+    """
+    manifest = Manifest.read(Path(folder))
+
+    def report(frames: int) -> None:
+        sys.stdout.write(f"{frames}\n")
+        sys.stdout.flush()
+
+    Replica(manifest.system, manifest.settings, Path(folder), int(index)).run(manifest.metadata(), report)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

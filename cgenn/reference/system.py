@@ -1,0 +1,113 @@
+"""Builds the all-atom systems that come with cgenn, or that lie in a folder of the caller's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import openmm
+import openmm.app
+from jaxtyping import Float
+from openmm import unit
+
+from cgenn import shipped
+from cgenn.files import sha256
+from cgenn.reference.definition import SystemDefinition
+from cgenn.reference.implicit import use_native_gbsa
+
+_NONBONDED = {
+    "none": openmm.app.NoCutoff,
+    "cutoff": openmm.app.CutoffPeriodic,
+    "pme": openmm.app.PME,
+}
+_CONSTRAINTS = {"none": None, "h-bonds": openmm.app.HBonds, "all-bonds": openmm.app.AllBonds}
+
+
+@dataclass(frozen=True)
+class AllAtomSystem:
+    """A definition and the folder that it lies in.
+
+    Attributes:
+        name: that of the folder.
+        folder: holds `system.toml` and the files it names.
+        definition: what `system.toml` says.
+    """
+
+    name: str
+    folder: Path
+    definition: SystemDefinition
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """SHA-256 of each file in the folder that the system is made of, by name."""
+        named = ["system.toml", self.definition.structure, *self.definition.force_field]
+        return {name: sha256(self.folder / name) for name in named if (self.folder / name).is_file()}
+
+    def build(self) -> tuple[openmm.app.Topology, openmm.System, Float[np.ndarray, "atoms 3"]]:
+        """The topology, the System (each force a group of its own, by name) and the positions [nm].
+
+        Raises:
+            ValueError: if a file is missing, or the force field has no parameters for a residue (it is named).
+        """
+        definition = self.definition
+        field = self._force_field()
+        modeller = self._modeller(field)
+        try:
+            system = field.createSystem(
+                modeller.topology,
+                nonbondedMethod=_NONBONDED[definition.nonbonded],
+                nonbondedCutoff=definition.cutoff or 1.0,
+                switchDistance=definition.switch,
+                constraints=_CONSTRAINTS[definition.constraints],
+                hydrogenMass=definition.hydrogen_mass,
+            )
+        except (ValueError, openmm.OpenMMException) as error:
+            raise ValueError(f"system {self.name!r}: {error}") from None
+        use_native_gbsa(system)
+        for group, force in enumerate(system.getForces()):
+            force.setForceGroup(group)
+        return modeller.topology, system, np.array(modeller.positions.value_in_unit(unit.nanometer))
+
+    def _force_field(self) -> openmm.app.ForceField:
+        names = self.definition.force_field
+        files = [str(self.folder / name) if (self.folder / name).is_file() else name for name in names]
+        try:
+            return openmm.app.ForceField(*files)
+        except ValueError as error:
+            raise ValueError(
+                f"system {self.name!r}: cannot load the force field {', '.join(names)}: expected files that come with "
+                f"OpenMM or lie in {self.folder} ({error})"
+            ) from None
+
+    def _modeller(self, field: openmm.app.ForceField) -> openmm.app.Modeller:
+        definition = self.definition
+        path = self.folder / definition.structure
+        if not path.is_file():
+            raise ValueError(f"system {self.name!r}: no structure {str(path)!r}")
+        pdb = openmm.app.PDBFile(str(path))
+        modeller = openmm.app.Modeller(pdb.topology, pdb.positions)
+        try:
+            modeller.addExtraParticles(field)
+            if definition.solvent is not None:
+                modeller.addSolvent(field, model=definition.solvent.model, padding=definition.solvent.padding)
+        except ValueError as error:
+            raise ValueError(f"system {self.name!r}: {error}") from None
+        if definition.periodic and modeller.topology.getPeriodicBoxVectors() is None:
+            raise ValueError(
+                f"system {self.name!r}: nonbonded = {definition.nonbonded!r}, but {path} has no box (CRYST1)"
+            )
+        if not definition.periodic:
+            modeller.topology.setPeriodicBoxVectors(None)
+        return modeller
+
+
+def load_system(name_or_path: str | Path) -> AllAtomSystem:
+    """Find a system by its name or by the path of its folder.
+
+    Raises:
+        ValueError: if there is none, or its `system.toml` is not valid.
+    """
+    folder = shipped.find("systems", name_or_path)
+    return AllAtomSystem(folder.resolve().name, folder, SystemDefinition.read(folder / "system.toml"))
