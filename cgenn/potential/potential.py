@@ -143,10 +143,14 @@ class Potential(nn.Module):
         """The prior terms on one topology."""
         return PriorEnergy(self.priors, topology, list(self.config.types)).to(self.network.embedding.weight.device)
 
-    def network_energy(self, graph: BeadGraph) -> Float[Tensor, " systems"]:
-        """What the network adds to the priors, for each system [kJ/mol]."""
+    def bead_energies(self, graph: BeadGraph) -> Float[Tensor, " beads"]:
+        """What the network adds to the priors, bead by bead [kJ/mol]."""
         per_bead = self.network(graph.edge_vectors(), graph.types, graph.receivers, graph.senders, graph.features)
-        return self.config.energy_scale * graph.per_system(per_bead)
+        return self.config.energy_scale * per_bead
+
+    def network_energy(self, graph: BeadGraph) -> Float[Tensor, " systems"]:
+        """The same for each system [kJ/mol]."""
+        return graph.per_system(self.bead_energies(graph))
 
     def terms(self, graph: BeadGraph, topology: BeadTopology) -> dict[str, Float[Tensor, " systems"]]:
         """Energy of every term of every system [kJ/mol]."""
