@@ -1,0 +1,53 @@
+"""What tests of several parts need: reference data, and alanine dipeptide's atoms."""
+
+import os
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+from mdtraj.core.element import Element
+
+from cgenn.mapping.atoms import AtomTopology
+
+_ALA2 = {"ACE": "H1 CH3 H2 H3 C O", "ALA": "N H CA HA CB HB1 HB2 HB3 C O", "NME": "N H C H1 H2 H3"}
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of reference data: $CGENN_DATA, or ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("CGENN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference data in {folder}; set CGENN_DATA")
+    return folder
+
+
+def add_residue(topology: mdtraj.Topology, name: str, atoms: str) -> None:
+    """Add a residue in a chain of its own, its atoms named after their elements."""
+    residue = topology.add_residue(name, topology.add_chain())
+    for atom in atoms.split():
+        topology.add_atom(atom, Element.getBySymbol(atom[0]), residue)
+
+
+@pytest.fixture(scope="session")
+def ala2() -> AtomTopology:
+    """Alanine dipeptide, 22 atoms, without constraints."""
+    topology = mdtraj.Topology()
+    chain = topology.add_chain()
+    for name, atoms in _ALA2.items():
+        residue = topology.add_residue(name, chain)
+        for atom in atoms.split():
+            topology.add_atom(atom, Element.getBySymbol(atom[0]), residue)
+    return AtomTopology.from_mdtraj(topology)
+
+
+@pytest.fixture(scope="session")
+def mixture(ala2: AtomTopology) -> AtomTopology:
+    """Alanine dipeptide, three waters and a sodium ion: several kinds of molecules."""
+    topology = ala2.topology.copy()
+    for _ in range(3):
+        add_residue(topology, "HOH", "O H1 H2")
+    residue = topology.add_residue("NA", topology.add_chain())
+    topology.add_atom("Na", Element.getBySymbol("Na"), residue)
+    topology._bonds = []
+    return AtomTopology.from_mdtraj(topology, charges=np.r_[np.zeros(22), np.tile([-0.8, 0.4, 0.4], 3), 1.0])
