@@ -1,16 +1,26 @@
 """What tests of several parts need: reference data, and alanine dipeptide's atoms."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 import pytest
+import torch
 from mdtraj.core.element import Element
 
 from cgenn.mapping.atoms import AtomTopology
 
 _ALA2 = {"ACE": "H1 CH3 H2 H3 C O", "ALA": "N H CA HA CB HB1 HB2 HB3 C O", "NME": "N H C H1 H2 H3"}
+
+
+@pytest.fixture(autouse=True)
+def _double() -> Iterator[None]:
+    """Tests run in float64 unless they say otherwise."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +44,8 @@ def ala2() -> AtomTopology:
     """Alanine dipeptide, 22 atoms, without constraints."""
     topology = mdtraj.Topology()
     chain = topology.add_chain()
-    for name, atoms in _ALA2.items():
-        residue = topology.add_residue(name, chain)
+    for number, (name, atoms) in enumerate(_ALA2.items(), start=1):
+        residue = topology.add_residue(name, chain, resSeq=number)
         for atom in atoms.split():
             topology.add_atom(atom, Element.getBySymbol(atom[0]), residue)
     return AtomTopology.from_mdtraj(topology)

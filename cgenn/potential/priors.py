@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
@@ -37,7 +36,7 @@ class DihedralPrior(Config):
     phase: tuple[float, ...]
 
     @model_validator(mode="after")
-    def _one_phase_for_each(self) -> Self:
+    def _one_phase_for_each(self) -> DihedralPrior:
         if len(self.k) != len(self.phase):
             raise ValueError(f"`k` and `phase` must be of one length, got {len(self.k)} and {len(self.phase)}")
         return self
@@ -81,7 +80,7 @@ class Priors(Config):
     repulsion: dict[str, RepulsionPrior] = {}
 
     @model_validator(mode="after")
-    def _keys_as_looked_up(self) -> Self:
+    def _keys_as_looked_up(self) -> Priors:
         for term, size in {"bonds": 2, "angles": 3, "dihedrals": 4, "repulsion": 2}.items():
             for key in getattr(self, term):
                 types = key.split("|")
