@@ -1,0 +1,296 @@
+"""The learned force: one callable from positions and box to energy and forces, behind every OpenMM backend."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cgenn.graph import BeadGraph
+from cgenn.neighbors import VerletList
+from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.priors import Priors
+from cgenn.topology import BeadTopology
+
+Precision = Literal["single", "double"]
+
+_FORMAT = 1
+_DTYPES = {"single": torch.float32, "double": torch.float64}
+_KEPT = 8
+_LIVE: OrderedDict[str, LearnedForce] = OrderedDict()
+
+
+@dataclass(eq=False)
+class LearnedForce:
+    """The network of a potential on `replicas` copies of one system; the priors are native forces (bonded.py).
+
+    It is written into an `openmm.System` by its content, `state`: weights and settings as safetensors and JSON, from
+    which it is built again without running any code. Within a process one content is one object (`restore`), however
+    often a System is copied. What it remembers between calls, the neighbour list, is checked on each call, so that
+    several Contexts may use it.
+
+    Attributes:
+        config: configuration of the network.
+        weights: its parameters, as safetensors, in the precision of the evaluation.
+        types: number of the type of each bead of one copy.
+        features: further inputs of each bead of one copy, or an empty tuple.
+        replicas: copies, one after the other, that do not feel each other.
+        periodic: whether there is a box.
+        precision: of the network; positions and forces are converted.
+        device: "auto" is that of the positions, or CUDA if positions come from the CPU and there is one.
+        error: the last exception raised inside a call: OpenMM passes on no more than its text.
+        last: positions and box of the last call that went well.
+    """
+
+    config: PotentialConfig
+    weights: bytes
+    types: tuple[int, ...]
+    features: tuple[tuple[float, ...], ...]
+    replicas: int
+    periodic: bool
+    precision: Precision
+    device: str
+    error: BaseException | None = field(default=None, init=False, repr=False)
+    last: tuple[Tensor, Tensor | None] | None = field(default=None, init=False, repr=False)
+    _memory: threading.local = field(default_factory=threading.local, init=False, repr=False)
+
+    @classmethod
+    def build(
+        cls,
+        potential: Potential,
+        topology: BeadTopology,
+        *,
+        replicas: int = 1,
+        periodic: bool = False,
+        precision: Precision = "single",
+        device: str = "auto",
+    ) -> LearnedForce:
+        """The learned force of a potential on a topology.
+
+        Raises:
+            ValueError: if the potential does not know the type of a bead.
+        """
+        dtype = _DTYPES[precision]
+        weights = {key: _cast(value, dtype) for key, value in potential.network.state_dict().items()}
+        features = potential.bead_features(topology)
+        return cls(
+            config=potential.config,
+            weights=safetensors.torch.save(weights),
+            types=tuple(potential.type_indices(topology).tolist()),
+            features=() if features is None else tuple(map(tuple, features.double().tolist())),
+            replicas=replicas,
+            periodic=periodic,
+            precision=precision,
+            device=device,
+        ).registered()
+
+    # ---- content
+
+    @cached_property
+    def state(self) -> bytes:
+        """Everything needed to build this again: one line of JSON and the weights."""
+        settings = {
+            "format": _FORMAT,
+            "config": self.config.model_dump(),
+            "types": self.types,
+            "features": self.features,
+            "replicas": self.replicas,
+            "periodic": self.periodic,
+            "precision": self.precision,
+            "device": self.device,
+        }
+        return json.dumps(settings).encode() + b"\n" + self.weights
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the content."""
+        return hashlib.sha256(self.state).hexdigest()
+
+    def registered(self) -> LearnedForce:
+        """The one object of this content in this process; the last few are kept."""
+        known = _LIVE.setdefault(self.key, self)
+        _LIVE.move_to_end(self.key)
+        while len(_LIVE) > _KEPT:
+            _LIVE.popitem(last=False)
+        return known
+
+    @staticmethod
+    def find(key: str) -> LearnedForce | None:
+        """The object of this content, if this process has one."""
+        return _LIVE.get(key)
+
+    @classmethod
+    def restore(cls, state: bytes) -> LearnedForce:
+        """The inverse of `state`.
+
+        Raises:
+            ValueError: if it was written by another version of cgenn.
+        """
+        live = cls.find(hashlib.sha256(state).hexdigest())
+        if live is not None:
+            return live
+        line, _, weights = state.partition(b"\n")
+        settings: dict[str, Any] = json.loads(line)
+        if settings.pop("format", None) != _FORMAT:
+            raise ValueError("this System was written by another version of cgenn: make it again with create_system")
+        settings["config"] = PotentialConfig.parse(settings["config"], "the network stored in the System")
+        settings["types"] = tuple(settings["types"])
+        settings["features"] = tuple(map(tuple, settings["features"]))
+        return cls(weights=weights, **settings).registered()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LearnedForce.restore, (self.state,)
+
+    # ---- evaluation
+
+    def unchecked(
+        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
+        """Energy [kJ/mol] and forces [kJ/mol/nm], on the device of the network, whatever they are.
+
+        Raises:
+            ValueError: if the number of beads is wrong or a position is not finite.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            device, dtype = self._place(positions), _DTYPES[self.precision]
+            expected = len(self.types) * self.replicas
+            if positions.shape != (expected, 3):
+                raise ValueError(f"the learned force is for {expected} beads, got positions {tuple(positions.shape)}")
+            memory = self._recall(device)
+            local = self._near_origin(positions.detach(), cell, memory).to(device, dtype)
+            graph = memory.graph(local, None if cell is None else cell.detach().to(device, dtype))
+            energy, forces = energy_and_forces(memory.potential_energy, graph)
+            return energy.squeeze(0), forces
+
+    def evaluate(
+        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
+        """Energy, in double precision [kJ/mol], and forces in the kind of the positions [kJ/mol/nm].
+
+        Raises:
+            ValueError: if the number of beads is wrong or a position is not finite.
+            FloatingPointError: if the energy or a force is not finite, naming the bead.
+        """
+        energy, forces = self.unchecked(positions, cell)
+        if not math.isfinite((energy + 0.0 * forces.sum()).item()):
+            raise FloatingPointError(self._complaint(energy, forces))
+        self.last = positions.clone(), None if cell is None else cell.clone()
+        return energy, forces.to(positions.device, positions.dtype).contiguous()
+
+    def guarded(
+        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
+        """`evaluate` as called by OpenMM, which keeps only the text of an exception: it is also put into `error`."""
+        try:
+            return self.evaluate(positions, cell)
+        except BaseException as error:
+            self.error = error
+            raise RuntimeError(f"{type(error).__name__} in the learned force: {error}") from error
+
+    def __call__(self, state: Any) -> tuple[float, np.ndarray]:
+        """What `openmm.PythonForce` calls."""
+        positions = torch.from_numpy(np.ascontiguousarray(state.getPositions(asNumpy=True)._value))
+        cell = None
+        if self.periodic:
+            cell = torch.from_numpy(np.ascontiguousarray(state.getPeriodicBoxVectors(asNumpy=True)._value))
+        energy, forces = self.guarded(positions, cell)
+        return energy.item(), forces.numpy()
+
+    def forget(self) -> None:
+        """Drop the neighbour lists: what comes next depends on positions and box only, to the last bit."""
+        self._memory = threading.local()
+
+    def _place(self, positions: Tensor) -> torch.device:
+        if self.device != "auto":
+            return torch.device(self.device)
+        if positions.device.type == "cpu" and torch.cuda.is_available():
+            return torch.device("cuda")
+        return positions.device
+
+    def _recall(self, device: torch.device) -> _Memory:
+        """What this thread remembers of the last call."""
+        held = self._memory
+        if getattr(held, "device", None) != device:
+            held.device, held.memory = device, _Memory(self, device)
+        return held.memory
+
+    def _near_origin(self, positions: Tensor, cell: Tensor | None, memory: _Memory) -> Tensor:
+        """The same configuration close to the origin, where single precision is enough: beads wander off for ever."""
+        if cell is None:
+            copies = positions.view(self.replicas, -1, 3)
+            return (copies - copies[:, :1]).flatten(0, 1)
+        return positions - memory.cells.to(positions) @ cell.to(positions)
+
+    def _complaint(self, energy: Tensor, forces: Tensor) -> str:
+        broken = (~torch.isfinite(forces)).any(1).nonzero().flatten()
+        if not len(broken):
+            return f"the energy of the network is {energy.item()} kJ/mol"
+        return f"the force of the network on bead {int(broken[0])} is not finite ({len(broken)} such beads)"
+
+
+class _Memory:
+    """A network on its device, the constant parts of its graph, and the neighbour list."""
+
+    def __init__(self, force: LearnedForce, device: torch.device) -> None:
+        self.potential = _potential(force.config, force.weights, force.precision, device)
+        beads = len(force.types)
+        self.replicas, self.periodic = force.replicas, force.periodic
+        self.types = torch.tensor(force.types, device=device).repeat(force.replicas)
+        self.batch = torch.arange(force.replicas, device=device).repeat_interleave(beads)
+        self.features = None
+        if force.features:
+            self.features = torch.tensor(force.features, device=device, dtype=self.potential.dtype)
+            self.features = self.features.repeat(force.replicas, 1)
+        self.verlet = VerletList(force.config.cutoff)
+        self.cells = torch.zeros(beads * force.replicas, 3, device=device)
+        """Whole cells that each bead is moved by."""
+
+    def graph(self, positions: Tensor, cell: Tensor | None) -> BeadGraph:
+        """The graph of neighbours."""
+        cells = None if cell is None else cell.unsqueeze(0)
+        rebuilds = self.verlet.rebuilds
+        found = self.verlet.find(positions, cell=cells, batch=self.batch, n_systems=self.replicas)
+        if cell is not None and self.verlet.rebuilds > rebuilds:
+            strayed = torch.floor(positions @ torch.linalg.inv(cell))
+            if strayed.abs().max() > 2:  # from the next call on; until then positions and list belong together
+                self.cells += strayed
+        return BeadGraph(
+            positions=positions,
+            types=self.types,
+            receivers=found.receivers,
+            senders=found.senders,
+            shifts=found.shifts,
+            batch=self.batch,
+            n_systems=self.replicas,
+            cell=cells,
+            features=self.features,
+        )
+
+    def potential_energy(self, graph: BeadGraph) -> Float[Tensor, " 1"]:
+        """Energy of all copies together; summed in double precision, since a barostat compares large sums."""
+        return self.potential.bead_energies(graph).double().sum().unsqueeze(0)
+
+
+@lru_cache(maxsize=_KEPT)
+def _potential(config: PotentialConfig, weights: bytes, precision: Precision, device: torch.device) -> Potential:
+    """The network of these weights, shared by all forces of this process that use it."""
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the caller's seed alone
+        potential = Potential(config, Priors())
+    potential.network.to(_DTYPES[precision]).load_state_dict(safetensors.torch.load(weights))
+    return potential.to(device).requires_grad_(False).eval()
+
+
+def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
