@@ -9,6 +9,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+def edge_vectors(
+    positions: Float[Tensor, "beads 3"],
+    receivers: Int[Tensor, " edges"],
+    senders: Int[Tensor, " edges"],
+    shifts: Float[Tensor, "edges 3"],
+    cell: Float[Tensor, "edges 3 3"] | None,
+) -> Float[Tensor, "edges 3"]:
+    """Vector from each receiver to (the image of) its sender [nm]; `cell` holds the cell vectors for each edge."""
+    vectors = positions.index_select(0, senders) - positions.index_select(0, receivers)
+    return vectors if cell is None else vectors + torch.einsum("ei,eij->ej", shifts, cell)
+
+
 @dataclass(frozen=True, eq=False)
 class BeadGraph:
     """Beads of one or many systems and the directed edges between neighbours; every pair appears in both directions.
@@ -37,10 +49,8 @@ class BeadGraph:
 
     def edge_vectors(self) -> Float[Tensor, "edges 3"]:
         """Vector from the receiver to (the image of) the sender [nm]."""
-        vectors = self.positions.index_select(0, self.senders) - self.positions.index_select(0, self.receivers)
-        if self.cell is None:
-            return vectors
-        return vectors + torch.einsum("ei,eij->ej", self.shifts, self.cell[self.batch[self.receivers]])
+        cell = None if self.cell is None else self.cell[self.batch[self.receivers]]
+        return edge_vectors(self.positions, self.receivers, self.senders, self.shifts, cell)
 
     def per_system(self, values: Float[Tensor, " beads"]) -> Float[Tensor, " systems"]:
         """Sum of `values` over the beads of each system."""

@@ -1,0 +1,178 @@
+"""Priors from a dataset by Boltzmann inversion: -kT ln p of each bond, angle, dihedral and closest approach.
+
+Reith, Puetz and Mueller-Plathe 2003, eq. 1, with the volume element divided out (r^2 for bonds, sin theta for angles).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cgenn.graph import edge_vectors
+from cgenn.neighbors import neighbors
+from cgenn.potential import bonded
+from cgenn.potential.priors import (
+    REPULSION_RANGE,
+    AnglePrior,
+    BondPrior,
+    DihedralPrior,
+    Priors,
+    RepulsionPrior,
+    type_key,
+)
+from cgenn.topology import BeadTopology
+from cgenn.units import thermal_energy
+
+BINS = 72
+MULTIPLICITIES = 3
+CLOSEST_FRACTION = 1e-3
+"""Fraction of the pairs of two types, among those within the reach, that may come closer than sigma."""
+
+
+@dataclass(frozen=True)
+class PriorFit:
+    """Fitted priors, and what a user should know about how well the data determined them."""
+
+    priors: Priors
+    notes: tuple[str, ...]
+
+
+def fit_priors(
+    samples: Iterable[tuple[BeadTopology, np.ndarray, np.ndarray | None]], temperature: float, reach: float
+) -> PriorFit:
+    """Fit all priors to conformations of one or several topologies.
+
+    Args:
+        samples: topology, positions (frames, beads, 3) [nm] and box (frames, 3, 3) [nm] or None; one entry or more per
+            topology, so that a large dataset can be given in parts.
+        temperature: of the data [K].
+        reach: distance up to which closest approaches are looked for; repulsion never reaches beyond it [nm].
+    """
+    observed = _Observations(reach)
+    for topology, positions, box in samples:
+        observed.add(topology, positions, box)
+    kt = thermal_energy(temperature)
+    notes: list[str] = []
+    return PriorFit(
+        Priors(
+            bonds={key: _bond(key, values, kt, notes) for key, values in observed.merged("bonds")},
+            angles={key: _angle(key, values, kt, notes) for key, values in observed.merged("angles")},
+            dihedrals={key: _dihedral(key, values, kt, notes) for key, values in observed.merged("dihedrals")},
+            repulsion={key: _repulsion(values, kt, reach) for key, values in observed.merged("pairs")},
+        ),
+        tuple(notes),
+    )
+
+
+class _Observations:
+    """Values of every internal coordinate, collected by bead types."""
+
+    def __init__(self, reach: float) -> None:
+        self.reach = reach
+        self.values: dict[str, dict[str, list[np.ndarray]]] = {
+            kind: {} for kind in ("bonds", "angles", "dihedrals", "pairs")
+        }
+
+    def merged(self, kind: str) -> list[tuple[str, np.ndarray]]:
+        return [(key, np.concatenate(parts)) for key, parts in sorted(self.values[kind].items())]
+
+    def add(self, topology: BeadTopology, positions: np.ndarray, box: np.ndarray | None) -> None:
+        self._internal("bonds", bonded.distances, topology, topology.bonds, positions)
+        self._internal("angles", bonded.angles, topology, topology.angles, positions)
+        self._internal("dihedrals", bonded.dihedrals, topology, topology.dihedrals, positions)
+        self._closest(topology, positions, box)
+
+    def _internal(
+        self, kind: str, coordinate: Callable, topology: BeadTopology, index: np.ndarray, positions: np.ndarray
+    ) -> None:
+        if not len(index):
+            return
+        frames, beads = positions.shape[:2]
+        flat = torch.from_numpy(np.ascontiguousarray(positions, dtype=np.float64)).flatten(0, 1)
+        everywhere = torch.from_numpy(
+            (index[None] + beads * np.arange(frames)[:, None, None]).reshape(-1, index.shape[1])
+        )
+        values = coordinate(flat, everywhere).view(frames, -1).numpy()
+        for column, row in enumerate(index.tolist()):
+            key = type_key(topology.types[bead] for bead in row)
+            self.values[kind].setdefault(key, []).append(values[:, column])
+
+    def _closest(self, topology: BeadTopology, positions: np.ndarray, box: np.ndarray | None) -> None:
+        frames, beads = positions.shape[:2]
+        flat = torch.from_numpy(np.ascontiguousarray(positions, dtype=np.float64)).flatten(0, 1)
+        cell = None if box is None else torch.from_numpy(np.ascontiguousarray(box, dtype=np.float64))
+        batch = torch.arange(frames).repeat_interleave(beads)
+        found = neighbors(flat, self.reach, cell=cell, batch=batch, n_systems=frames)
+        types, codes = np.unique(topology.types, return_inverse=True)
+        excluded = topology.excluded_pairs[:, 0] * beads + topology.excluded_pairs[:, 1]
+        i, j = found.receivers.numpy() % beads, found.senders.numpy() % beads
+        kept = (i < j) & ~np.isin(i * beads + j, excluded)
+        ends = found.receivers[kept], found.senders[kept]
+        cells = None if cell is None else cell[batch[ends[0]]]
+        distance = torch.linalg.vector_norm(edge_vectors(flat, *ends, found.shifts[kept], cells), dim=1).numpy()
+        pairs = np.sort(np.stack([codes[i[kept]], codes[j[kept]]]), axis=0)
+        labels = pairs[0] * len(types) + pairs[1]
+        for label in np.unique(labels).tolist():
+            key = type_key((str(types[label // len(types)]), str(types[label % len(types)])))
+            self.values["pairs"].setdefault(key, []).append(distance[labels == label])
+
+
+def _inverted(values: np.ndarray, measure: Callable, kt: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-kT ln(p / volume element) at the centres of the sampled bins, with the counts as weights."""
+    counts, edges = np.histogram(values, bins=BINS)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    sampled = counts > 0
+    return centres[sampled], -kt * np.log(counts[sampled] / measure(centres[sampled])), counts[sampled].astype(float)
+
+
+def _parabola(values: np.ndarray, measure: Callable, kt: float) -> tuple[float, float] | None:
+    """Centre and curvature of the inverted distribution; None if it is not a well."""
+    if np.ptp(values) < 1e-9 * abs(values.mean()):
+        return None
+    centres, energy, counts = _inverted(values, measure, kt)
+    if len(centres) < 4:
+        return None
+    a, b, _ = np.polyfit(centres, energy, 2, w=np.sqrt(counts))
+    centre = -b / (2 * a) if a > 0 else np.nan
+    return (float(centre), float(2 * a)) if values.min() <= centre <= values.max() else None
+
+
+def _bond(key: str, values: np.ndarray, kt: float, notes: list[str]) -> BondPrior:
+    fitted = _parabola(values, np.square, kt)
+    if fitted is None:
+        notes.append(f"bond {key}: -kT ln p is not a single well; mean and variance were used")
+        fitted = float(values.mean()), kt / max(float(values.var()), 1e-8)
+    return BondPrior(length=fitted[0], k=fitted[1])
+
+
+def _angle(key: str, values: np.ndarray, kt: float, notes: list[str]) -> AnglePrior:
+    fitted = _parabola(values, np.sin, kt)
+    if fitted is None:
+        notes.append(f"angle {key}: -kT ln p is not a single well; mean and variance were used")
+        fitted = float(values.mean()), kt / max(float(values.var()), 1e-6)
+    return AnglePrior(angle=fitted[0], k=fitted[1])
+
+
+def _dihedral(key: str, values: np.ndarray, kt: float, notes: list[str]) -> DihedralPrior:
+    """Fourier series through -kT ln p; an unsampled bin counts as if half a frame had been seen there."""
+    counts, edges = np.histogram(values, bins=BINS, range=(-np.pi, np.pi))
+    phi = 0.5 * (edges[1:] + edges[:-1])
+    unsampled = int(np.sum(counts == 0))
+    if unsampled:
+        notes.append(f"dihedral {key}: {unsampled} of {BINS} bins of 5 degrees were never visited")
+    seen = np.maximum(counts, 0.5)
+    orders = np.arange(1, MULTIPLICITIES + 1)
+    basis = np.concatenate([np.ones((1, BINS)), np.cos(orders[:, None] * phi), np.sin(orders[:, None] * phi)])
+    weight = np.sqrt(seen)
+    fitted = np.linalg.lstsq((basis * weight).T, -kt * np.log(seen / seen.max()) * weight, rcond=None)[0]
+    cosine, sine = fitted[1 : 1 + MULTIPLICITIES], fitted[1 + MULTIPLICITIES :]
+    return DihedralPrior(k=tuple(np.hypot(cosine, sine).tolist()), phase=tuple(np.arctan2(sine, cosine).tolist()))
+
+
+def _repulsion(values: np.ndarray, kt: float, reach: float) -> RepulsionPrior:
+    """One kT where only the closest thousandth of the pairs come."""
+    sigma = float(np.quantile(values, CLOSEST_FRACTION))
+    return RepulsionPrior(sigma=min(sigma, reach / REPULSION_RANGE), epsilon=kt)
