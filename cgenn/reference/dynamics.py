@@ -152,14 +152,13 @@ class FrameReader:
     """
 
     def __init__(self, system: openmm.System, periodic: bool):
-        masses = np.array(
-            [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
-        )
-        self._type = record_type(len(masses))
-        self._sites = np.flatnonzero([system.isVirtualSite(i) for i in range(len(masses))])
+        particles = range(system.getNumParticles())
+        massive = sum(system.getParticleMass(i).value_in_unit(unit.dalton) > 0 for i in particles)
+        self._type = record_type(len(particles))
+        self._sites = np.flatnonzero([system.isVirtualSite(i) for i in particles])
         self._periodic = periodic
         momentum = 3 * any(isinstance(force, openmm.CMMotionRemover) for force in system.getForces())
-        self._freedom = 3 * np.count_nonzero(masses) - system.getNumConstraints() - momentum
+        self._freedom = 3 * massive - system.getNumConstraints() - momentum
 
     def read(self, context: openmm.Context) -> np.ndarray:
         """The present frame, molecules made whole and those of a periodic system moved into the box."""

@@ -57,9 +57,7 @@ class Manifest:
         """
         if not (folder / _NAME).exists():
             if stray := sorted(folder.glob("trajectory*.h5")):
-                raise ValueError(
-                    f"{stray[0]} exists, but {_NAME} is missing: not a reference run, choose another folder"
-                )
+                raise ValueError(f"{stray[0]} exists, but no {_NAME}: not a reference run, choose another folder")
             return None
         there, here = read_entries(folder), self.metadata()
         for key in ("system", "settings", "inputs"):

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import openmm
 import openmm.app
-from openmm import unit
 
 from cgenn.files import atomic
+from cgenn.mapping.atoms import AtomTopology
 from cgenn.reference.dynamics import FrameReader, Seeds, advance, equilibrate, make_context
 from cgenn.reference.manifest import Manifest
 from cgenn.reference.records import FrameLog, read_log, write_state, write_trajectory
@@ -32,7 +32,7 @@ class Replica:
 
     def __init__(self, system: AllAtomSystem, settings: RunSettings, folder: Path, index: int):
         label = settings.label(index)
-        self.definition, self.settings, self.index = system, settings, index
+        self.system, self.settings, self.index = system, settings, index
         self.trajectory = folder / f"trajectory{label}.h5"
         self.state = folder / f"state{label}.csv"
         self._log = folder / f"frames{label}.partial"
@@ -48,7 +48,7 @@ class Replica:
         if self.trajectory.exists():
             report(self.settings.n_frames)
             return
-        topology, system, positions = self.definition.build()
+        topology, system, positions = self.system.build()
         seeds = Seeds.of(self.settings.seed, self.index)
         context = make_context(system, self.settings, seeds)
         if self._checkpoint.exists():
@@ -77,9 +77,10 @@ class Replica:
     def _produce(self, context: openmm.Context, report: Callable[[int], None]) -> None:
         settings = self.settings
         system = context.getSystem()
-        reader = FrameReader(system, self.definition.definition.periodic)
+        reader = FrameReader(system, self.system.definition.periodic)
         done = context.getStepCount() // settings.steps_per_frame
         with FrameLog(self._log, system.getNumParticles(), keep=done) as log, self._checkpoints(context, log) as save:
+            save(True)
             report(done)
             while log.n_frames < settings.n_frames:
                 target = (log.n_frames + 1) * settings.steps_per_frame
@@ -109,47 +110,28 @@ class Replica:
         save(True)
 
     def _publish(self, topology: openmm.app.Topology, system: openmm.System, metadata: dict[str, Any]) -> None:
-        particles = describe_particles(topology, system)
-        periodic = self.definition.definition.periodic
-        records = read_log(self._log, len(particles["masses"]))
+        atoms = AtomTopology.from_openmm(topology, system)
+        particles = _particles(atoms)
+        periodic = self.system.definition.periodic
+        records = read_log(self._log, len(atoms))
         write_state(records, self.state, float(particles["masses"].sum()), periodic)
-        metadata = metadata | {"replica": self.index, "constraints": constrained_pairs(system)}
-        write_trajectory(
-            records,
-            self.trajectory,
-            n_particles=len(particles["masses"]),
-            metadata=metadata,
-            periodic=periodic,
-            **particles,
-        )
+        metadata = metadata | {"replica": self.index, "constraints": np.asarray(atoms.constraints).tolist()}
+        write_trajectory(records, self.trajectory, metadata=metadata, periodic=periodic, **particles)
         del records
         self._log.unlink()
         self._checkpoint.unlink()
 
 
-def describe_particles(topology: openmm.app.Topology, system: openmm.System) -> dict[str, Any]:
-    """Species (element symbols), masses of the elements [amu], charges [e] and bonds of all atoms.
-
-    Virtual sites are species "EP" of no mass. Atoms without an element have their mass in the System.
-    """
-    masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())])
-    species = []
-    for atom in topology.atoms():
-        species.append("EP" if atom.element is None else atom.element.symbol)
-        if atom.element is not None:
-            masses[atom.index] = atom.element.mass.value_in_unit(unit.dalton)
-    nonbonded = next((force for force in system.getForces() if isinstance(force, openmm.NonbondedForce)), None)
-    charges = None
-    if nonbonded is not None:
-        given = [nonbonded.getParticleParameters(i)[0] for i in range(len(masses))]
-        charges = np.array([charge.value_in_unit(unit.elementary_charge) for charge in given])
-    bonds = np.array([(bond[0].index, bond[1].index) for bond in topology.bonds()], dtype=np.int64).reshape(-1, 2)
-    return {"species": species, "masses": masses, "charges": charges, "bonds": bonds}
-
-
-def constrained_pairs(system: openmm.System) -> list[list[int]]:
-    """Pairs of atoms whose distance is constrained."""
-    return [list(system.getConstraintParameters(i)[:2]) for i in range(system.getNumConstraints())]
+def _particles(atoms: AtomTopology) -> dict[str, Any]:
+    """As `H5MDWriter` takes them; masses are those of the elements, which hydrogen mass repartitioning changes not."""
+    elements = [atom.element for atom in atoms.topology.atoms]
+    return {
+        "n_particles": len(atoms),
+        "species": [element.symbol for element in elements],
+        "masses": np.array([element.mass for element in elements]),
+        "charges": atoms.charges,
+        "bonds": atoms.bonds,
+    }
 
 
 def main(folder: str, index: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Self
 
 import numpy as np
@@ -132,20 +133,17 @@ def run_reference(
 
 def _run_all(manifest: Manifest, folder: Path, bars: Progress) -> None:
     settings = manifest.settings
-    reports = []
-    for index in range(settings.replicas):
-        label = manifest.system.name + (f" {index}" if settings.replicas > 1 else "")
-        task = bars.add_task(label, total=settings.n_frames, interval=settings.interval)
-        reports.append(lambda frames, task=task: bars.update(task, completed=frames))
     if settings.replicas == 1:
-        Replica(manifest.system, settings, folder, 0).run(manifest.metadata(), reports[0])
+        report = _bar(bars, manifest.system.name, settings)
+        Replica(manifest.system, settings, folder, 0).run(manifest.metadata(), report)
         return
     workers = min(settings.replicas, os.cpu_count() or 1)
     children: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(workers) as pool:
-        futures = [
-            pool.submit(_child, folder, index, workers, reports[index], children) for index in range(settings.replicas)
-        ]
+        futures = []
+        for index in range(settings.replicas):
+            report = _bar(bars, f"{manifest.system.name} {index}", settings)
+            futures.append(pool.submit(_run_apart, folder, index, workers, report, children))
         try:
             for future in futures:
                 future.result()
@@ -156,26 +154,43 @@ def _run_all(manifest: Manifest, folder: Path, bars: Progress) -> None:
             raise
 
 
-def _child(
+def _run_apart(
     folder: Path, index: int, workers: int, report: Callable[[int], None], children: list[subprocess.Popen[str]]
 ) -> None:
-    """Run one replica in a process of its own: OpenMM's Reference platform shares random numbers within a process."""
+    """Run one replica in a process of its own: OpenMM's Reference platform has one random stream for each process."""
     paths = [str(Path(cgenn.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "OPENMM_CPU_THREADS": str(max(1, (os.cpu_count() or 1) // workers)),
     }
     command = [sys.executable, "-m", "cgenn.reference.replica", str(folder), str(index)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as child:
+    with (
+        TemporaryFile("w+", encoding="utf-8") as problems,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=problems, text=True, env=environment) as child,
+    ):
         children.append(child)
-        assert child.stdout is not None and child.stderr is not None
-        for line in child.stdout:
+        for line in child.stdout or ():
             report(int(line))
-        problem = child.stderr.read().strip()
-    if child.returncode != 0:
-        kind, _, message = (problem.splitlines() or ["stopped"])[-1].partition(": ")
-        error = {"FloatingPointError": FloatingPointError, "ValueError": ValueError}.get(kind, RuntimeError)
-        raise error(f"replica {index} of the run in {folder}: {message or kind}")
+        if child.wait() != 0:
+            problems.seek(0)
+            kind, _, message = (problems.read().strip().splitlines() or ["it was stopped"])[-1].partition(": ")
+            error = {"FloatingPointError": FloatingPointError, "ValueError": ValueError}.get(kind, RuntimeError)
+            raise error(f"replica {index} of the run in {folder}: {message or kind}")
+
+
+def _bar(bars: Progress, label: str, settings: RunSettings) -> Callable[[int], None]:
+    """Add a progress bar; the function that moves it. The clock starts with the first frame."""
+    task = bars.add_task(f"{label}: equilibrating", total=None, interval=settings.interval)
+    started = False
+
+    def report(frames: int) -> None:
+        nonlocal started
+        if not started:
+            bars.reset(task, total=settings.n_frames, completed=frames, description=label)
+            started = True
+        bars.update(task, completed=frames)
+
+    return report
 
 
 def _results(manifest: Manifest, folder: Path) -> dict[str, Any]:

@@ -94,13 +94,24 @@ class AllAtomSystem:
                 modeller.addSolvent(field, model=definition.solvent.model, padding=definition.solvent.padding)
         except ValueError as error:
             raise ValueError(f"system {self.name!r}: {error}") from None
-        if definition.periodic and modeller.topology.getPeriodicBoxVectors() is None:
-            raise ValueError(
-                f"system {self.name!r}: nonbonded = {definition.nonbonded!r}, but {path} has no box (CRYST1)"
-            )
-        if not definition.periodic:
+        if definition.periodic:
+            self._check_box(modeller.topology)
+        else:
             modeller.topology.setPeriodicBoxVectors(None)
         return modeller
+
+    def _check_box(self, topology: openmm.app.Topology) -> None:
+        vectors, cutoff = topology.getPeriodicBoxVectors(), self.definition.cutoff or 0.0
+        if vectors is None:
+            raise ValueError(
+                f"system {self.name!r}: `nonbonded` needs a box, but {self.definition.structure} has no CRYST1"
+            )
+        width = min(vectors[axis][axis].value_in_unit(unit.nanometer) for axis in range(3))
+        if cutoff > width / 2:
+            raise ValueError(
+                f"system {self.name!r}: `cutoff` must be at most half the width of the box ({width:.3f} nm), "
+                f"got {cutoff} nm"
+            )
 
 
 def load_system(name_or_path: str | Path) -> AllAtomSystem:
@@ -109,5 +120,8 @@ def load_system(name_or_path: str | Path) -> AllAtomSystem:
     Raises:
         ValueError: if there is none, or its `system.toml` is not valid.
     """
-    folder = shipped.find("systems", name_or_path)
+    folder = Path(name_or_path)
+    if not (folder / "system.toml").is_file():
+        own = shipped.folder("systems") / folder
+        folder = own if own.is_dir() else shipped.find("systems", name_or_path)
     return AllAtomSystem(folder.resolve().name, folder, SystemDefinition.read(folder / "system.toml"))

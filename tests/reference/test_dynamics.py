@@ -1,0 +1,103 @@
+import numpy as np
+import openmm
+import pytest
+
+from cgenn.reference.dynamics import FrameReader, Seeds, advance, energy_terms, equilibrate, make_context
+from cgenn.reference.settings import RunSettings
+from cgenn.units import GAS_CONSTANT
+
+SEEDS = Seeds.of(0, 0)
+
+
+def make_settings(**entries):
+    defaults = {
+        "temperature": 300.0, "pressure": None, "timestep": 0.002, "friction": 1.0, "equilibration": 1.0,
+        "length": 10.0, "interval": 0.1, "platform": "Reference", "seed": 0, "replicas": 1,
+    }  # fmt: skip
+    return RunSettings(**defaults | entries)
+
+
+def test_seeds_differ_between_replicas_and_are_never_zero():
+    seeds = [Seeds.of(seed, replica) for seed in range(3) for replica in range(3)]
+    values = [value for entry in seeds for value in vars(entry).values()]
+    assert len(set(values)) == len(values)
+    assert min(values) > 0
+    assert max(values) < 2**31
+
+
+def test_energy_terms_add_up(vacuum):
+    _, system, positions = vacuum.build()
+    context = make_context(system, make_settings(), SEEDS)
+    context.setPositions(positions)
+    terms = energy_terms(context)
+    assert terms.keys() == {"HarmonicBondForce", "HarmonicAngleForce", "PeriodicTorsionForce", "NonbondedForce"}
+    total = context.getState(energy=True).getPotentialEnergy()._value
+    assert sum(terms.values()) == pytest.approx(total, abs=1e-9)
+
+
+@pytest.mark.parametrize("platform", ["Reference", "CPU"])
+def test_divergence_names_step_atom_and_energies(vacuum, platform):
+    _, system, positions = vacuum.build()
+    context = make_context(system, make_settings(timestep=0.05, platform=platform), SEEDS)
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(300.0, 1)
+    message = r"diverged between steps 0 and \d+: atom \d+ .*\[kJ/mol\] at step 0: .*NonbondedForce "
+    with pytest.raises(FloatingPointError, match=message):
+        advance(context, 10000)
+
+
+def test_virtual_sites_carry_no_force():
+    field = openmm.app.ForceField("amber14/tip4pew.xml")
+    modeller = openmm.app.Modeller(openmm.app.Topology(), [])
+    modeller.addSolvent(field, model="tip4pew", numAdded=27)
+    system = field.createSystem(modeller.topology)
+    context = make_context(system, make_settings(), SEEDS)
+    context.setPositions(modeller.positions)
+    context.computeVirtualSites()
+    record = FrameReader(system, periodic=False).read(context)
+    forces = record["forces"].reshape(27, 4, 3)
+    assert np.all(forces[:, 3] == 0)
+    assert np.abs(forces[:, 0]).max() > 100
+    np.testing.assert_allclose(forces.sum((0, 1)), 0, atol=1e-2)  # Newton's third law, in kJ/mol/nm
+
+
+def test_ideal_gas_temperature_and_box():
+    """Free particles: <T> = T, and the spread of their velocities is that of Maxwell and Boltzmann."""
+    system = openmm.System()
+    for _ in range(40):
+        system.addParticle(20.0)
+    system.setDefaultPeriodicBoxVectors((3, 0, 0), (0, 3, 0), (0, 0, 3))
+    context = make_context(system, make_settings(friction=10.0, timestep=0.01), SEEDS)
+    context.setPositions(np.random.default_rng(0).uniform(0, 3, (40, 3)))
+    context.setVelocitiesToTemperature(300.0, 1)
+    reader = FrameReader(system, periodic=True)
+    records = []
+    for _ in range(1000):
+        advance(context, 50)
+        records.append(reader.read(context))
+    temperatures = [record["temperature"] for record in records]
+    spread = 300.0 * np.sqrt(2 / 120)
+    assert np.mean(temperatures) == pytest.approx(300.0, abs=4 * spread / np.sqrt(1000))
+    assert np.std(temperatures) == pytest.approx(spread, rel=0.1)
+    np.testing.assert_array_equal(records[0]["box"], 3 * np.eye(3))
+    assert all(record["potential"] == 0 for record in records)
+
+
+@pytest.mark.slow
+def test_box_of_an_ideal_gas_at_constant_pressure():
+    """V = (N + 1) kT / p for N free particles."""
+    system = openmm.System()
+    n = 100
+    for _ in range(n):
+        system.addParticle(20.0)
+    system.setDefaultPeriodicBoxVectors((6, 0, 0), (0, 6, 0), (0, 0, 6))
+    nonbonded = openmm.NonbondedForce()
+    nonbonded.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    for _ in range(n):
+        nonbonded.addParticle(0.0, 0.1, 0.0)
+    system.addForce(nonbonded)
+    pressure = 20.0  # bar
+    settings = make_settings(pressure=pressure, timestep=0.01, interval=1.0, equilibration=10000.0)
+    state = equilibrate(system, np.random.default_rng(0).uniform(0, 6, (n, 3)), settings, SEEDS)
+    expected = (n + 1) * GAS_CONSTANT * 300.0 / (pressure * 0.0602214)  # nm^3; 1 bar = 0.0602214 kJ/mol/nm^3
+    assert state.getPeriodicBoxVolume()._value == pytest.approx(expected, rel=0.1)
