@@ -16,7 +16,7 @@ from cgenn.analysis.ensemble import Ensemble
 from cgenn.analysis.figures import distributions_figure, radial_figure, series_figure, surface_figure
 from cgenn.analysis.radial import RadialDistributions, default_range, radial_distributions
 from cgenn.analysis.report import Report, write_report
-from cgenn.analysis.sections import Number, Picture, Section, Table
+from cgenn.analysis.sections import Number, Picture, Section, Table, Value
 from cgenn.analysis.statistics import jensen_shannon
 from cgenn.topology import BeadTopology
 from cgenn.units import thermal_energy
@@ -36,7 +36,7 @@ def compare_ensembles(
     surface: Surface | None = None,
     reference_histogram: Real[np.ndarray, ...] | None = None,
     time_series: Mapping[str, Real[np.ndarray, ...]] | None = None,
-    headline: Mapping[str, Number | float | str | None] | None = None,
+    headline: Mapping[str, Number | Value] | None = None,
     sections: Sequence[Section] = (),
     provenance: Mapping[str, Any] | None = None,
     title: str = "Coarse-grained model against its reference",
@@ -178,23 +178,13 @@ def _distribution_numbers(distributions: Sequence[Distribution]) -> dict[str, Nu
 
 def _distribution_section(distributions: Sequence[Distribution], labels: tuple[str, str]) -> Section:
     shown = distributions
-    caption = "Probability densities. Numbers: Jensen-Shannon divergence, and what sampling alone would give."
+    caption = "Probability densities. Numbers: Jensen-Shannon divergence (natural logarithm), and from sampling alone."
     if len(distributions) > _PANELS:
         shown = _most_different(distributions)
         caption += f" {_PANELS} of {len(distributions)} types are drawn, of each kind those that differ most."
     picture = Picture("distributions", distributions_figure(shown, labels), caption)
-    heads = (
-        "kind",
-        "types",
-        "JS",
-        "error",
-        "sampling",
-        f"mean, {labels[0]}",
-        f"mean, {labels[1]}",
-        "spread",
-        "spread, model",
-        "unit",
-    )
+    columns = (f"{what}, {label}" for what in ("mean", "deviation") for label in labels)
+    heads = ("kind", "types", "JS", "error", "sampling", *columns, "unit")
     return Section("Distributions", pictures=(picture,), tables=(Table(heads, tuple(map(_row, distributions))),))
 
 
@@ -208,7 +198,7 @@ def _most_different(distributions: Sequence[Distribution]) -> list[Distribution]
     return sorted(turns[:_PANELS], key=distributions.index)
 
 
-def _row(entry: Distribution) -> tuple[float | str | None, ...]:
+def _row(entry: Distribution) -> tuple[Value, ...]:
     start = (entry.kind, entry.types.replace("|", " – "), entry.js, entry.js_error, entry.floor[0])
     reference, model = entry.reference_moments, entry.model_moments
     if reference is None or model is None:

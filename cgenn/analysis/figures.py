@@ -20,6 +20,7 @@ REFERENCE, MODEL, GUIDE = "#5f6670", "#0b6fb8", "#b3541e"
 _COLOURS = (MODEL, GUIDE, "#3f8f4f", "#7a5195", "#8c6d1f", REFERENCE)
 _HIGHEST = 30.0
 """Free energies are drawn up to this value [kJ/mol]."""
+_ROWS = 4000
 
 
 def surface_figure(
@@ -134,14 +135,17 @@ def radial_figure(
 def series_figure(columns: Mapping[str, Real[np.ndarray, ...]]) -> bytes:
     """Columns against the first of them (such as the time), one panel each; names carry the units.
 
+    Of long series every n-th row is drawn.
+
     Raises:
         ValueError: if there are fewer than two columns or their lengths differ.
     """
     (x_name, x), curves = _first_column(columns)
+    stride = -(-len(x) // _ROWS) or 1
     figure = Figure(figsize=(8.4, 1.9 * len(curves) + 0.5), layout="constrained")
     axes = figure.subplots(len(curves), 1, squeeze=False, sharex=True).ravel()
     for axis, (name, values) in zip(axes, curves.items(), strict=True):
-        axis.plot(x, values, color=MODEL, linewidth=0.9)
+        axis.plot(x[::stride], values[::stride], color=MODEL, linewidth=0.9)
         axis.set_ylabel(name.replace(" (", "\n(").replace(" [", "\n["), fontsize=9)
         _plain(axis)
     axes[-1].set_xlabel(x_name, fontsize=9)

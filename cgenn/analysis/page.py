@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from cgenn.analysis.sections import Number, Picture, Section, Table
+from cgenn.analysis.sections import Number, Picture, Section, Table, Value
 
 _LONG_TABLE = 15
 
@@ -54,7 +54,7 @@ def render(
     )
 
 
-def format_value(value: float | str | None, error: float | None = None) -> str:
+def format_value(value: Value, error: float | None = None) -> str:
     """A number as a person writes it: four significant digits, or as many as its error allows."""
     if value is None:
         return "n/a"
@@ -105,15 +105,17 @@ def _table(table: Table) -> str:
     marks = [' class="number"' if number else "" for number in numeric]
     heads = "".join(f"<th{mark}>{escape(name)}</th>" for name, mark in zip(table.columns, marks, strict=True))
     rows = "".join(
-        "<tr>"
-        + "".join(f"<td{mark}>{escape(format_value(cell))}</td>" for cell, mark in zip(row, marks, strict=True))
-        + "</tr>"
+        "<tr>" + "".join(f"<td{mark}>{_cell(cell)}</td>" for cell, mark in zip(row, marks, strict=True)) + "</tr>"
         for row in table.rows
     )
     body = f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
     if len(table.rows) > _LONG_TABLE:
         return f"<details><summary>All {len(table.rows)} rows</summary>{body}</details>"
     return body
+
+
+def _cell(value: Value) -> str:
+    return "" if value is None else escape(format_value(value))
 
 
 def _provenance(provenance: Mapping[str, Any]) -> str:

@@ -181,7 +181,7 @@ def _count(
 
 
 def _chosen_frames(ensemble: Ensemble, r_max: float) -> np.ndarray | None:
-    """A random choice of frames, at least ten of each block, that keeps the number of pairs bounded; None means all."""
+    """A random choice of frames, at least two of each block, that keeps the number of pairs bounded; None means all."""
     volume = float(np.abs(np.linalg.det(np.asarray(ensemble.box, dtype=float))).mean())
     per_frame = 0.5 * ensemble.n_beads**2 * min(1.0, 4 / 3 * np.pi * r_max**3 / volume)
     fraction = _PAIRS / max(per_frame * ensemble.n_frames, 1.0)
@@ -191,5 +191,5 @@ def _chosen_frames(ensemble: Ensemble, r_max: float) -> np.ndarray | None:
     chosen = np.zeros(ensemble.n_frames, dtype=bool)
     for block in range(ensemble.n_blocks):
         members = order[ensemble.block_index[order] == block]
-        chosen[members[: max(10, round(fraction * len(members)))]] = True
+        chosen[members[: max(2, round(fraction * len(members)))]] = True
     return chosen

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cgenn.analysis.page import render
-from cgenn.analysis.sections import Number, Section
+from cgenn.analysis.sections import Number, Section, Value
 from cgenn.files import atomic, write_json
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -43,7 +43,7 @@ class Report:
 def write_report(
     out: str | Path,
     title: str,
-    headline: Mapping[str, Number | float | str | None],
+    headline: Mapping[str, Number | Value],
     *,
     numbers: Mapping[str, Any] | None = None,
     sections: Sequence[Section] = (),
@@ -87,9 +87,9 @@ def write_report(
     return Report(folder, entries, content)
 
 
-def _flat(headline: Mapping[str, Number]) -> dict[str, float | str | None]:
+def _flat(headline: Mapping[str, Number]) -> dict[str, Value]:
     """Values by key, and errors as "<key>_error" unless there is a number of that name."""
-    result: dict[str, float | str | None] = {}
+    result: dict[str, Value] = {}
     for key, number in headline.items():
         if isinstance(number.value, float) and not math.isfinite(number.value):
             raise ValueError(f"headline number {key!r} is {number.value}, expected a finite number or None")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Value = float | int | str | None
+"""A number or a short text; None if it could not be had."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -17,10 +20,10 @@ class Number:
         note: what it should be compared with.
     """
 
-    value: float | str | None
+    value: Value
     label: str = ""
     unit: str = ""
-    error: float | None = None
+    error: float | int | None = None
     note: str = ""
 
 
@@ -38,7 +41,7 @@ class Table:
     """Column headings, with units, and rows of numbers or texts."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[float | str | None, ...], ...]
+    rows: tuple[tuple[Value, ...], ...]
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def effective_samples(counts: Real[np.ndarray, "blocks ..."]) -> float:
 
 
 def sampling_floor(
-    reference: Real[np.ndarray, ...], n_model: float, n_reference: float | None = None, seed: int = 0
+    reference: Real[np.ndarray, ...], n_model: float | int, n_reference: float | int | None = None, seed: int = 0
 ) -> tuple[float, float]:
     """Divergence that a perfect model would show, and its spread: `n_model` independent samples of the reference.
 

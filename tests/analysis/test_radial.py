@@ -73,8 +73,8 @@ def test_large_ensembles_are_thinned_over_all_blocks(monkeypatch):
     monkeypatch.setattr("cgenn.analysis.radial._PAIRS", 1e4)
     gas = ideal_gas(300, 60, seed=4)
     result = radial_distributions(["A"] * 60, gas, bins=5)
-    assert result.frames.tolist() == [10] * 10
-    np.testing.assert_allclose(result.g[0, 2:], 1.0, atol=0.15)
+    assert result.frames.tolist() == [2] * 10
+    np.testing.assert_allclose(result.g[0, 2:], 1.0, atol=0.3)
 
 
 def test_default_range_is_half_a_small_cell_or_some_distances_of_a_large_one():
