@@ -190,10 +190,9 @@ def _distribution_section(distributions: Sequence[Distribution], labels: tuple[s
 
 def _most_different(distributions: Sequence[Distribution]) -> list[Distribution]:
     """The panels of a figure: of every kind in turn the type with the largest divergence; in the given order."""
-    kinds = {
-        entry.kind: sorted((e for e in distributions if e.kind == entry.kind), key=lambda e: -e.js)
-        for entry in distributions
-    }
+    kinds: dict[str, list[Distribution]] = {}
+    for entry in sorted(distributions, key=lambda entry: -entry.js):
+        kinds.setdefault(entry.kind, []).append(entry)
     turns = [entry for turn in zip_longest(*kinds.values()) for entry in turn if entry is not None]
     return sorted(turns[:_PANELS], key=distributions.index)
 

@@ -73,7 +73,8 @@ def test_large_ensembles_are_thinned_over_all_blocks(monkeypatch):
     monkeypatch.setattr("cgenn.analysis.radial._PAIRS", 1e4)
     gas = ideal_gas(300, 60, seed=4)
     result = radial_distributions(["A"] * 60, gas, bins=5)
-    assert result.frames.tolist() == [2] * 10
+    assert result.frames.min() >= 2
+    assert result.frames.sum() < 50
     np.testing.assert_allclose(result.g[0, 2:], 1.0, atol=0.3)
 
 
