@@ -56,6 +56,26 @@ def create_system(
         ValueError: if the potential does not know a bead type, masses are missing, the box is too small for the
             repulsion, or there are replicas in a box.
     """
+    system, everything, _ = assemble(
+        potential, topology, box=box, masses=masses, replicas=replicas, backend=backend, precision=precision,
+        device=device, removeCMMotion=removeCMMotion,
+    )  # fmt: skip
+    return system, everything
+
+
+def assemble(
+    potential: Potential | str | Path,
+    topology: TopologySource,
+    *,
+    box: np.ndarray | None = None,
+    masses: Sequence[float] | np.ndarray | None = None,
+    replicas: int = 1,
+    backend: Backend = "auto",
+    precision: Precision = "single",
+    device: str = "auto",
+    removeCMMotion: bool = True,
+) -> tuple[openmm.System, BeadTopology, LearnedForce]:
+    """`create_system`, and the learned force in it."""
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     beads, own_box = read_topology(topology, masses, known=potential.config.types)
     vectors = box_vectors(own_box if box is None else box)
@@ -79,7 +99,7 @@ def create_system(
         system.addForce(force)
     if removeCMMotion:
         system.addForce(openmm.CMMotionRemover())
-    return system, everything
+    return system, everything, learned
 
 
 def read_topology(

@@ -1,0 +1,62 @@
+"""A five-bead molecule with a random smooth network and stiff enough priors to be simulated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors, RepulsionPrior
+from cgenn.topology import BeadTopology
+
+TYPES = ("ACE-C", "ALA-N", "ALA-CA", "ALA-C", "NME-N")
+
+PRIORS = Priors(
+    bonds={
+        "ACE-C|ALA-N": BondPrior(length=0.133, k=8e4),
+        "ALA-CA|ALA-N": BondPrior(length=0.146, k=8e4),
+        "ALA-C|ALA-CA": BondPrior(length=0.153, k=8e4),
+        "ALA-C|NME-N": BondPrior(length=0.133, k=8e4),
+    },
+    angles={
+        "ACE-C|ALA-N|ALA-CA": AnglePrior(angle=2.12, k=300.0),
+        "ALA-C|ALA-CA|ALA-N": AnglePrior(angle=1.95, k=300.0),
+        "ALA-CA|ALA-C|NME-N": AnglePrior(angle=2.05, k=300.0),
+    },
+    dihedrals={
+        "ACE-C|ALA-N|ALA-CA|ALA-C": DihedralPrior(k=(2.0, 1.0, 0.5), phase=(0.3, -1.1, 2.0)),
+        "ALA-N|ALA-CA|ALA-C|NME-N": DihedralPrior(k=(1.0, 3.0), phase=(-2.0, 0.7)),
+    },
+    repulsion={"ACE-C|NME-N": RepulsionPrior(sigma=0.4, epsilon=1.5)},
+)
+
+
+@pytest.fixture(scope="session")
+def topology() -> BeadTopology:
+    return BeadTopology.build(
+        TYPES,
+        [12.011, 14.007, 12.011, 12.011, 14.007],
+        bonds=[(0, 1), (1, 2), (2, 3), (3, 4)],
+        names=("C", "N", "CA", "C", "N"),
+        residue_names=("ACE", "ALA", "ALA", "ALA", "NME"),
+        residue_index=(0, 1, 1, 1, 2),
+    )
+
+
+@pytest.fixture(scope="session")
+def positions() -> np.ndarray:
+    """One conformation [nm]."""
+    return np.array(
+        [[0.0, 0.0, 0.0], [0.133, 0.0, 0.0], [0.2092, 0.1245, 0.0], [0.2948, 0.1224, 0.1268], [0.3891, 0.0298, 0.1433]]
+    )
+
+
+@pytest.fixture(scope="session")
+def potential() -> Potential:
+    """Random weights, in double precision; small enough to be quick."""
+    torch.manual_seed(7)
+    config = PotentialConfig(
+        types=TYPES, cutoff=0.8, channels=8, radial_width=8, average_neighbors=4.0, energy_scale=2.0, temperature=300.0
+    )
+    return Potential(config, PRIORS).double().requires_grad_(False).eval()
