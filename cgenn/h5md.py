@@ -7,6 +7,7 @@ open in MDAnalysis and other H5MD readers. What H5MD has no place for is JSON te
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from jaxtyping import Float, Int
 
 _UNITS = {"position": "nm", "force": "kJ mol-1 nm-1", "velocity": "nm ps-1", "box/edges": "nm"}
 _CHUNK_BYTES = 2**18
+_MARGIN_BYTES = 2**22
+"""What HDF5 may still have to write when a file is closed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,7 @@ class H5MDWriter:
             self._group = self._file["particles"][group]
         else:
             self._file = h5py.File(self.path, "w")
+            self._reserve(256 * n_particles)
             _write_preamble(self._file)
             self._group = self._file.create_group(f"particles/{group}")
             self._create_frames(dtype, periodic)
@@ -134,9 +138,28 @@ class H5MDWriter:
     def set_metadata(self, metadata: dict[str, Any]) -> None:
         """Replace the metadata."""
         text = json.dumps(metadata, allow_nan=False)
+        self._reserve(len(text))
         if "cgenn/metadata" in self._file:
             del self._file["cgenn/metadata"]
         self._file["cgenn/metadata"] = text
+
+    def _reserve(self, size: int) -> None:
+        """Make sure of room for `size` more bytes: HDF5 crashes the process if it finds the disk full by itself.
+
+        Raises:
+            OSError: if there is no room; the file can still be closed, and what was flushed is safe.
+        """
+        if not hasattr(os, "posix_fallocate"):
+            return
+        descriptor = os.open(self.path, os.O_RDWR)
+        try:
+            os.posix_fallocate(descriptor, self._file.id.get_filesize(), size + _MARGIN_BYTES)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"no room to write {size} more bytes: {error.strerror}", str(self.path)
+            ) from None
+        finally:
+            os.close(descriptor)
 
     @property
     def n_frames(self) -> int:
@@ -190,16 +213,17 @@ class H5MDWriter:
             return
         start = len(self._group["position/value"])
         columns = {key: np.concatenate([entry[key] for entry in self._pending]) for key in self._pending[0]}
+        self._reserve(2 * sum(values.nbytes for values in columns.values()))
         for key, values in columns.items():
             dataset = self._group[f"position/{key}" if key in ("step", "time") else f"{key}/value"]
             dataset.resize(start + len(values), axis=0)
             dataset[start:] = values
+        self._file.flush()
         self._pending.clear()
 
     def flush(self) -> None:
         """Write everything to disk: a process killed after this leaves a file that can be read and appended to."""
         self._write_pending()
-        self._file.flush()
 
     def truncate(self, frames: int) -> None:
         """Drop all but the first `frames` frames."""
@@ -215,6 +239,8 @@ class H5MDWriter:
             self._write_pending()
         finally:
             self._file.close()
+        with h5py.File(self.path, "r+"):
+            pass  # opening and closing it again gives back the room that was reserved
 
     def __enter__(self) -> Self:
         return self

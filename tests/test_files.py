@@ -18,9 +18,14 @@ def test_the_final_name_appears_only_at_the_end(tmp_path):
 def test_a_failure_leaves_what_was_there(tmp_path, error):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(error), atomic(target) as temporary:
-        temporary.write_text("half")
-        raise error
+
+    def fail():
+        with atomic(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert target.read_text() == "old"
 

@@ -30,6 +30,7 @@ def test_what_is_written_is_read(tmp_path):
     assert file.charges.tolist() == [-0.8, 0.4, 0.4] * 2
     assert file.bonds.tolist() == [[0, 1], [0, 2]]
     assert file.times.tolist() == file.steps.tolist() == list(range(20))
+    assert (tmp_path / "a.h5").stat().st_size < 200_000
     for name in ("positions", "forces", "box"):
         np.testing.assert_array_equal(getattr(file.read(), name), getattr(written, name))
 

@@ -177,9 +177,9 @@ def _open_npz(path: Path) -> Trajectory:
     The file is read into memory. Positions may have the shape (frames, molecules, atoms, 3).
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             entries = {key: file[key] for key in ("positions", "forces", "box", "constraints", "units") if key in file}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a readable npz file: {error}") from None
     if "positions" not in entries:
         raise ValueError(f"{path}: no entry `positions`")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
+_ATOMS_AT_ONCE = 50_000
+"""Atoms times frames worked on at a time, so that they stay in the processor's cache."""
 _WEAK = 1e6
 """Weight of a link that is not a bond: taken only where no chain of bonds leads."""
 
@@ -22,15 +25,18 @@ def lattice_steps(
     from what is left of y, and n_a from x. This is right for every displacement shorter than half of each of the
     heights a_x, b_y, c_z, however much the box is tilted, whether or not it is in reduced form.
     """
-    left = np.array(displacements, dtype=float)
-    cell = np.asarray(box, dtype=float)
+    left, cell = np.asarray(displacements, dtype=float), np.asarray(box, dtype=float)
     if np.abs(np.triu(cell, 1)).max(initial=0.0) > 1e-6 * np.abs(cell).max():
         rotation, upper = np.linalg.qr(np.swapaxes(cell, 1, 2))
         left, cell = left @ rotation, np.swapaxes(upper, 1, 2)
-    steps = np.empty_like(left)
+    parts = [np.array(left[..., axis]) for axis in range(3)]
+    steps = np.empty(left.shape)
     for axis in (2, 1, 0):
-        steps[..., axis] = np.rint(left[..., axis] / cell[:, None, axis, axis])
-        left -= steps[..., axis, None] * cell[:, None, axis, :]
+        whole = np.rint(parts[axis] / cell[:, None, axis, axis])
+        for other in range(axis):
+            if cell[:, axis, other].any():
+                parts[other] -= whole * cell[:, None, axis, other]
+        steps[..., axis] = whole
     return steps
 
 
@@ -62,24 +68,42 @@ class Tree:
                 seen[order] = True
         return cls(parents)
 
+    @cached_property
+    def roots(self) -> Int[np.ndarray, " atoms"]:
+        """The first atom of the molecule of each atom."""
+        roots = self.parents
+        while not np.array_equal(roots, roots[roots]):
+            roots = roots[roots]
+        return roots
+
     def make_whole(
         self, positions: Float[np.ndarray, "frames atoms 3"], box: Float[np.ndarray, "frames 3 3"]
     ) -> Float[np.ndarray, "frames atoms 3"]:
-        """Positions with every molecule in one piece, each where its first atom is.
+        """Positions with every molecule in one piece, each where its first atom is."""
+        result = np.array(positions)
+        at_once = max(1, _ATOMS_AT_ONCE // len(self.parents))
+        for start in range(0, len(result), at_once):
+            self._mend(result[start : start + at_once], np.asarray(box[start : start + at_once], dtype=float))
+        return result
+
+    def _mend(self, positions: np.ndarray, box: np.ndarray) -> None:
+        """Make molecules whole in place.
 
         The lattice steps between neighbours are summed from each atom up to the first of its molecule, doubling the
-        distance that is looked back each time.
+        distance that is looked back each time; only in molecules that are cut in one of the frames.
         """
         children = np.flatnonzero(self.parents != np.arange(len(self.parents)))
-        if not len(children):
-            return positions
-        steps = np.zeros(positions.shape)
-        steps[:, children] = lattice_steps(positions[:, children] - positions[:, self.parents[children]], box)
-        moved = children[np.any(steps[:, children], axis=(0, 2))]
-        if not len(moved):
-            return positions
-        ancestors = self.parents
+        taken = lattice_steps(positions[:, children] - positions[:, self.parents[children]], box)
+        cut = np.zeros(len(self.parents), dtype=bool)
+        cut[self.roots[children[taken.any(axis=(0, 2))]]] = True
+        if not cut.any():
+            return
+        atoms = np.flatnonzero(cut[self.roots])
+        steps = np.zeros((len(positions), len(atoms), 3))
+        inside = cut[self.roots[children]]
+        steps[:, np.searchsorted(atoms, children[inside])] = taken[:, inside]
+        ancestors = np.searchsorted(atoms, self.parents[atoms])
         while not np.array_equal(ancestors, ancestors[ancestors]):
-            steps = steps + steps[:, ancestors]
+            steps += steps[:, ancestors]
             ancestors = ancestors[ancestors]
-        return (positions - steps @ box).astype(positions.dtype)
+        positions[:, atoms] -= (steps @ box).astype(positions.dtype)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from cgenn.data.dataset import BeadDataset
+from cgenn.data.import_beads import import_beads
+from cgenn.h5md import Frames, H5MDWriter
+from cgenn.topology import BeadTopology
+
+
+@pytest.fixture
+def topology() -> BeadTopology:
+    return BeadTopology.build(["A", "B", "B"], [12.0, 14.0, 14.0], bonds=[(0, 1)], charges=[1.0, -1.0, 0.0])
+
+
+@pytest.fixture
+def frames() -> Frames:
+    rng = np.random.default_rng(0)
+    return Frames(rng.normal(size=(50, 3, 3)), rng.normal(size=(50, 3, 3)), np.tile(np.eye(3), (50, 1, 1)))
+
+
+def test_there_and_back(tmp_path, topology, frames):
+    written = BeadDataset.write(tmp_path / "a.h5", topology, frames, temperature=300, provenance={"who": "me"})
+    again = BeadDataset.open(tmp_path / "a.h5")
+    for dataset in (written, again):
+        assert (len(dataset), dataset.n_frames, dataset.has_forces, dataset.periodic) == (50, 50, True, True)
+        assert dataset.temperature == 300.0
+        assert dataset.provenance == {"who": "me"}
+        assert dataset.segments == [(0, 50)]
+        assert dataset.topology.to_dict() == topology.to_dict()
+        np.testing.assert_allclose(dataset.read().forces, frames.forces, rtol=1e-6)
+        np.testing.assert_allclose(dataset.read([4, 2]).positions, frames.positions[[4, 2]], rtol=1e-6)
+    assert [len(chunk) for chunk in again.iter_chunks(20)] == [20, 20, 10]
+
+
+def test_chunks_are_streamed(tmp_path, topology, frames):
+    chunks = (frames[start : start + 7] for start in range(0, 50, 7))
+    dataset = BeadDataset.write(tmp_path / "a.h5", topology, chunks, temperature=300, segments=[(0, 20), (20, 50)])
+    np.testing.assert_allclose(dataset.read().positions, frames.positions, rtol=1e-6)
+    assert dataset.segments == [(0, 20), (20, 50)]
+
+
+def test_mdanalysis_reads_it(tmp_path, topology, frames):
+    universe = pytest.importorskip("MDAnalysis").Universe.empty(3, trajectory=False)
+    BeadDataset.write(tmp_path / "a.h5", topology, frames, temperature=300)
+    universe.load_new(str(tmp_path / "a.h5"), format="H5MD")
+    np.testing.assert_allclose(universe.trajectory[49].positions, 10 * frames.positions[49], atol=1e-5)
+
+
+def test_a_failure_leaves_nothing(tmp_path, topology, frames):
+    def broken():
+        yield frames
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        BeadDataset.write(tmp_path / "a.h5", topology, broken(), temperature=300)
+    with pytest.raises(ValueError, match="temperature must be positive, got 0 K"):
+        BeadDataset.write(tmp_path / "a.h5", topology, frames, temperature=0)
+    with pytest.raises(ValueError, match="`segments` must follow one another from 0 to 50"):
+        BeadDataset.write(tmp_path / "a.h5", topology, frames, temperature=300, segments=[(0, 20), (30, 50)])
+    with pytest.raises(ValueError, match=r"a.h5: there are no frames to write"):
+        BeadDataset.write(tmp_path / "a.h5", topology, [], temperature=300)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_h5md_file_is_not_a_dataset(tmp_path):
+    with H5MDWriter(
+        tmp_path / "a.h5", 1, metadata={}, species=["O"], masses=[16.0], periodic=False, forces=False, group="atoms"
+    ) as writer:
+        writer.write(np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=r"a.h5: an H5MD file of atoms, but not a bead dataset"):
+        BeadDataset.open(tmp_path / "a.h5")
+
+
+def test_beads_mapped_elsewhere_are_imported(tmp_path, data_folder):
+    source = data_folder / "ala2_5bead_cgnet_10k.npz"
+    with np.load(source) as file:
+        types, positions, forces = file["beads"].tolist(), file["positions"], file["forces"]
+    topology = BeadTopology.build(types, [12.011, 14.007, 12.011, 12.011, 14.007], bonds=[(i, i + 1) for i in range(4)])
+    dataset = import_beads(source, topology, tmp_path / "cg.h5", temperature=300)
+    assert len(dataset) == 10_000
+    frames = dataset.read()
+    np.testing.assert_allclose(frames.positions, 0.1 * positions, rtol=1e-5)
+    np.testing.assert_allclose(frames.forces, 41.84 * forces, rtol=1e-5)
+    bonds = np.linalg.norm(np.diff(frames.positions, axis=1), axis=-1).mean(axis=0)
+    np.testing.assert_allclose(bonds, [0.1335, 0.1449, 0.1522, 0.1335], atol=0.004)  # ff99SB: C-N, N-CA, CA-C, C-N
+    with pytest.raises(ValueError, match=r"ala2_5bead.* has 5 beads, the topology has 1"):
+        import_beads(source, BeadTopology.build(["A"], [1.0]), tmp_path / "b.h5", temperature=300)

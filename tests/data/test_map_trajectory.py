@@ -1,0 +1,221 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import openmm.app
+import pytest
+
+from cgenn.data.dataset import BeadDataset
+from cgenn.data.map_trajectory import map_trajectory
+from cgenn.h5md import H5MDWriter
+from cgenn.mapping.atoms import AtomTopology
+from cgenn.mapping.definition import load_mapping
+from cgenn.mapping.mapping import Mapping
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def source(tmp_path):
+    """200 frames of 22 atoms in nm and kJ/mol/nm."""
+
+    def make(name="aa.npz", **changes):
+        rng = np.random.default_rng(0)
+        entries = {
+            "positions": rng.normal(size=(200, 22, 3)), "forces": rng.normal(size=(200, 22, 3)),
+            "units": "nm, kJ/mol/nm", **changes,
+        }  # fmt: skip
+        np.savez(tmp_path / name, **{key: value for key, value in entries.items() if value is not None})
+        return tmp_path / name
+
+    return make
+
+
+def test_alanine_dipeptide_of_the_reference_data(tmp_path, ala2, data_folder):
+    """Constraints are found in the frames as well as they are read from the file, and the noise is reported."""
+    path = data_folder / "ala2_allatom_proteka_2k.npz"
+    dataset = map_trajectory(path, ala2, "backbone", tmp_path / "cg.h5", temperature=300)
+    assert (len(dataset), dataset.temperature, dataset.segments, dataset.periodic) == (2000, 300.0, [(0, 2000)], False)
+    assert dataset.provenance["forces"]["map"] == "optimal"
+    assert dataset.provenance["constraints"]["known_from"] == "file"
+    squares = dataset.provenance["forces"]["mean_square"]
+    assert squares["optimal"] / 41.84**2 < 450 < 650 < squares["sum"] / 41.84**2
+    assert np.mean(np.square(dataset.read().forces, dtype=float)) == pytest.approx(squares["optimal"], rel=1e-5)
+    with np.load(path) as file:
+        np.savez(tmp_path / "bare.npz", **{key: file[key] for key in ("positions", "forces", "units")})
+        np.testing.assert_allclose(dataset.read().positions, 0.1 * file["positions"][:, [4, 6, 8, 14, 16]], rtol=1e-5)
+    bare = map_trajectory(tmp_path / "bare.npz", ala2, "backbone", tmp_path / "bare.h5", temperature=300)
+    assert bare.provenance["constraints"] == {**dataset.provenance["constraints"], "known_from": "trajectory"}
+    np.testing.assert_array_equal(bare.read().forces, dataset.read().forces)
+
+
+def test_several_trajectories_become_segments(tmp_path, ala2, source):
+    first, second = source("a.npz"), source("b.npz", positions=np.ones((30, 22, 3)), forces=np.ones((30, 22, 3)))
+    options = {"temperature": 300, "force_map": "sum", "constraints": []}
+    dataset = map_trajectory([first, second], ala2, "residue-com", tmp_path / "cg.h5", stride=4, **options)
+    assert dataset.segments == [(0, 50), (50, 58)]
+    assert dataset.read([55]).forces[0, :, 0].tolist() == [6.0, 10.0, 6.0]
+    names = [entry["file"] for entry in dataset.provenance["sources"]]
+    assert names == ["a.npz", "b.npz"]
+    assert len(dataset.provenance["sources"][0]["sha256"]) == 64
+    assert dataset.provenance["mapping"]["beads"][0]["name"] == "COM"
+
+
+def test_chunks_of_any_size_give_the_same(tmp_path, ala2, source, monkeypatch):
+    path = source()
+    options = {"temperature": 300, "constraints": []}
+    whole = map_trajectory(path, ala2, "backbone", tmp_path / "a.h5", **options).read()
+    monkeypatch.setattr("cgenn.data.map_trajectory._CHUNK_ATOMS", 22 * 7)
+    parts = map_trajectory(path, ala2, "backbone", tmp_path / "b.h5", **options).read()
+    np.testing.assert_allclose(parts.forces, whole.forces, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(parts.positions, whole.positions)
+
+
+def test_a_reference_run_says_everything_itself(tmp_path, ala2):
+    """Masses, charges, constraints and temperature come from the file, the topology from beside it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with (folder / "topology.pdb").open("w") as file:
+        openmm.app.PDBFile.writeFile(ala2.topology.to_openmm(), np.zeros((22, 3)), file)
+    rng = np.random.default_rng(0)
+    box = np.array([[3.0, 0, 0], [1.5, 3.0, 0], [-1.5, 1.5, 3.0]])
+    with H5MDWriter(
+        folder / "trajectory.h5", 22, metadata={"temperature": 310.0, "constraints": [[0, 1]]}, species=["C"] * 22,
+        masses=np.full(22, 2.0), charges=np.full(22, 0.1), bonds=ala2.bonds, periodic=True, forces=True, group="atoms",
+    ) as writer:  # fmt: skip
+        writer.write(rng.random((100, 22, 3)), np.tile(box, (100, 1, 1)), rng.random((100, 22, 3)))
+    dataset = map_trajectory(folder, None, "residue-com", tmp_path / "cg.h5")
+    assert (dataset.temperature, dataset.periodic) == (310.0, True)
+    assert dataset.topology.masses.tolist() == [12.0, 20.0, 12.0]
+    assert dataset.topology.charges.tolist() == pytest.approx([0.6, 1.0, 0.6])
+    assert dataset.provenance["constraints"]["pairs"] == [[0, 1]]
+    np.testing.assert_allclose(dataset.read([99]).box[0], box)
+    assert not map_trajectory(folder, None, "residue-com", tmp_path / "b.h5", periodic=False).periodic
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({}, {"temperature": None}, r"the temperature is missing: .* pass `temperature` \[K\]"),
+        ({}, {"temperature": -3}, "temperature must be positive, got -3.0 K"),
+        ({"forces": None}, {}, r"aa.npz: no forces; pass `forces=False` \(--no-forces\)"),
+        ({}, {"periodic": True}, r"aa.npz: no box, although the mapping is to be periodic"),
+        ({}, {"stride": 0}, "`stride` must be at least 1, got 0"),
+        ({}, {"mapping": "water"}, "bead 'COM': the selection 'water' matches no atom"),
+        ({}, {"mapping": "nothing"}, "no mapping 'nothing': expected a path or one of"),
+        ({"positions": np.ones((9, 21, 3)), "forces": None}, {}, r"aa.npz has 21 atoms, the topology has 22"),
+        ({"positions": np.full((200, 22, 3), np.nan)}, {}, "frame 0, atom 0: position is"),
+    ],
+)
+def test_mistakes_are_named_and_leave_nothing(tmp_path, ala2, source, changes, options, message):
+    path = source(**changes)
+    entries = {"mapping": "backbone", "temperature": 300, "constraints": [], **options}
+    with pytest.raises(ValueError, match=message):
+        map_trajectory(path, ala2, out=tmp_path / "cg.h5", **entries)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["aa.npz"]
+
+
+def test_forces_need_not_be_there(tmp_path, ala2, source):
+    dataset = map_trajectory(source(forces=None), ala2, "backbone", tmp_path / "a.h5", temperature=300, forces=False)
+    assert not dataset.has_forces
+    assert dataset.read().forces is None
+    ignored = map_trajectory(source(), ala2, "backbone", tmp_path / "b.h5", temperature=300, forces=False)
+    assert not ignored.has_forces
+
+
+SCRIPT = """
+    import resource, sys
+    import numpy as np
+    from cgenn.data.dataset import BeadDataset
+    from cgenn.h5md import Frames
+    from cgenn.topology import BeadTopology
+    def chunks():
+        rng = np.random.default_rng(0)
+        while True:
+            print("written", flush=True)
+            yield Frames(rng.normal(size=(5000, 5, 3)))
+    limit = int(sys.argv[2])
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        BeadDataset.write(sys.argv[1], BeadTopology.build(["A"] * 5, [1.0] * 5), chunks(), temperature=300)
+    except OSError as error:
+        print("OSError", error)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        sys.exit(4)
+"""
+
+
+def start(target, limit):
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(target), str(limit)]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+    process = start(tmp_path / "cg.h5", 8_000_000)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 3, output
+    assert "no room to write" in output
+    assert output.count("written") > 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing(tmp_path):
+    process = start(tmp_path / "cg.h5", 0)
+    while process.stdout.readline() != "written\n" or not (tmp_path / "cg.h5.partial").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=100)
+    assert process.returncode == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", ["TRR", "XTC"])
+def test_adk_centres_of_mass_equal_mdanalysis(tmp_path, suffix):
+    """A protein cut by the boundary of a rhombic dodecahedron, 47 681 atoms with water; made with GROMACS."""
+    MDAnalysis = pytest.importorskip("MDAnalysis")
+    files = pytest.importorskip("MDAnalysisTests.datafiles")
+    dataset = map_trajectory(
+        getattr(files, suffix), files.TPR, "residue-com", tmp_path / "cg.h5", temperature=300, forces=False
+    )
+    universe = MDAnalysis.Universe(files.TPR, getattr(files, suffix))
+    residues = universe.select_atoms("not resname SOL")
+    for frame in (0, 9):
+        box = universe.trajectory[frame].triclinic_dimensions / 10
+        expected = residues.center_of_mass(compound="residues", unwrap=True) / 10
+        difference = (dataset.read([frame]).positions[0] - expected) @ np.linalg.inv(box)
+        np.testing.assert_allclose((difference - np.rint(difference)) @ box, 0.0, atol=1e-4)
+    assert len(dataset.topology.bonds) == 213  # one chain of 214 residues; four sodium ions
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", ["TRR_xvf", "H5MD_xvf"])
+def test_cobrotoxin_forces_equal_mdanalysis(tmp_path, suffix):
+    MDAnalysis = pytest.importorskip("MDAnalysis")
+    files = pytest.importorskip("MDAnalysisTests.datafiles")
+    path = getattr(files, suffix)
+    options = {"temperature": 300, "force_map": "sum", "constraints": []}
+    dataset = map_trajectory(path, files.TPR_xvf, "residue-com", tmp_path / "cg.h5", **options)
+    universe = MDAnalysis.Universe(files.TPR_xvf, path)
+    residues = universe.select_atoms("not resname SOL").residues
+    for frame in range(3):
+        universe.trajectory[frame]
+        expected = np.array([10 * residue.atoms.forces.astype(float).sum(axis=0) for residue in residues])
+        error = np.linalg.norm(dataset.read([frame]).forces[0] - expected, axis=1)
+        assert np.all(error < 1e-6 * np.linalg.norm(expected, axis=1))
+    with pytest.raises(ValueError, match="cannot be seen in 3 frames"):
+        map_trajectory(path, files.TPR_xvf, "residue-com", tmp_path / "b.h5", temperature=300)
+
+
+def test_a_dataset_opens_again_as_it_was_made(tmp_path, ala2, source):
+    made = map_trajectory(source(), ala2, "backbone", tmp_path / "a.h5", temperature=300, constraints=[])
+    mapping = Mapping.build(load_mapping("backbone"), AtomTopology.from_mdtraj(ala2.topology))
+    assert BeadDataset.open(made.path).topology.to_dict() == mapping.topology.to_dict()
