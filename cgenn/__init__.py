@@ -12,7 +12,7 @@ Names are loaded when they are first used.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -27,7 +27,7 @@ _HOMES = {
     "check_model": "testing",
     "compare": "compare",
     "create_system": "simulation.system",
-    "import_beads": "data.importing",
+    "import_beads": "data.import_beads",
     "load_mapping": "mapping.definition",
     "map_trajectory": "data.map_trajectory",
     "run_reference": "reference.run",
@@ -36,21 +36,25 @@ _HOMES = {
     "train": "training.train",
 }
 
-if TYPE_CHECKING:
-    from cgenn.compare import compare
-    from cgenn.data.dataset import BeadDataset
-    from cgenn.data.map_trajectory import map_trajectory
-    from cgenn.mapping.definition import load_mapping
-    from cgenn.potential.potential import NetworkConfig, Potential
-    from cgenn.reference.run import run_reference
-    from cgenn.simulation.run import Run, SimulationConfig, simulate
-    from cgenn.simulation.system import create_system
-    from cgenn.testing import check_model
-    from cgenn.topology import BeadTopology
-    from cgenn.training.config import TrainingConfig
-    from cgenn.training.train import train
-
-__all__ = sorted(_HOMES)
+__all__ = [
+    "BeadDataset",
+    "BeadTopology",
+    "NetworkConfig",
+    "Potential",
+    "Run",
+    "SimulationConfig",
+    "TrainingConfig",
+    "check_model",
+    "compare",
+    "create_system",
+    "import_beads",
+    "load_mapping",
+    "map_trajectory",
+    "run_reference",
+    "select",
+    "simulate",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

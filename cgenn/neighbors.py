@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import vesin
 from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from cgenn.graph import BeadGraph
@@ -51,7 +52,7 @@ def neighbors(
         raise ValueError(f"the position of bead {int(np.argwhere(~np.isfinite(points))[0, 0])} is not finite")
     if cell is None:
         spread = points if batch is None else _side_by_side(points, batch.cpu().numpy(), n_systems, cutoff)
-        parts = [_search(spread, np.zeros((3, 3)), False, cutoff)]
+        parts = [_search_open(spread, cutoff)]
     else:
         cells = cell.detach().to("cpu", torch.float64).numpy()
         flat = np.abs(np.linalg.det(cells)) < 1e-9
@@ -62,7 +63,7 @@ def neighbors(
         owners = np.zeros(len(points), dtype=np.int64) if batch is None else batch.cpu().numpy()
         starts = np.searchsorted(owners, np.arange(n_systems + 1))
         parts = [
-            _search(points[start:stop], cells[system], True, cutoff, offset=start)
+            _search_periodic(points[start:stop], cells[system], cutoff, start)
             for system, (start, stop) in enumerate(pairwise(starts.tolist()))
         ]
     receivers, senders, shifts = (np.concatenate(entries) for entries in zip(*parts, strict=True))
@@ -73,11 +74,19 @@ def neighbors(
     )
 
 
-def _search(
-    points: np.ndarray, cell: np.ndarray, periodic: bool, cutoff: float, offset: int = 0
+def _search_open(points: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A tree rather than a grid: beads that flew far apart cost nothing."""
+    pairs = cKDTree(points).query_pairs(cutoff, output_type="ndarray").astype(np.int64)
+    i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
+    order = np.lexsort((j, i))
+    return i[order], j[order], np.zeros((len(i), 3))
+
+
+def _search_periodic(
+    points: np.ndarray, cell: np.ndarray, cutoff: float, offset: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
-    i, j, shift = search.compute(points, cell, periodic, "ijS")
+    i, j, shift = search.compute(points, cell, True, "ijS")
     return i.astype(np.int64) + offset, j.astype(np.int64) + offset, shift
 
 

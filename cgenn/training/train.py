@@ -216,6 +216,13 @@ class ForceMatching(lightning.LightningModule):
         torch.set_grad_enabled(True)
 
 
+class _ProgressBar(TQDMProgressBar):
+    """Losses only."""
+
+    def get_metrics(self, trainer: lightning.Trainer, model: lightning.LightningModule) -> dict[str, Any]:
+        return {name: value for name, value in super().get_metrics(trainer, model).items() if name != "v_num"}
+
+
 class FrameSource(lightning.LightningDataModule):
     """Gives the trainer the batches of its current epoch."""
 
@@ -257,7 +264,7 @@ def _trainer(config: TrainingConfig, folder: Path, identity: str) -> lightning.T
     callbacks: list[Callback] = [
         ModelCheckpoint(folder / identity, filename="last", save_top_k=1, monitor=None, enable_version_counter=False),
         EMAWeightAveraging(decay=config.ema_decay),
-        TQDMProgressBar(refresh_rate=10),
+        _ProgressBar(refresh_rate=10),
     ]
     if config.patience:
         callbacks.append(EarlyStopping("validation_loss", patience=config.patience))
