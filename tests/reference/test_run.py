@@ -11,6 +11,7 @@ import numpy as np
 import openmm
 import pytest
 
+from cgenn.data.map_trajectory import map_trajectory
 from cgenn.files import sha256
 from cgenn.h5md import H5MDFile
 from cgenn.reference.records import record_type
@@ -85,6 +86,15 @@ def test_topology_has_the_bonds(vacuum_run):
     topology = openmm.app.PDBFile(str(vacuum_run.topology)).topology
     assert topology.getNumAtoms() == 22
     assert topology.getNumBonds() == 21
+
+
+def test_run_can_be_mapped(vacuum_run, tmp_path):
+    """Temperature and constraints come with it; bead positions are where the atoms are."""
+    dataset = map_trajectory(vacuum_run.folder, None, "backbone", tmp_path / "beads.h5")
+    assert dataset.temperature == 300.0
+    assert dataset.topology.types == ("ACE-C", "ALA-N", "ALA-CA", "ALA-C", "NME-N")
+    carbon = H5MDFile(vacuum_run.trajectories[0]).read().positions[:, 4]
+    np.testing.assert_allclose(dataset.read().positions[:, 0], carbon, atol=1e-6)
 
 
 def test_finished_run_is_not_run_again(vacuum_run, capsys):

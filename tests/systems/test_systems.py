@@ -1,0 +1,90 @@
+"""Every shipped system builds, says where its numbers come from, and its structure can be made again."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import openmm
+import openmm.app
+import pytest
+
+from cgenn import shipped
+from cgenn.reference.system import load_system
+
+NAMES = shipped.names("systems")
+
+
+def energy(system, positions, platform="CPU"):
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(platform))
+    context.setPositions(positions)
+    return context.getState(energy=True).getPotentialEnergy()._value
+
+
+def test_names():
+    assert len(NAMES) == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_builds(name):
+    topology, system, positions = load_system(name).build()
+    assert topology.getNumAtoms() == system.getNumParticles() == len(positions)
+    assert np.isfinite(energy(system, positions))
+    assert np.isfinite(positions).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files(name):
+    folder = shipped.folder("systems") / name
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"cgenn reference {name}" in readme
+    assert "doi " in readme
+    entries = tomllib.loads((folder / "reference.toml").read_text(encoding="utf-8"))
+    assert entries
+    for entry in entries.values():
+        assert entry.keys() == {"value", "unit", "source"}
+
+
+@pytest.mark.parametrize("name", ["alanine-dipeptide-vacuum", "villin"])
+def test_structure_is_what_the_readme_makes(name, tmp_path):
+    folder = shipped.folder("systems") / name
+    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    subprocess.run([sys.executable, "-c", code[1]], cwd=tmp_path, check=True, env=os.environ)
+    made, there = (openmm.app.PDBFile(str(path / "structure.pdb")) for path in (tmp_path, folder))
+    assert [atom.name for atom in made.topology.atoms()] == [atom.name for atom in there.topology.atoms()]
+    np.testing.assert_allclose(
+        made.getPositions(asNumpy=True)._value, there.getPositions(asNumpy=True)._value, atol=2e-3
+    )
+
+
+def test_alanine_is_left_handed():
+    """L-alanine: (N - CA) x (C - CA) . (CB - CA) > 0."""
+    topology, _, positions = load_system("alanine-dipeptide-vacuum").build()
+    atoms = {atom.name: positions[atom.index] for atom in topology.atoms() if atom.residue.name == "ALA"}
+    n, c, cb = (atoms[name] - atoms["CA"] for name in ("N", "C", "CB"))
+    assert np.dot(np.cross(n, c), cb) > 0
+
+
+def test_methanol_has_the_energy_of_charmm36():
+    topology, system, positions = load_system("methanol").build()
+    field = openmm.app.ForceField("charmm36.xml")
+    expected = field.createSystem(
+        topology,
+        nonbondedMethod=openmm.app.PME,
+        nonbondedCutoff=1.2,
+        switchDistance=1.0,
+        constraints=openmm.app.HBonds,
+    )
+    assert energy(system, positions) == pytest.approx(energy(expected, positions), rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "molecules", "mass"), [("water-spce", 512, 18.015), ("methanol", 343, 32.042)])
+def test_liquids_start_at_their_density(name, molecules, mass):
+    topology, _, _ = load_system(name).build()
+    assert topology.getNumResidues() == molecules
+    volume = np.prod(topology.getUnitCellDimensions()._value)  # nm^3
+    density = molecules * mass * 1.66053906660e-3 / volume
+    expected = tomllib.loads((shipped.folder("systems") / name / "reference.toml").read_text())
+    assert density == pytest.approx(expected["experimental_density"]["value"], rel=0.05)
