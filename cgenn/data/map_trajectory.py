@@ -94,7 +94,7 @@ def _open(
     given = [trajectory] if isinstance(trajectory, str | Path) else list(trajectory)
     if not given:
         raise ValueError("no trajectory was given")
-    paths = [Path(path) / "trajectory.h5" if Path(path).is_dir() else Path(path) for path in given]
+    paths = [found for path in given for found in _trajectories(Path(path))]
     atoms = read_topology(paths[0].parent / "topology.pdb" if topology is None else topology)
     sources = [open_trajectory(path, atoms, forces=forces) for path in paths]
     for source in sources:
@@ -106,6 +106,15 @@ def _open(
     if len({source.periodic for source in sources}) > 1:
         raise ValueError("some of the trajectories have a box and some have none; pass `periodic=False` to ignore it")
     return _completed(atoms, sources[0]), sources
+
+
+def _trajectories(path: Path) -> list[Path]:
+    """A file, or all trajectories of a reference run."""
+    if not path.is_dir():
+        return [path]
+    if not (found := sorted(path.glob("trajectory*.h5"))):
+        raise ValueError(f"{path}: a folder without trajectory.h5, the result of a reference run")
+    return found
 
 
 def _completed(atoms: AtomTopology, source: Trajectory) -> AtomTopology:

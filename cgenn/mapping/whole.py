@@ -93,9 +93,10 @@ class Tree:
         distance that is looked back each time; only in molecules that are cut in one of the frames.
         """
         children = np.flatnonzero(self.parents != np.arange(len(self.parents)))
-        taken = lattice_steps(positions[:, children] - positions[:, self.parents[children]], box)
+        ends = np.take(positions, children, axis=1) - np.take(positions, self.parents[children], axis=1)
+        taken = lattice_steps(ends, box)
         cut = np.zeros(len(self.parents), dtype=bool)
-        cut[self.roots[children[taken.any(axis=(0, 2))]]] = True
+        cut[self.roots[children[taken.any(axis=0).any(axis=1)]]] = True
         if not cut.any():
             return
         atoms = np.flatnonzero(cut[self.roots])
@@ -104,6 +105,6 @@ class Tree:
         steps[:, np.searchsorted(atoms, children[inside])] = taken[:, inside]
         ancestors = np.searchsorted(atoms, self.parents[atoms])
         while not np.array_equal(ancestors, ancestors[ancestors]):
-            steps += steps[:, ancestors]
+            steps += np.take(steps, ancestors, axis=1)
             ancestors = ancestors[ancestors]
         positions[:, atoms] -= (steps @ box).astype(positions.dtype)

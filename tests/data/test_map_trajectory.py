@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,11 @@ def test_a_reference_run_says_everything_itself(tmp_path, ala2):
     assert dataset.provenance["constraints"]["pairs"] == [[0, 1]]
     np.testing.assert_allclose(dataset.read([99]).box[0], box)
     assert not map_trajectory(folder, None, "residue-com", tmp_path / "b.h5", periodic=False).periodic
+    (folder / "trajectory.h5").rename(folder / "trajectory-0.h5")
+    shutil.copy(folder / "trajectory-0.h5", folder / "trajectory-1.h5")
+    assert map_trajectory(folder, None, "residue-com", tmp_path / "c.h5").segments == [(0, 100), (100, 200)]
+    with pytest.raises(ValueError, match=r"a folder without trajectory.h5"):
+        map_trajectory(tmp_path, None, "residue-com", tmp_path / "d.h5")
 
 
 @pytest.mark.parametrize(
