@@ -96,7 +96,7 @@ class Tree:
         ends = np.take(positions, children, axis=1) - np.take(positions, self.parents[children], axis=1)
         taken = lattice_steps(ends, box)
         cut = np.zeros(len(self.parents), dtype=bool)
-        cut[self.roots[children[taken.any(axis=0).any(axis=1)]]] = True
+        cut[self.roots[children[np.any(taken != 0, axis=(0, 2))]]] = True
         if not cut.any():
             return
         atoms = np.flatnonzero(cut[self.roots])
