@@ -81,8 +81,14 @@ class _Case:
         return energies, forces.view(*energies.shape, -1, 3)
 
     @torch.no_grad()
+    def energies(self, positions: Tensor, box: Tensor | None = None, topology: BeadTopology | None = None) -> Tensor:
+        """Energies alone (parts, systems)."""
+        graph = self.graph(positions, box, topology)
+        return torch.stack([part(graph) for part in self.parts(topology)])
+
     def network(self, positions: Tensor, box: Tensor | None = None, topology: BeadTopology | None = None) -> Tensor:
-        return self.potential.network_energy(self.graph(positions, box, topology))
+        """Energies of the network (1, systems)."""
+        return self.energies(positions, box, topology)[:1]
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
@@ -95,16 +101,18 @@ def _worst(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> flo
     return max(_error(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def _slope(function: Callable[[float], Tensor], step: float) -> Tensor:
-    """Derivative at zero by central differences of fourth order."""
-    near, far = function(step) - function(-step), function(2 * step) - function(-2 * step)
-    return (8 * near - far) / (12 * step)
+def _slope_error(function: Callable[[Tensor], Tensor], expected: Tensor, scale: Tensor, unit: float) -> float:
+    """Error of `expected` (parts, ...) against central differences of fourth order of `function` at zero.
 
-
-def _slope_error(function: Callable[[float], Tensor], expected: Tensor, scale: Tensor, unit: float) -> float:
-    """Of the best step of each part, relative to the largest of `scale` in that part or to one."""
-    errors = [(_slope(function, step * unit) - expected).flatten(1).abs().amax(1) for step in _STEPS]
-    return float((torch.stack(errors).amin(0) / scale.flatten(1).abs().amax(1).clamp(min=1.0)).max())
+    The function takes many numbers at once and gives (parts, numbers, ...). Relative to the largest of `scale` in each
+    part or to one; the best step counts.
+    """
+    steps = unit * torch.tensor(_STEPS, dtype=torch.float64).to(expected)
+    points, weights = torch.tensor([[-2.0, -1.0, 1.0, 2.0], [1.0, -8.0, 8.0, -1.0]]).to(expected)
+    values = function((steps[:, None] * points).flatten()).unflatten(1, (len(steps), 4))
+    slopes = torch.einsum("psw...,w,s->ps...", values, weights / 12, 1 / steps)
+    errors = (slopes - expected.unsqueeze(1)).abs().reshape(len(expected), len(steps), -1).amax(2).amin(1)
+    return float((errors / scale.flatten(1).abs().amax(1).clamp(min=1.0)).max())
 
 
 def check_rotation(
@@ -158,7 +166,7 @@ def check_reflection(
     image = case.network(case.positions @ mirror, None if case.box is None else case.box @ mirror)
     difference = float((image - energy).abs())
     if potential.config.reflection_invariant:
-        return _result("reflection", _error(image[None], energy[None]), tolerance, "declared: the same energy")
+        return _result("reflection", _error(image, energy), tolerance, "declared: the same energy")
     seen = difference > tolerance * max(1.0, float(energy.abs()))
     detail = f"differ by {difference:.3g} kJ/mol" if seen else "have the same energy"
     return CheckResult("reflection", difference, None, True, f"declared: free; mirror images {detail}")
@@ -175,8 +183,8 @@ def check_forces(
         along = case.normal(len(topology), 3)
         along /= along.norm()
 
-        def energy(step: float, along: Tensor = along) -> Tensor:
-            return case.evaluate(case.positions + step * along)[0]
+        def energy(steps: Tensor, along: Tensor = along) -> Tensor:
+            return case.energies(case.positions + steps[:, None, None] * along)
 
         worst = max(worst, _slope_error(energy, -(forces * along).sum((2, 3)), forces, case.length))
     return _result("F = -dE/dR", worst, tolerance)
@@ -194,9 +202,9 @@ def check_virial(
         strain = case.normal(3, 3)
         strain = (strain + strain.T) / strain.norm()
 
-        def energy(step: float, strain: Tensor = strain) -> Tensor:
-            change = one + step * strain
-            return case.evaluate(case.positions @ change, None if case.box is None else case.box @ change)[0]
+        def energy(steps: Tensor, strain: Tensor = strain) -> Tensor:
+            change = one + steps[:, None, None] * strain
+            return case.energies(case.positions @ change, None if case.box is None else case.box @ change)
 
         worst = max(worst, _slope_error(energy, (expected * strain).sum((2, 3)), expected, 1.0))
     return _result("virial", worst, tolerance)
@@ -212,8 +220,8 @@ def check_hessian(
     graph = case.graph(case.positions)
     product = torch.stack([hessian_vector_product(part, graph, along) for part in case.parts()])
 
-    def gradient(step: float) -> Tensor:
-        return -case.evaluate(case.positions + step * along)[1][:, 0]
+    def gradient(steps: Tensor) -> Tensor:
+        return -case.evaluate(case.positions + steps[:, None, None] * along)[1]
 
     return _result("Hessian", _slope_error(gradient, product, product, case.length), tolerance)
 
@@ -282,8 +290,41 @@ def check_images(
         wide = case.box.clone()
         wide[axis] *= 2
         both = torch.cat([case.positions, case.positions + case.box[axis]])
-        worst = max(worst, _error(case.network(both, wide, topology.repeat(2))[None], expected[None]))
+        worst = max(worst, _error(case.network(both, wide, topology.repeat(2)), expected))
     return _result("periodic images", worst, tolerance)
+
+
+def check_backends(
+    potential: Potential, topology: BeadTopology, positions: Any, box: Any = None, *, tolerance: float = 1e-6
+) -> CheckResult:
+    """Every backend that works here gives OpenMM the energies and forces of torch; so do the native priors."""
+    import openmm
+
+    from cgenn.simulation.backends import NETWORK_GROUP, openmm_torch_problem
+    from cgenn.simulation.bonded import PRIOR_GROUP
+    from cgenn.simulation.system import create_system
+
+    case = _Case(potential, topology, positions, box)
+    expected = case.evaluate(case.positions)
+    device = expected[0].device
+    problem = openmm_torch_problem()
+    backends: list[Any] = ["python"] if problem else ["python", "openmm-torch"]
+    worst = 0.0
+    for backend in backends:
+        system, _ = create_system(
+            case.potential, topology, box=box, backend=backend, precision="double", device="cpu", removeCMMotion=False
+        )
+        context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
+        context.setPositions(case.positions.cpu().numpy())
+        states = [context.getState(energy=True, forces=True, groups={group}) for group in (NETWORK_GROUP, PRIOR_GROUP)]
+        energies = np.array([[state.getPotentialEnergy()._value] for state in states])
+        forces = np.array([[state.getForces(asNumpy=True)._value] for state in states])
+        worst = max(
+            worst, _worst((torch.from_numpy(energies).to(device), torch.from_numpy(forces).to(device)), expected)
+        )
+    return _result(
+        "backends agree", worst, tolerance, ", ".join(backends) + (f"; openmm-torch: {problem}" if problem else "")
+    )
 
 
 CHECKS = (
@@ -298,6 +339,7 @@ CHECKS = (
     check_batch,
     check_cutoff,
     check_images,
+    check_backends,
 )
 
 

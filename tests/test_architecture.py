@@ -16,7 +16,7 @@ LEVELS = [
     {"neighbors", "mapping", "nn"},
     {"data", "potential"},
     {"training", "simulation", "analysis", "reference"},
-    {"testing", "select"},
+    {"testing", "select", "compare"},
     {"cli", "__init__", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -10,13 +10,15 @@ from cgenn.topology import BeadTopology
 
 _SHORTEST_CHAIN = 6
 _ATTEMPTS = 200
+_JITTER = 0.005
+"""Beads are moved by about this much, so that no bonded term is at rest [nm]."""
 
 
 def random_conformation(potential: Potential, *, seed: int = 0) -> tuple[BeadTopology, np.ndarray]:
     """Molecules that hold every bead type of the potential, and positions, shape (beads, 3) [nm].
 
-    Types that have a bond prior follow one another in chains with the bond lengths and angles of the priors and random
-    torsions; the others are single beads, two of each. Beads that are not bonded are kept apart.
+    Types that have a bond prior follow one another in chains with about the bond lengths and angles of the priors and
+    random torsions; the others are single beads, two of each. Beads that are not bonded are kept apart.
     """
     random = np.random.default_rng(seed)
     chains = _chains(potential, random)
@@ -33,7 +35,7 @@ def random_conformation(potential: Potential, *, seed: int = 0) -> tuple[BeadTop
                 bonds.append((len(types) - 2, len(types) - 1))
     masses = random.uniform(10.0, 100.0, len(types))
     topology = BeadTopology.build(types, masses, bonds=bonds, charges=random.uniform(-1.0, 1.0, len(types)))
-    return topology, np.array(positions)
+    return topology, np.array(positions) + _JITTER * random.normal(size=(len(types), 3))
 
 
 def _chains(potential: Potential, random: np.random.Generator) -> list[list[str]]:

@@ -46,5 +46,5 @@ def hessian_vector_product(
         positions = graph.positions.detach().clone().requires_grad_(True)
         total = energy(graph.with_positions(positions)).sum()
         (gradient,) = torch.autograd.grad(total, positions, create_graph=True)
-        (product,) = torch.autograd.grad((gradient * vectors).sum(), positions, materialize_grads=True)
+        (product,) = torch.autograd.grad((gradient * vectors.clone()).sum(), positions, materialize_grads=True)
     return product

@@ -210,6 +210,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if "cgenn" not in metadata:
         raise ValueError(f"{path}: a safetensors file, but not a cgenn model (no `cgenn` entry in its header)")
     try:
-        return json.loads(metadata["cgenn"]), weights
+        header = json.loads(metadata["cgenn"])
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: the header is damaged: {error}") from None
+    parts = (
+        [header.get(part, {}) for part in ("config", "priors", "provenance")] if isinstance(header, dict) else [None]
+    )
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError(f"{path}: the header is damaged: it does not hold named entries")
+    return header, weights

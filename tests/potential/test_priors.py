@@ -1,0 +1,64 @@
+import re
+
+import numpy as np
+import pytest
+
+from cgenn.potential.priors import REPULSION_RANGE, Priors, type_key
+from cgenn.topology import BeadTopology
+
+PRIORS = Priors(
+    bonds={"A|B": {"length": 0.4, "k": 100.0}},
+    angles={"A|B|C": {"angle": 1.9, "k": 50.0}},
+    dihedrals={"A|B|C|B": {"k": (1.0, 2.0, 3.0), "phase": (0.1, 0.2, 0.3)}},
+    repulsion={"A|A": {"sigma": 0.5, "epsilon": 1.0}, "A|C": {"sigma": 0.3, "epsilon": 2.0}},
+)
+CHAIN = BeadTopology.build(["B", "C", "B", "A"], [12.0] * 4, bonds=[(0, 1), (1, 2), (2, 3)])
+
+
+@pytest.mark.parametrize(("types", "key"), [("BA", "A|B"), ("CBA", "A|B|C"), ("BAAB", "B|A|A|B"), ("BCBA", "A|B|C|B")])
+def test_key_is_the_direction_that_sorts_first(types: str, key: str) -> None:
+    assert type_key(types) == key
+    assert type_key(types[::-1]) == key
+
+
+def test_terms_of_a_topology() -> None:
+    """Only what has a prior, in whichever direction; a dihedral has one row for each multiplicity."""
+    bonds, angles, dihedrals = PRIORS.bond_terms(CHAIN), PRIORS.angle_terms(CHAIN), PRIORS.dihedral_terms(CHAIN)
+    assert bonds.index.tolist() == [[2, 3]]
+    assert bonds.parameters.tolist() == [[0.4, 100.0]]
+    assert angles.index.tolist() == [[1, 2, 3]]
+    assert angles.parameters.tolist() == [[1.9, 50.0]]
+    assert dihedrals.index.tolist() == [[0, 1, 2, 3]] * 3
+    assert dihedrals.parameters.tolist() == [[1.0, 0.1, 1.0], [2.0, 0.2, 2.0], [3.0, 0.3, 3.0]]
+
+
+def test_no_terms_at_all() -> None:
+    terms = Priors().dihedral_terms(CHAIN)
+    assert (terms.index.shape, terms.parameters.shape) == ((0, 4), (0, 3))
+    assert Priors().repulsion_cutoff == 0
+
+
+def test_repulsion_table() -> None:
+    sigma, epsilon = PRIORS.repulsion_table(["C", "A"])
+    np.testing.assert_array_equal(sigma, [[0.0, 0.3], [0.3, 0.5]])
+    np.testing.assert_array_equal(epsilon, [[0.0, 2.0], [2.0, 1.0]])
+    assert PRIORS.repulsion_cutoff == pytest.approx(REPULSION_RANGE * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"bonds": {"B|A": {"length": 0.4, "k": 1.0}}}, "`bonds` 'B|A' must be written 'A|B'"),
+        ({"angles": {"A|B": {"angle": 1.0, "k": 1.0}}}, "`angles` needs 3 bead types joined by '|', got 'A|B'"),
+        ({"dihedrals": {"A|B|C|D": {"k": (1.0,), "phase": ()}}}, "of one length, got 1 and 0"),
+        (
+            {"bonds": {"A|B": {"length": -0.4, "k": 1.0}}},
+            "`bonds.A|B.length`: Input should be greater than 0, got -0.4",
+        ),
+        ({"bond": {}}, "unknown key `bond`"),
+        ({"angles": {"A|B|C": {"angle": 4.0, "k": 1.0}}}, "less than or equal to 3.14"),
+    ],
+)
+def test_what_cannot_be_is_refused(entries: dict, message: str) -> None:
+    with pytest.raises(ValueError, match="^here: .*" + re.escape(message)):
+        Priors.parse(entries, "here")
