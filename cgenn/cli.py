@@ -1,0 +1,240 @@
+"""The command line: thin over the functions of the same names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from cgenn import shipped
+from cgenn.settings import describe, read_settings
+from cgenn.simulation.config import SimulationConfig
+from cgenn.simulation.watch import SimulationError
+from cgenn.training.config import TrainingConfig
+
+_errors = Console(stderr=True, highlight=False)
+
+
+class _Sentences(TyperGroup):
+    """What a user did wrong becomes a sentence and an exit status of 2; what went wrong otherwise, of 1."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        handler = RichHandler(console=_errors, show_path=False, show_time=False, show_level=False)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+        logging.getLogger("cgenn").setLevel(logging.INFO)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            _errors.print(f"interrupted: {stop if stop.args else 'the same command goes on from where it was'}")
+            raise typer.Exit(130) from None
+        except (ValueError, ImportError) as error:
+            _errors.print(f"error: {error}", markup=False)
+            raise typer.Exit(2) from None
+        except (OSError, ArithmeticError, SimulationError) as error:
+            _errors.print(f"error: {type(error).__name__}: {error}", markup=False)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Sentences,
+    help="From an all-atom system to a coarse-grained simulation in OpenMM. Units: nm, ps, kJ/mol, e, amu, K.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="One setting; see the list below.")]
+SettingsFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    """One result, for a person or for a program."""
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+        return
+    for key, value in result.items():
+        typer.echo(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
+
+
+def _with_settings(model: type, example: str) -> Callable[[Callable], Callable]:
+    """Register a command whose help ends with its settings and an example."""
+    return app.command(
+        epilog=f"[bold]Settings[/] (--set KEY=VALUE)\n\n{escape(describe(model))}\n\n[bold]Example:[/] {example}"
+    )
+
+
+@app.command("list", epilog="[bold]Example:[/] cgenn list --json")
+def list_shipped(as_json: Json = False) -> None:
+    """List the mappings, systems and workflows that come with cgenn."""
+    found = {kind: shipped.names(kind) for kind in ("mappings", "systems", "workflows")}
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for kind, names in found.items():
+        typer.echo(f"{kind}: {', '.join(names)}")
+
+
+@app.command(epilog="[bold]Example:[/] cgenn reference alanine-dipeptide-vacuum --out aa --length 200")
+def reference(
+    system: Annotated[str, typer.Argument(help="Name of a shipped system (cgenn list) or path of a folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    length: Annotated[float | None, typer.Option(help="Of each replica [ps]; default as in system.toml.")] = None,
+    interval: Annotated[float | None, typer.Option(help="Between frames [ps].")] = None,
+    temperature: Annotated[float | None, typer.Option(help="[K]")] = None,
+    equilibration: Annotated[float | None, typer.Option(help="Before the first frame [ps].")] = None,
+    replicas: Annotated[int, typer.Option(help="Independent runs, each in a process of its own.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    platform: Annotated[str | None, typer.Option(help="OpenMM platform; default the fastest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run an all-atom system in OpenMM; write positions, forces and box (H5MD). The same command resumes."""
+    from cgenn.reference.run import run_reference
+
+    run = run_reference(
+        system,
+        out,
+        length=length,
+        interval=interval,
+        temperature=temperature,
+        equilibration=equilibration,
+        replicas=replicas,
+        seed=seed,
+        platform=platform,
+        progress=not as_json,
+    )
+    files = [str(path) for path in run.trajectories]
+    _show({"folder": str(run.folder), "trajectories": files, "frames": run.n_frames, **run.results}, as_json)
+
+
+@app.command("map", epilog="[bold]Example:[/] cgenn map aa --mapping backbone --out cg.h5")
+def map_command(
+    trajectory: Annotated[list[Path], typer.Argument(help="Folder of a reference run, or trajectory files.")],
+    mapping: Annotated[str, typer.Option(help="Name of a shipped mapping (cgenn list) or a TOML file.")],
+    out: Annotated[Path, typer.Option(help="The bead dataset to write (H5MD).")],
+    topology: Annotated[Path | None, typer.Option(help="Topology file; default topology.pdb beside it.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the ensemble [K]; default as in the file.")] = None,
+    force_map: Annotated[str, typer.Option(help="optimal (least noise) or sum.")] = "optimal",
+    forces: Annotated[bool, typer.Option(help="Whether forces are mapped too.")] = True,
+    stride: Annotated[int, typer.Option(help="Use every n-th frame.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Map all-atom positions and forces to beads."""
+    from cgenn.data.map_trajectory import map_trajectory
+
+    if force_map not in ("optimal", "sum"):
+        raise ValueError(f"--force-map must be optimal or sum, got {force_map!r}")
+    dataset = map_trajectory(
+        list(trajectory),
+        topology,
+        mapping,
+        out,
+        temperature=temperature,
+        force_map=force_map,  # type: ignore[arg-type]
+        forces=forces,
+        stride=stride,
+    )
+    atoms = dataset.provenance["atoms"]
+    _show({"dataset": str(out), "frames": len(dataset), "beads": len(dataset.topology), "atoms": atoms}, as_json)
+
+
+@_with_settings(TrainingConfig, "cgenn train cg.h5 --out model --set epochs=20 --set network.cutoff=0.8")
+def train(
+    datasets: Annotated[list[Path], typer.Argument(help="Bead datasets, of one or of several molecules.")],
+    out: Annotated[Path, typer.Option(help="Folder for model.safetensors, training.json and the losses.")],
+    config: SettingsFile = None,
+    settings: Settings = [],  # noqa: B006  (typer reads the default)
+    as_json: Json = False,
+) -> None:
+    """Fit priors and train the network by force matching. The same command resumes."""
+    from cgenn.training.train import train
+
+    potential = train(datasets, read_settings(TrainingConfig, config, settings), out)
+    summary = {key: potential.provenance[key] for key in ("epochs", "frames", "force_errors", "units", "prior_notes")}
+    _show({"model": str(out / "model.safetensors"), **summary}, as_json)
+
+
+@_with_settings(SimulationConfig, "cgenn simulate model/model.safetensors cg.h5 --out run --set steps=100000")
+def simulate(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    start: Annotated[Path, typer.Argument(help="Bead dataset, or trajectory.h5 of a run, to start from.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    config: SettingsFile = None,
+    settings: Settings = [],  # noqa: B006  (typer reads the default)
+    as_json: Json = False,
+) -> None:
+    """Simulate beads in OpenMM. The same command resumes; more steps extend a finished run."""
+    from cgenn.simulation.run import simulate
+
+    run = simulate(model, start, read_settings(SimulationConfig, config, settings), out, progress=not as_json)
+    keys = ("backend", "platform", "steps", "frames", "seconds", "ns_per_day", "ns_per_day_all_replicas")
+    _show({"folder": str(out), **{key: run.record[key] for key in keys}}, as_json)
+
+
+@app.command(epilog="[bold]Example:[/] cgenn compare run cg.h5 --out report")
+def compare(
+    run: Annotated[Path, typer.Argument(help="Folder of a simulation.")],
+    dataset: Annotated[Path, typer.Argument(help="Bead dataset of the all-atom reference.")],
+    out: Annotated[Path, typer.Option(help="Folder of the report.")],
+    as_json: Json = False,
+) -> None:
+    """Compare a simulation with mapped all-atom data: numbers (JSON), figures (PNG), one HTML page."""
+    from cgenn.compare import compare
+
+    report = compare(run, dataset, out)
+    _show({"report": str(report.html), **report.numbers["headline"]}, as_json)
+
+
+@app.command(epilog="[bold]Example:[/] cgenn check model/model.safetensors")
+def check(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    as_json: Json = False,
+) -> None:
+    """Check a model: symmetries, forces, virial, cutoff, batches, backends. Exit status 1 if a check fails."""
+    from cgenn.testing import check_model
+
+    results = check_model(model)
+    if as_json:
+        typer.echo(json.dumps([vars(result) for result in results], indent=2))
+    else:
+        table = Table("check", "value", "tolerance", "", "what was compared")
+        for result in results:
+            tolerance = "" if result.tolerance is None else f"{result.tolerance:.0e}"
+            table.add_row(
+                result.name, f"{result.value:.1e}", tolerance, "ok" if result.passed else "FAILED", result.detail
+            )
+        Console().print(table)
+    if not all(result.passed for result in results):
+        raise typer.Exit(1)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    epilog="[bold]Example:[/] cgenn run demo --help",
+)
+def run(ctx: typer.Context) -> None:
+    """Run a workflow by name or path: cgenn run WORKFLOW [ITS OPTIONS]; each has its own --help."""
+    if not ctx.args or ctx.args[0] in ("--help", "-h"):
+        typer.echo(ctx.get_help())
+        typer.echo(f"Workflows: {', '.join(shipped.names('workflows'))}")
+        return
+    path = shipped.find("workflows", ctx.args[0])
+    before, sys.argv = sys.argv, [f"cgenn run {path.stem}", *ctx.args[1:]]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as stop:
+        raise typer.Exit(stop.code if isinstance(stop.code, int) else 1) from None
+    finally:
+        sys.argv = before

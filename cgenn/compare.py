@@ -1,0 +1,131 @@
+"""A coarse-grained run against the data its model was trained on: one report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cgenn.analysis import Ensemble, Number, Picture, Report, Section, Table, compare_ensembles, training_figure
+from cgenn.analysis.conformations import Surface
+from cgenn.analysis.sections import Value
+from cgenn.data.dataset import BeadDataset
+from cgenn.simulation.run import Run
+
+ERRORS = {"null": "no interaction", "priors": "priors alone", "model": "this model", "floor": "noise floor (estimated)"}
+
+
+def compare(
+    run: Run | str | Path,
+    dataset: BeadDataset | str | Path,
+    out: str | Path,
+    *,
+    reference_histogram: np.ndarray | None = None,
+    surface: Surface | None = None,
+    headline: Mapping[str, Number | Value] | None = None,
+    sections: Sequence[Section] = (),
+    title: str = "Coarse-grained model against its reference",
+) -> Report:
+    """Compare a simulation with a bead dataset and write `report.html`, `report.json` and figures into `out`.
+
+    Args:
+        run: a run or its folder.
+        dataset: mapped all-atom frames of the same beads.
+        out: folder of the report.
+        reference_histogram: of two dihedrals, from a longer reference, on [-pi, pi]^2; taken as exact.
+        surface: the beads of the two dihedrals of the free-energy surface; the first two by default.
+        headline: further numbers for the top of the page.
+        sections: further sections for the end of it.
+        title: of the page.
+
+    Raises:
+        ValueError: if the beads of the run and the dataset differ.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    dataset = dataset if isinstance(dataset, BeadDataset) else BeadDataset.open(dataset)
+    topology = dataset.topology
+    if run.topology.types != topology.types:
+        raise ValueError(
+            f"{run.folder} has beads of types {', '.join(sorted(set(run.topology.types)))} ({len(run.topology)} beads), "
+            f"{dataset.path} of {', '.join(sorted(set(topology.types)))} ({len(topology)} beads)"
+        )
+    own: dict[str, Number | Value] = {
+        "ns_per_day": Number(run.record["ns_per_day_all_replicas"], "Speed, all replicas", "ns/day"),
+        "backend": Number(run.record["backend"], "OpenMM backend"),
+    }
+    return compare_ensembles(
+        topology,
+        data_ensemble(dataset),
+        model_ensemble(run),
+        run.temperature,
+        out,
+        surface=surface,
+        reference_histogram=reference_histogram,
+        time_series=_time_series(run),
+        headline={**own, **(headline or {})},
+        sections=[*_training(run), *sections],
+        provenance={"run": run.folder.name, "dataset": dataset.path.name, **_settings(run)},
+        title=title,
+    )
+
+
+def model_ensemble(run: Run) -> Ensemble:
+    """The frames of a run; each replica is a block. A report of the run is one frame of every replica."""
+    frames = run.read()
+    blocks = np.arange(len(frames)) % run.replicas if run.replicas > 1 else None
+    return Ensemble(frames.positions, frames.box, blocks, "CG")
+
+
+def data_ensemble(dataset: BeadDataset) -> Ensemble:
+    """The frames of a dataset; each source trajectory is a block."""
+    frames = dataset.read()
+    blocks = np.concatenate([np.full(stop - start, number) for number, (start, stop) in enumerate(dataset.segments)])
+    return Ensemble(frames.positions, frames.box, blocks, "all-atom, mapped")
+
+
+def _time_series(run: Run) -> dict[str, np.ndarray]:
+    """Time first, then what the run reported of it."""
+    states = run.states()
+    time = next((name for name in states if name.lower().startswith("time")), None)
+    if time is None:
+        return {}
+    others = {name: values for name, values in states.items() if name != time and not name.lower().startswith("step")}
+    return {time: states[time], **others}
+
+
+def _training(run: Run) -> list[Section]:
+    """The force errors of the model, in words that say what they mean."""
+    errors = run.record["model"].get("force_errors")
+    if not errors:
+        return []
+    rows = tuple((label, errors[key] ** 0.5) for key, label in ERRORS.items() if errors.get(key) is not None)
+    text = (
+        "The forces of one arrangement of beads differ from frame to frame, because the atoms differ. No potential of "
+        "the beads can do better than the noise floor; between it and the priors lies what a network can learn."
+    )
+    table = Table(("validation frames", "root mean square force error [kJ/mol/nm]"), rows)
+    return [Section("Training", text, tables=(table,))]
+
+
+def _settings(run: Run) -> dict[str, object]:
+    settings = run.record["settings"]
+    named = {
+        "timestep": "time step [ps]",
+        "ensemble": "ensemble",
+        "replicas": "replicas",
+        "platform": "OpenMM platform",
+    }
+    return {label: settings[key] for key, label in named.items()} | {"versions": run.record["versions"]}
+
+
+def training_history(folder: str | Path, picture: str = "training") -> Section | None:
+    """The losses of a training folder as a section of a report; None where there are none."""
+    path = Path(folder) / "metrics" / "metrics.csv"
+    if not path.exists():
+        return None
+    table = np.genfromtxt(path, delimiter=",", names=True)
+    names = [name for name in ("train_loss", "validation_loss") if name in (table.dtype.names or ())]
+    curves = {name.replace("_", " "): np.atleast_1d(table[name]) for name in names}
+    image = training_figure({"epoch": np.atleast_1d(table["epoch"]), **curves}, unit="of the residual force")
+    return Section("Training", pictures=(Picture(picture, image, "Loss by epoch."),))

@@ -1,0 +1,198 @@
+"""Refines the priors of a trained potential until a short simulation agrees with the data, and picks the best model.
+
+Force matching sees forces only where there are frames: how much of the data lies in each basin hardly enters its loss,
+and models of the same loss differ in it. What the configurations say about it is let in here. The relative entropy of
+data and model is smallest where the averages of every prior's features, such as cos(n phi), are the same in both
+(Shell 2008, eq. 6); each round simulates, compares the averages and moves the priors by a Newton step (Chaimovich and
+Shell 2011, eq. 12). The network stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cgenn.analysis import compare_distributions
+from cgenn.compare import data_ensemble, model_ensemble
+from cgenn.data.dataset import BeadDataset
+from cgenn.files import write_json
+from cgenn.potential import bonded
+from cgenn.potential.potential import Potential
+from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors, type_key
+from cgenn.simulation.config import SimulationConfig
+from cgenn.simulation.run import Run, simulate
+from cgenn.topology import BeadTopology
+from cgenn.units import thermal_energy
+
+RIDGE = 0.02
+"""Added to the variance of every feature, in units of it: keeps a step small where the simulation says little."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How far a model's ensemble is from the data: mean Jensen-Shannon divergence of its distributions."""
+
+    model: str
+    js: float
+    floor: float
+
+
+def score(dataset: BeadDataset, run: Run, name: str) -> Score:
+    """Compare the frames of a simulation with those of the dataset."""
+    found = compare_distributions(dataset.topology, data_ensemble(dataset), model_ensemble(run))
+    if not found:
+        raise ValueError("the beads have neither bonds nor pairs to compare: a model of single beads cannot be scored")
+    return Score(
+        name, float(np.mean([entry.js for entry in found])), float(np.mean([entry.floor[0] for entry in found]))
+    )
+
+
+def refine(
+    potential: Potential | str | Path,
+    dataset: BeadDataset | str | Path,
+    config: SimulationConfig,
+    out: str | Path,
+    *,
+    rounds: int = 3,
+) -> Potential:
+    """Refine the bonded priors in `rounds` short simulations; the best model of them all comes back.
+
+    The folder `out` gets every model with its run (`round-0`, the model as given, and so on), `refinement.json` with
+    the scores, and the best one as `model.safetensors`. What is there already is not done again.
+
+    Args:
+        potential: a trained potential or its file.
+        dataset: the bead dataset it was trained on, not periodic.
+        config: of each simulation; replicas start from frames of the dataset. Long enough to cross the barriers that
+            matter, and with many replicas.
+        out: folder for the results.
+        rounds: models to make, besides the one given.
+
+    Raises:
+        ValueError: if the dataset is periodic, or `rounds` is negative.
+    """
+    potential = potential if isinstance(potential, Potential) else Potential.load(potential)
+    dataset = dataset if isinstance(dataset, BeadDataset) else BeadDataset.open(dataset)
+    if dataset.periodic:
+        raise ValueError(f"{dataset.path} is periodic; refinement is for single molecules")
+    if rounds < 0:
+        raise ValueError(f"`rounds` must not be negative, got {rounds}")
+    folder, scores, models = Path(out), [], []
+    for number in range(rounds + 1):
+        here = folder / f"round-{number}"
+        saved = here / "model.safetensors"
+        if not saved.exists():
+            potential.save(saved)
+        potential = Potential.load(saved)
+        run = simulate(potential, dataset.path, config, here / "run")
+        scores.append(score(dataset, run, here.name))
+        models.append(saved)
+        log.info(
+            "%s: mean divergence from the data %.4f (sampling alone %.4f)", here.name, scores[-1].js, scores[-1].floor
+        )
+        if number < rounds:
+            potential = _improved(potential, dataset, run.read().positions)
+    best = int(np.argmin([entry.js for entry in scores]))
+    chosen = Potential.load(models[best])
+    chosen.provenance["refinement"] = {"chosen": scores[best].model, "js": [entry.js for entry in scores]}
+    chosen.save(folder / "model.safetensors")
+    write_json(folder / "refinement.json", {"scores": [vars(entry) for entry in scores], "chosen": scores[best].model})
+    return chosen
+
+
+def _improved(potential: Potential, dataset: BeadDataset, positions: np.ndarray) -> Potential:
+    """The potential with its priors moved by one Newton step of the relative entropy."""
+    topology, priors = dataset.topology, potential.priors
+    names, wanted = features(priors, topology, dataset.read().positions)
+    _, found = features(priors, topology, positions)
+    scale = found.std(axis=0) + 1e-12
+    covariance = np.cov((found / scale).T, ddof=0).reshape(len(names), len(names)) + RIDGE * np.eye(len(names))
+    difference = (found.mean(axis=0) - wanted.mean(axis=0)) / scale
+    step = thermal_energy(potential.config.temperature) * np.linalg.solve(covariance, difference) / scale
+    moved = Potential(
+        potential.config, moved_priors(priors, dict(zip(names, step.tolist(), strict=True))), potential.provenance
+    )
+    moved.to(potential.dtype)
+    moved.network.load_state_dict(potential.network.state_dict())
+    return moved.requires_grad_(False).eval()
+
+
+Name = tuple[str, str, str]
+"""A feature: kind of term, bead types, function."""
+
+
+def features(priors: Priors, topology: BeadTopology, positions: np.ndarray) -> tuple[list[Name], np.ndarray]:
+    """Functions that the prior energy is linear in, summed over the terms of the same types, shape (frames, features).
+
+    Bonds and angles: x and x^2. Dihedrals: cos(n phi) and sin(n phi).
+    """
+    points = torch.from_numpy(np.ascontiguousarray(positions, dtype=np.float64))
+    columns: dict[Name, np.ndarray] = {}
+
+    def add(kind: str, key: str, function: str, values: np.ndarray) -> None:
+        name = (kind, key, function)
+        columns[name] = columns.get(name, 0) + values
+
+    kinds: list[tuple[str, np.ndarray, dict, Callable]] = [
+        ("bonds", topology.bonds, priors.bonds, bonded.distances),
+        ("angles", topology.angles, priors.angles, bonded.angles),
+        ("dihedrals", topology.dihedrals, priors.dihedrals, bonded.dihedrals),
+    ]
+    for kind, index, known, coordinate in kinds:
+        for row in index.tolist():
+            key = type_key(topology.types[bead] for bead in row)
+            if key not in known:
+                continue
+            values = coordinate(
+                points[:, row].flatten(0, 1), torch.arange(points[:, row].shape[0] * len(row)).view(-1, len(row))
+            )
+            x = values.numpy()
+            if kind == "dihedrals":
+                for n in range(1, len(known[key].k) + 1):
+                    add(kind, key, f"cos{n}", np.cos(n * x))
+                    add(kind, key, f"sin{n}", np.sin(n * x))
+            else:
+                add(kind, key, "x", x)
+                add(kind, key, "x2", x**2)
+    return list(columns), np.stack(list(columns.values()), axis=1)
+
+
+def moved_priors(priors: Priors, step: dict[Name, float]) -> Priors:
+    """Priors with `step` added to the coefficient of every feature [kJ/mol per unit of the feature]."""
+    bonds = {
+        key: BondPrior(**_well(prior.length, prior.k, step, ("bonds", key), "length"))
+        for key, prior in priors.bonds.items()
+    }
+    angles = {
+        key: AnglePrior(**_well(prior.angle, prior.k, step, ("angles", key), "angle"))
+        for key, prior in priors.angles.items()
+    }
+    dihedrals = {}
+    for key, prior in priors.dihedrals.items():
+        orders = range(1, len(prior.k) + 1)
+        cosine = [
+            k * np.cos(p) + step.get(("dihedrals", key, f"cos{n}"), 0.0)
+            for n, k, p in zip(orders, prior.k, prior.phase, strict=True)
+        ]
+        sine = [
+            k * np.sin(p) + step.get(("dihedrals", key, f"sin{n}"), 0.0)
+            for n, k, p in zip(orders, prior.k, prior.phase, strict=True)
+        ]
+        dihedrals[key] = DihedralPrior(
+            k=tuple(np.hypot(cosine, sine).tolist()), phase=tuple(np.arctan2(sine, cosine).tolist())
+        )
+    return priors.model_copy(update={"bonds": bonds, "angles": angles, "dihedrals": dihedrals})
+
+
+def _well(centre: float, k: float, step: dict[Name, float], name: tuple[str, str], label: str) -> dict[str, float]:
+    """Harmonic well of k/2 x^2 - k x0 x with both coefficients moved; at most halved or doubled in strength."""
+    stiffness = float(np.clip(k + 2 * step.get((*name, "x2"), 0.0), 0.5 * k, 2 * k))
+    moved = (k * centre - step.get((*name, "x"), 0.0)) / stiffness
+    return {label: float(np.clip(moved, 0.8 * centre, 1.2 * centre)), "k": stiffness}
