@@ -26,6 +26,9 @@ from cgenn.topology import BeadTopology
 
 Precision = Literal["single", "double"]
 
+FAR = 1e4
+"""A bead this far from the others is lost [nm]."""
+
 _FORMAT = 1
 _DTYPES = {"single": torch.float32, "double": torch.float64}
 _KEPT = 8
@@ -55,7 +58,7 @@ class LearnedForce:
     """
 
     config: PotentialConfig
-    weights: bytes
+    weights: bytes = field(repr=False)
     types: tuple[int, ...]
     features: tuple[tuple[float, ...], ...]
     replicas: int
@@ -164,14 +167,8 @@ class LearnedForce:
             ValueError: if the number of beads is wrong or a position is not finite.
         """
         with torch.inference_mode(False), torch.no_grad():
-            device, dtype = self._place(positions), _DTYPES[self.precision]
-            expected = len(self.types) * self.replicas
-            if positions.shape != (expected, 3):
-                raise ValueError(f"the learned force is for {expected} beads, got positions {tuple(positions.shape)}")
-            memory = self._recall(device)
-            local = self._near_origin(positions.detach(), cell, memory).to(device, dtype)
-            graph = memory.graph(local, None if cell is None else cell.detach().to(device, dtype))
-            energy, forces = energy_and_forces(memory.potential_energy, graph)
+            memory = self._recall(self._place(positions))
+            energy, forces = energy_and_forces(memory.potential_energy, self._graph(positions, cell, memory))
             return energy.squeeze(0), forces
 
     def evaluate(
@@ -185,7 +182,7 @@ class LearnedForce:
         """
         energy, forces = self.unchecked(positions, cell)
         if not math.isfinite((energy + 0.0 * forces.sum()).item()):
-            raise FloatingPointError(self._complaint(energy, forces))
+            raise FloatingPointError(self._complaint(positions, cell, energy, forces))
         self.last = positions.clone(), None if cell is None else cell.clone()
         return energy, forces.to(positions.device, positions.dtype).contiguous()
 
@@ -226,6 +223,17 @@ class LearnedForce:
             held.device, held.memory = device, _Memory(self, device)
         return held.memory
 
+    def _graph(self, positions: Tensor, cell: Tensor | None, memory: _Memory) -> BeadGraph:
+        expected = len(self.types) * self.replicas
+        if positions.shape != (expected, 3):
+            raise ValueError(f"the learned force is for {expected} beads, got positions {tuple(positions.shape)}")
+        kind = {"device": memory.types.device, "dtype": memory.potential.dtype}
+        local = self._near_origin(positions.detach(), cell, memory).to(**kind)
+        if not local.abs().max() < FAR:
+            bead = int((~(local.abs() < FAR)).any(1).int().argmax())
+            raise ValueError(f"bead {bead} has gone to {positions[bead].tolist()} nm")
+        return memory.graph(local, None if cell is None else cell.detach().to(**kind))
+
     def _near_origin(self, positions: Tensor, cell: Tensor | None, memory: _Memory) -> Tensor:
         """The same configuration close to the origin, where single precision is enough: beads wander off for ever."""
         if cell is None:
@@ -233,7 +241,13 @@ class LearnedForce:
             return (copies - copies[:, :1]).flatten(0, 1)
         return positions - memory.cells.to(positions) @ cell.to(positions)
 
-    def _complaint(self, energy: Tensor, forces: Tensor) -> str:
+    def _complaint(self, positions: Tensor, cell: Tensor | None, energy: Tensor, forces: Tensor) -> str:
+        graph = self._graph(positions, cell, self._recall(self._place(positions)))
+        length = torch.linalg.vector_norm(graph.edge_vectors(), dim=1)
+        if len(length) and length.min() < 1e-6:
+            closest = int(length.argmin())
+            first, second = sorted((int(graph.receivers[closest]), int(graph.senders[closest])))
+            return f"beads {first} and {second} are in the same place"
         broken = (~torch.isfinite(forces)).any(1).nonzero().flatten()
         if not len(broken):
             return f"the energy of the network is {energy.item()} kJ/mol"

@@ -152,7 +152,7 @@ class _Driver:
         with self._explained():
             if self.config.minimize:
                 openmm.LocalEnergyMinimizer.minimize(context)
-        context.setVelocitiesToTemperature(self.temperature, self.config.seed + 1)
+            context.setVelocitiesToTemperature(self.temperature, self.config.seed + 1)
         context.setStepCount(-self.config.equilibration)
         context.setTime(-self.config.equilibration * self.config.timestep)
 
@@ -202,8 +202,15 @@ class _Driver:
         self._load(checkpoint)
 
     def _load(self, checkpoint: bytes) -> None:
-        self.simulation.context.loadCheckpoint(checkpoint)
+        context = self.simulation.context
+        context.loadCheckpoint(checkpoint)
         self.learned.forget()
+        if self.config.ensemble == "npt" and context.getPlatform().getName() == "Reference":
+            # The checkpoint does not hold the random numbers and the step size of the barostat: start them anew.
+            for force in self.simulation.system.getForces():
+                if isinstance(force, openmm.MonteCarloBarostat):
+                    force.setRandomNumberSeed((self.config.seed + context.getStepCount()) % 2**31 + 1)
+            context.reinitialize(preserveState=True)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -1,0 +1,115 @@
+"""The native forces against the same terms in torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import openmm
+import pytest
+import torch
+
+from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.potential import Potential
+from cgenn.potential.priors import Priors, RepulsionPrior
+from cgenn.simulation import bonded
+from cgenn.topology import BeadTopology
+
+
+def native(priors: Priors, topology: BeadTopology, positions: np.ndarray, *, box=None, replicas: int = 1) -> dict:
+    """Energy and forces of every native term on the Reference platform."""
+    system = openmm.System()
+    for _ in range(len(positions)):
+        system.addParticle(1.0)
+    if box is not None:
+        system.setDefaultPeriodicBoxVectors(*box.tolist())
+    forces = bonded.prior_forces(priors, topology, replicas=replicas, periodic=box is not None)
+    assert {force.getForceGroup() for force in forces} <= {bonded.PRIOR_GROUP}
+    for group, force in enumerate(forces):
+        force.setForceGroup(group)
+        system.addForce(force)
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
+    context.setPositions(positions)
+    result = {}
+    for group, force in enumerate(forces):
+        state = context.getState(energy=True, forces=True, groups={group})
+        result[force.getName()] = state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+    return result
+
+
+def in_torch(potential: Potential, topology: BeadTopology, positions: np.ndarray, *, box=None) -> dict:
+    """The same in torch, for one system or the sum of several (frames, beads, 3)."""
+    cell = None if box is None else torch.from_numpy(box)[None]
+    graph = potential.graph(topology, torch.from_numpy(positions).view(-1, len(topology), 3), cell)
+    priors = potential.prior_energy(topology)
+    result = {}
+    for term in priors(graph):
+        energies, forces = energy_and_forces(lambda g, term=term: priors(g)[term], graph)
+        result[term] = energies.sum().item(), forces.numpy()
+    return result
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    assert set(found) == {term for term, (energy, _) in expected.items() if energy != 0}
+    for term, (energy, forces) in found.items():
+        assert energy == pytest.approx(expected[term][0], rel=1e-6)
+        scale = np.abs(expected[term][1]).max()
+        np.testing.assert_allclose(forces, expected[term][1], rtol=1e-6, atol=1e-6 * scale)
+        assert scale > 0
+
+
+@pytest.fixture
+def disturbed(positions: np.ndarray) -> np.ndarray:
+    """Conformations in which all terms, the repulsion too, do something."""
+    frames = positions + np.random.default_rng(3).normal(scale=0.01, size=(20, 5, 3))
+    frames[:, 4] = frames[:, 0] + [0.2, 0.15, 0.1] + np.random.default_rng(4).normal(scale=0.03, size=(20, 3))
+    return frames
+
+
+def test_every_term_on_a_molecule(potential, topology, disturbed):
+    for frame in disturbed:
+        expected = in_torch(potential, topology, frame)
+        assert_same(native(potential.priors, topology, frame), expected)
+
+
+def test_replicas_add_up_and_do_not_feel_each_other(potential, topology, disturbed):
+    together = disturbed.reshape(-1, 3)  # all of them in the same place
+    found = native(potential.priors, topology, together, replicas=len(disturbed))
+    assert_same(found, in_torch(potential, topology, disturbed))
+
+
+@pytest.fixture
+def liquid(potential) -> tuple[Potential, BeadTopology, np.ndarray]:
+    """Dimers that repel, more beads than are listed pair by pair."""
+    priors = Priors(
+        repulsion={
+            "A|A": RepulsionPrior(sigma=0.3, epsilon=1.0),
+            "A|B": RepulsionPrior(sigma=0.25, epsilon=2.0),
+        }
+    )
+    config = potential.config.model_copy(update={"types": ("A", "B", "C")})
+    topology = BeadTopology.build(("A", "B", "C"), [40.0, 50.0, 60.0], bonds=[(0, 1), (1, 2)]).repeat(30)
+    places = np.stack(np.meshgrid(*[np.arange(5) * 0.24] * 3), axis=-1).reshape(-1, 3)[:90]
+    positions = places + np.random.default_rng(5).normal(scale=0.02, size=places.shape)
+    return Potential(config, priors), topology, positions
+
+
+@pytest.mark.parametrize(
+    "box", [None, np.diag([1.2, 1.2, 1.2]), np.array([[1.3, 0, 0], [0.3, 1.2, 0], [0.1, -0.4, 1.2]])]
+)
+def test_repulsion_by_neighbour_search(liquid, box):
+    potential, topology, positions = liquid
+    assert len(topology) > bonded.EXPLICIT_PAIRS
+    assert_same(
+        native(potential.priors, topology, positions, box=box), in_torch(potential, topology, positions, box=box)
+    )
+
+
+def test_repulsion_between_replicas_of_a_large_system(liquid):
+    potential, topology, positions = liquid
+    frames = np.stack([positions, positions + 0.01])
+    found = native(potential.priors, topology, frames.reshape(-1, 3), replicas=2)
+    assert_same(found, in_torch(potential, topology, frames))
+
+
+def test_terms_without_parameters_are_left_out(topology):
+    assert bonded.prior_forces(Priors(), topology) == []
+    assert bonded.prior_forces(Priors(), topology.repeat(20), periodic=True) == []
