@@ -5,7 +5,7 @@ from __future__ import annotations
 import openmm
 
 _OFFSET = 0.009
-_NECK_FREE = {"charge", "or", "sr"}
+_PARAMETERS = {"charge", "or", "sr"}
 
 
 def use_native_gbsa(system: openmm.System) -> None:
@@ -35,7 +35,7 @@ def _is_obc2(force: openmm.CustomGBForce) -> bool:
     terms = [force.getEnergyTermParameters(i)[0] for i in range(force.getNumEnergyTerms())]
     born = [force.getComputedValueParameters(i)[1] for i in range(force.getNumComputedValues())]
     return (
-        parameters == _NECK_FREE
+        parameters == _PARAMETERS
         and force.getNonbondedMethod() == openmm.CustomGBForce.NoCutoff
         and any("psi-0.8*psi^2+4.85*psi^3" in expression for expression in born)
         and any(expression.startswith("28.3919551*") for expression in terms)

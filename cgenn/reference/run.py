@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-import cgenn
 from cgenn.files import atomic
 from cgenn.reference.manifest import Manifest, read_entries
 from cgenn.reference.replica import Replica
@@ -158,7 +157,7 @@ def _run_apart(
     folder: Path, index: int, workers: int, report: Callable[[int], None], children: list[subprocess.Popen[str]]
 ) -> None:
     """Run one replica in a process of its own: OpenMM's Reference platform has one random stream for each process."""
-    paths = [str(Path(cgenn.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "OPENMM_CPU_THREADS": str(max(1, (os.cpu_count() or 1) // workers)),

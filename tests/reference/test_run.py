@@ -180,6 +180,12 @@ def test_error_in_a_replica_is_passed_on(own_system, tmp_path):
         )
 
 
+def test_checkpoint_that_cannot_be_used(tmp_path):
+    (tmp_path / "checkpoint.chk").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"checkpoint\.chk: cannot go on from this checkpoint"):
+        run_reference("alanine-dipeptide-vacuum", tmp_path, length=1.0, **FAST)
+
+
 COMMAND = """
 import resource, signal, sys
 from cgenn.reference import replica
@@ -189,18 +195,19 @@ limit = int(sys.argv[2])
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-run_reference("alanine-dipeptide-vacuum", sys.argv[1], length=600.0, interval=1.0, equilibration=1.0, progress=False)
+settings = {"length": 300.0, "interval": 1.0, "equilibration": 1.0, "replicas": int(sys.argv[3]), "progress": False}
+run_reference("alanine-dipeptide-vacuum", sys.argv[1], **settings)
 """
 
 
-def start(folder, limit=0):
+def start(folder, limit=0, replicas=1):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", COMMAND, str(folder), str(limit)]
+    command = [sys.executable, "-c", COMMAND, str(folder), str(limit), str(replicas)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def finish(folder):
-    process = start(folder)
+def finish(folder, replicas=1):
+    process = start(folder, replicas=replicas)
     assert process.communicate()[1] == ""
     assert process.returncode == 0
 
@@ -230,9 +237,25 @@ def test_stopped_run_goes_on_bit_by_bit(tmp_path, uninterrupted, how):
     np.testing.assert_array_equal(frames.forces, uninterrupted.forces)
 
 
+def test_replicas_stop_with_the_process_that_started_them(tmp_path, uninterrupted):
+    process = start(tmp_path, replicas=2)
+    logs = [tmp_path / f"frames-{index}.partial" for index in range(2)]
+    while not all(log.exists() and log.stat().st_size for log in logs) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode != 0
+    sizes = [log.stat().st_size for log in logs]
+    time.sleep(0.3)
+    assert sizes == [log.stat().st_size for log in logs]
+    finish(tmp_path, replicas=2)
+    frames = H5MDFile(tmp_path / "trajectory-0.h5").read()
+    np.testing.assert_array_equal(frames.positions, uninterrupted.positions)
+
+
 def test_full_disk_leaves_nothing_half_written(tmp_path, uninterrupted):
     """File sizes are limited to less than the trajectory needs; with more space the run is completed."""
-    process = start(tmp_path, limit=200_000)
+    process = start(tmp_path, limit=100_000)
     error = process.communicate()[1]
     assert process.returncode != 0
     assert "OSError" in error
