@@ -191,7 +191,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare a simulation with mapped all-atom data: numbers (JSON), figures (PNG), one HTML page."""
-    from cgenn.compare import compare
+    from cgenn.comparison import compare
 
     report = compare(run, dataset, out)
     _show({"report": str(report.html), **report.numbers["headline"]}, as_json)

@@ -36,11 +36,11 @@ class CheckResult:
     value: float
     tolerance: float | None
     passed: bool
-    detail: str = ""
+    detail: str
 
 
-def _result(name: str, value: Tensor | float, tolerance: float, detail: str = "") -> CheckResult:
-    return CheckResult(name, float(value), tolerance, bool(value <= tolerance), detail)
+def _result(name: str, value: float, tolerance: float, detail: str) -> CheckResult:
+    return CheckResult(name, value, tolerance, value <= tolerance, detail)
 
 
 class _Case:
@@ -124,7 +124,9 @@ def check_rotation(
     turn = turn * torch.linalg.det(turn)
     energy, forces = case.evaluate(case.positions)
     found = case.evaluate(case.positions @ turn, None if case.box is None else case.box @ turn)
-    return _result("rotation", _worst(found, (energy, forces @ turn)), tolerance)
+    return _result(
+        "rotation", _worst(found, (energy, forces @ turn)), tolerance, "energy, and forces turned with the system"
+    )
 
 
 def check_translation(
@@ -133,7 +135,12 @@ def check_translation(
     """A system moved as a whole has the same energy and forces."""
     case = _Case(potential, topology, positions, box)
     found = case.evaluate(case.positions + 3 * case.length * case.normal(3))
-    return _result("translation", _worst(found, case.evaluate(case.positions)), tolerance)
+    return _result(
+        "translation",
+        _worst(found, case.evaluate(case.positions)),
+        tolerance,
+        "energy and forces of the system moved as a whole",
+    )
 
 
 def check_permutation(
@@ -150,7 +157,12 @@ def check_permutation(
     )
     energy, forces = case.evaluate(case.positions)
     found = case.evaluate(case.positions[order], topology=mixed)
-    return _result("permutation", _worst(found, (energy, forces[:, :, order])), tolerance)
+    return _result(
+        "permutation",
+        _worst(found, (energy, forces[:, :, order])),
+        tolerance,
+        "energy and forces with the beads in another order",
+    )
 
 
 def check_reflection(
@@ -187,7 +199,7 @@ def check_forces(
             return case.energies(case.positions + steps[:, None, None] * along)
 
         worst = max(worst, _slope_error(energy, -(forces * along).sum((2, 3)), forces, case.length))
-    return _result("F = -dE/dR", worst, tolerance)
+    return _result("F = -dE/dR", worst, tolerance, "differences along 8 random directions")
 
 
 def check_virial(
@@ -207,7 +219,7 @@ def check_virial(
             return case.energies(case.positions @ change, None if case.box is None else case.box @ change)
 
         worst = max(worst, _slope_error(energy, (expected * strain).sum((2, 3)), expected, 1.0))
-    return _result("virial", worst, tolerance)
+    return _result("virial", worst, tolerance, "differences along 4 random strains")
 
 
 def check_hessian(
@@ -223,7 +235,12 @@ def check_hessian(
     def gradient(steps: Tensor) -> Tensor:
         return -case.evaluate(case.positions + steps[:, None, None] * along)[1]
 
-    return _result("Hessian", _slope_error(gradient, product, product, case.length), tolerance)
+    return _result(
+        "Hessian",
+        _slope_error(gradient, product, product, case.length),
+        tolerance,
+        "times a random vector, differences of the forces",
+    )
 
 
 def check_extensivity(
@@ -235,7 +252,12 @@ def check_extensivity(
     away = (2 * extent + 2 * case.potential.reach) * case.positions.new_tensor([1.0, 0.0, 0.0])
     energy, forces = case.evaluate(case.positions)
     found = case.evaluate(torch.cat([case.positions, case.positions + away]), topology=topology.repeat(2))
-    return _result("extensivity", _worst(found, (2 * energy, torch.cat([forces, forces], dim=2))), tolerance)
+    return _result(
+        "extensivity",
+        _worst(found, (2 * energy, torch.cat([forces, forces], dim=2))),
+        tolerance,
+        "two copies far apart",
+    )
 
 
 def check_batch(
@@ -247,7 +269,12 @@ def check_batch(
     boxes = None if case.box is None else case.box * torch.linspace(1.0, 1.1, 4).to(case.box)[:, None, None]
     alone = [case.evaluate(many[i], None if boxes is None else boxes[i]) for i in range(4)]
     energies, forces = (torch.cat(parts, dim=1) for parts in zip(*alone, strict=True))
-    return _result("batch independence", _worst(case.evaluate(many, boxes), (energies, forces)), tolerance)
+    return _result(
+        "batch independence",
+        _worst(case.evaluate(many, boxes), (energies, forces)),
+        tolerance,
+        "4 systems together and alone",
+    )
 
 
 def check_cutoff(
@@ -269,7 +296,7 @@ def check_cutoff(
         return energy[None], forces[None]
 
     inside, outside = at(touching - 1e-5 * case.length), at(touching + 1e-5 * case.length)
-    return _result("smooth at the cutoff", _worst(inside, outside), tolerance)
+    return _result("smooth at the cutoff", _worst(inside, outside), tolerance, "a copy just outside and just inside")
 
 
 def check_images(
@@ -291,7 +318,7 @@ def check_images(
         wide[axis] *= 2
         both = torch.cat([case.positions, case.positions + case.box[axis]])
         worst = max(worst, _error(case.network(both, wide, topology.repeat(2)), expected))
-    return _result("periodic images", worst, tolerance)
+    return _result("periodic images", worst, tolerance, "the box doubled along each vector")
 
 
 def check_backends(

@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
+import cgenn
+
 ROOT = Path(__file__).parents[1] / "cgenn"
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] not in {"workflows", "systems"})
 LEVELS = [
     {"units", "shipped", "files", "config"},
-    {"topology", "h5md", "graph"},
+    {"topology", "h5md", "graph", "settings"},
     {"neighbors", "mapping", "nn"},
     {"data", "potential"},
     {"training", "simulation", "analysis", "reference"},
-    {"testing", "select", "compare"},
-    {"cli", "__init__", "__main__"},
+    {"testing", "comparison"},
+    {"refinement"},
+    {"cli", "__init__"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 NEVER = {"nn": set(LEVEL), "simulation": {"data"}, "analysis": {"data", "potential"}}
@@ -54,6 +58,13 @@ def test_file(path: Path) -> None:
             broad = caught & {"Exception", "BaseException"}
             passed_on = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
             assert not broad or (node.type and passed_on), f"catches everything in line {node.lineno}"
+
+
+def test_public_names_are_not_hidden_by_modules() -> None:
+    """Importing `cgenn.x` makes the module an attribute of `cgenn`: no module may have the name of a function."""
+    assert not {path.stem for path in ROOT.iterdir()} & set(cgenn.__all__)
+    for name in cgenn.__all__:
+        assert callable(getattr(cgenn, name))
 
 
 def test_importing_is_light() -> None:

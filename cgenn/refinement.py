@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from cgenn.analysis import compare_distributions
-from cgenn.compare import data_ensemble, model_ensemble
+from cgenn.comparison import data_ensemble, model_ensemble
 from cgenn.data.dataset import BeadDataset
 from cgenn.files import write_json
 from cgenn.potential import bonded
