@@ -26,7 +26,8 @@ class SimulationConfig(Config):
         replicas: copies of the system in one System that do not feel each other; only without a box.
         seed: of everything random.
         backend: "openmm-torch", "python" or "auto".
-        platform: of OpenMM; "auto" is CUDA where OpenMM and torch both have it, else CPU.
+        platform: of OpenMM; "auto" is CUDA where OpenMM and torch both have it, else Reference for small molecules
+            and CPU for everything else.
         device: of the network: "auto", "cpu", "cuda", "cuda:1".
         precision: of the network (and of the platform, if it has a choice).
         formats: further trajectory files, written at the end from trajectory.h5.

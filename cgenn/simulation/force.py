@@ -227,12 +227,12 @@ class LearnedForce:
         expected = len(self.types) * self.replicas
         if positions.shape != (expected, 3):
             raise ValueError(f"the learned force is for {expected} beads, got positions {tuple(positions.shape)}")
-        kind = {"device": memory.types.device, "dtype": memory.potential.dtype}
-        local = self._near_origin(positions.detach(), cell, memory).to(**kind)
+        device, dtype = memory.types.device, memory.potential.dtype
+        local = self._near_origin(positions.detach(), cell, memory).to(device, dtype)
         if not local.abs().max() < FAR:
             bead = int((~(local.abs() < FAR)).any(1).int().argmax())
             raise ValueError(f"bead {bead} has gone to {positions[bead].tolist()} nm")
-        return memory.graph(local, None if cell is None else cell.detach().to(**kind))
+        return memory.graph(local, None if cell is None else cell.detach().to(device, dtype))
 
     def _near_origin(self, positions: Tensor, cell: Tensor | None, memory: _Memory) -> Tensor:
         """The same configuration close to the origin, where single precision is enough: beads wander off for ever."""

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from cgenn.files import atomic
 from cgenn.potential.potential import Potential
 from cgenn.simulation.backends import choose_backend
+from cgenn.simulation.bonded import EXPLICIT_PAIRS
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run, RunFolder, model_digest
 from cgenn.simulation.force import LearnedForce
@@ -65,7 +66,8 @@ def simulate(
     if config.ensemble == "npt" and origin.box is None:
         raise ValueError('ensemble "npt" needs a box, but the start has none')
     temperature = config.temperature or potential.config.temperature
-    platform, properties = choose_platform(config)
+    listed = origin.box is None and len(origin.topology) <= EXPLICIT_PAIRS
+    platform, properties = choose_platform(config, "Reference" if listed else "CPU")
     settings = {
         **config.model_dump(exclude={"steps", "formats", "cutoff"}),
         "temperature": temperature,
@@ -81,16 +83,18 @@ def simulate(
     return Run.open(out)
 
 
-def choose_platform(config: SimulationConfig) -> tuple[openmm.Platform, dict[str, str]]:
-    """The platform and its properties.
+def choose_platform(config: SimulationConfig, without_gpu: str = "CPU") -> tuple[openmm.Platform, dict[str, str]]:
+    """The platform and its properties; `without_gpu` is what "auto" means where there is no GPU.
+
+    On small molecules, whose pairs are listed one by one, the threads of the CPU platform cost more than they help.
 
     Raises:
         ValueError: if it is not there.
     """
     names = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
-    name = config.platform
+    name: str = config.platform
     if name == "auto":
-        name = "CUDA" if "CUDA" in names and torch.cuda.is_available() and config.device != "cpu" else "CPU"
+        name = "CUDA" if "CUDA" in names and torch.cuda.is_available() and config.device != "cpu" else without_gpu
     if name not in names:
         raise ValueError(f"platform {name!r} is not available here, expected one of {', '.join(names)}")
     properties = {}

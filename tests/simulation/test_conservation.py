@@ -22,7 +22,7 @@ def test_too_short(potential, topology, positions):
 @pytest.mark.parametrize("precision", ["double", "single"])
 def test_no_drift(potential, topology, positions, precision):
     results = energy_drift(
-        potential, (topology, positions), [0.001, 0.002, 0.004], 40.0, replicas=20, precision=precision
+        potential, (topology, positions), [0.001, 0.002, 0.004], 10.0, replicas=20, precision=precision
     )
     for result in results:
         assert abs(result.drift) < max(4 * result.error, 0.02)

@@ -161,7 +161,7 @@ def test_bad_input_names_the_bead(force, positions):
         force.evaluate(torch.zeros(4, 3))
     broken = positions.copy()
     broken[3, 1] = math.nan
-    with pytest.raises(ValueError, match="bead 3 has gone to .*nan"):
+    with pytest.raises(ValueError, match=r"bead 3 has gone to .*nan"):
         force.evaluate(torch.as_tensor(broken))
     together = positions.copy()
     together[2] = together[1]
