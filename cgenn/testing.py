@@ -198,7 +198,7 @@ def check_forces(
         def energy(steps: Tensor, along: Tensor = along) -> Tensor:
             return case.energies(case.positions + steps[:, None, None] * along)
 
-        worst = max(worst, _slope_error(energy, -(forces * along).sum((2, 3)), forces, case.length))
+        worst = max(worst, _slope_error(energy, -(forces * along).sum((1, 2, 3)), forces, case.length))
     return _result("F = -dE/dR", worst, tolerance, "differences along 8 random directions")
 
 
@@ -218,7 +218,7 @@ def check_virial(
             change = one + steps[:, None, None] * strain
             return case.energies(case.positions @ change, None if case.box is None else case.box @ change)
 
-        worst = max(worst, _slope_error(energy, (expected * strain).sum((2, 3)), expected, 1.0))
+        worst = max(worst, _slope_error(energy, (expected * strain).sum((1, 2, 3)), expected, 1.0))
     return _result("virial", worst, tolerance, "differences along 4 random strains")
 
 

@@ -135,6 +135,20 @@ def test_a_flaw_is_found(name: str) -> None:
     assert result.value > result.tolerance
 
 
+@pytest.mark.parametrize("check", [testing.check_forces, testing.check_virial, testing.check_hessian])
+def test_finite_differences_are_sharp(check: Callable) -> None:
+    """Far below the tolerance on a sound model, and not for a derivative that is wrong in the sixth digit."""
+    assert check(Flawed(), TOPOLOGY, POSITIONS, BOX).value < 1e-9
+
+    def slightly(graph: BeadGraph) -> Tensor:
+        bump = over_edges(graph, smooth(graph))
+        if check is testing.check_hessian:
+            return 1e-4 * over_edges(graph, WrongCurvature.apply(smooth(graph)))
+        return 3e-5 * (bump - bump.detach()) if bump.requires_grad else 0 * bump
+
+    assert 1e-7 < check(Flawed(slightly), TOPOLOGY, POSITIONS, BOX).value < 1e-3
+
+
 def test_reflection_is_held_to_what_is_declared() -> None:
     free = testing.check_reflection(Flawed(), TOPOLOGY, POSITIONS)
     assert free.passed
