@@ -47,8 +47,8 @@ def compare(
     topology = dataset.topology
     if run.topology.types != topology.types:
         raise ValueError(
-            f"{run.folder} has beads of types {', '.join(sorted(set(run.topology.types)))} ({len(run.topology)} beads), "
-            f"{dataset.path} of {', '.join(sorted(set(topology.types)))} ({len(topology)} beads)"
+            f"{run.folder} has {len(run.topology)} beads of types {', '.join(sorted(set(run.topology.types)))}; "
+            f"{dataset.path} has {len(topology)} of {', '.join(sorted(set(topology.types)))}"
         )
     own: dict[str, Number | Value] = {
         "ns_per_day": Number(run.record["ns_per_day_all_replicas"], "Speed, all replicas", "ns/day"),

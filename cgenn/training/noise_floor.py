@@ -48,7 +48,7 @@ def noise_floor(topology: BeadTopology, positions: np.ndarray, forces: np.ndarra
 
 
 def _kinds(topology: BeadTopology, positions: np.ndarray, forces: np.ndarray) -> list[Surroundings]:
-    """Sort beads by their type and the identity of their nearest neighbours within the molecule, nearest others after."""
+    """Sort beads by their type and the types of the beads around them."""
     collected: dict[tuple, list[tuple[np.ndarray, np.ndarray]]] = {}
     count = min(NEIGHBORS, len(topology) - 1)
     types = np.array(topology.types)

@@ -48,7 +48,8 @@ def test_unsampled_bins_are_survived_and_reported(chain):
     fit = fit_priors([(chain, _torsions(drawn), None)], TEMPERATURE, reach=0.1)
     prior = fit.priors.dihedrals["A|B|C|D"]
     assert np.isfinite(prior.k).all()
-    energy = sum(k * np.cos(n * np.array([1.0, -2.0]) - p) for n, (k, p) in enumerate(zip(prior.k, prior.phase, strict=True), 1))
+    phi = np.array([1.0, -2.0])
+    energy = sum(k * np.cos(n * phi - p) for n, (k, p) in enumerate(zip(prior.k, prior.phase, strict=True), 1))
     assert energy[1] - energy[0] > 2 * KT
     assert any(f"of {BINS} bins" in note for note in fit.notes)
 
