@@ -7,6 +7,7 @@ from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.radial import RadialNetwork
 from cgenn.nn.tensor_product import EdgeProduct, NodeProduct
 
@@ -28,7 +29,7 @@ class IrrepsLinear(nn.Module):
 
 
 class Gate(nn.Module):
-    """SiLU on scalars; every other irrep is multiplied by a number in (0, 1) made from the scalars.
+    """SiLU on scalars; every other irrep is multiplied by a positive number made from the scalars.
 
     (Weiler et al. 2018, section 4.3.) The first irrep has to be the scalar.
     """
@@ -40,24 +41,24 @@ class Gate(nn.Module):
             torch.cat([torch.full((ir.dim,), i) for i, (_, ir) in enumerate(irreps[1:])]) if len(irreps) > 1 else None
         )
         self.register_buffer("block", block, persistent=False)
-        self.gates = nn.Linear(channels, channels * (len(irreps) - 1)) if len(irreps) > 1 else None
+        self.gates = Dense(channels, channels * (len(irreps) - 1)) if len(irreps) > 1 else None
 
     def forward(
         self, features: Float[Tensor, "nodes components channels"]
     ) -> Float[Tensor, "nodes components channels"]:
         scalars = features[:, :1]
-        activated = nn.functional.silu(scalars)
+        activated = SILU_GAIN * nn.functional.silu(scalars)
         if self.gates is None:
             return activated
-        gates = torch.sigmoid(self.gates(scalars[:, 0])).unflatten(1, (-1, features.shape[2]))
+        gates = SIGMOID_GAIN * torch.sigmoid(self.gates(scalars[:, 0])).unflatten(1, (-1, features.shape[2]))
         return torch.cat([activated, features[:, 1:] * gates.index_select(1, self.block)], dim=1)
 
 
 class InteractionLayer(nn.Module):
     """Gather messages from the neighbours, multiply what came with itself, add what was there before.
 
-    m_ij = R(r_ij) (W1 h_j) x Y(r_ij),   A_i = sum_j m_ij / sqrt(average number of neighbours)
-    h_i' = gate( W2 A_i + W3 A_i x W4 A_i + S_type(i) h_i )
+    m_ij = R(r_ij) (W1 h_j) x Y(r_ij),   A_i = T_type(i) sum_j m_ij / sqrt(average number of neighbours)
+    h_i' = gate( (W2 A_i + W3 A_i x W4 A_i + S_type(i) h_i) / sqrt(3) )
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class InteractionLayer(nn.Module):
         self.after = IrrepsLinear(irreps_out, channels, channels)
         self.out = irreps_out.dim
         self.kept = min(irreps_in.dim, irreps_out.dim)
+        self.receiver = nn.Embedding(n_types, channels)
         self.skip = nn.Embedding(n_types, channels)
         self.gate = Gate(irreps_out, channels)
         self.channels = channels
@@ -100,9 +102,10 @@ class InteractionLayer(nn.Module):
     ) -> Float[Tensor, "beads out channels"]:
         weights = self.radial(distance).unflatten(1, (-1, self.channels))
         messages = self.product(self.before(features).index_select(0, senders), harmonics, weights)
-        gathered = messages.new_zeros(len(features), *messages.shape[1:]).index_add(0, receivers, messages) * self.scale
+        gathered = messages.new_zeros(len(features), *messages.shape[1:]).index_add(0, receivers, messages)
+        gathered = gathered * (self.scale * self.receiver(types)).unsqueeze(1)
         mixed = self.linear(gathered[:, : self.out]) + self.after(
             self.square(self.left(gathered), self.right(gathered))
         )
         kept = features[:, : self.kept] * self.skip(types).unsqueeze(1)
-        return self.gate(mixed + nn.functional.pad(kept, (0, 0, 0, mixed.shape[1] - self.kept)))
+        return self.gate(3**-0.5 * (mixed + nn.functional.pad(kept, (0, 0, 0, mixed.shape[1] - self.kept))))

@@ -9,8 +9,13 @@ from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cgenn.nn.dense import Dense, perceptron
 from cgenn.nn.harmonics import SphericalHarmonics
 from cgenn.nn.layers import InteractionLayer
+
+
+INITIAL_ENERGY = 0.1
+"""Size of the energies before training: the priors alone are a good start."""
 
 
 class EquivariantNetwork(nn.Module):
@@ -41,7 +46,7 @@ class EquivariantNetwork(nn.Module):
         self.harmonics = SphericalHarmonics(lmax)
         scalar = o3.Irreps("0e")
         self.embedding = nn.Embedding(n_types, channels)
-        self.feature_embedding = nn.Linear(n_features, channels, bias=False) if n_features else None
+        self.feature_embedding = Dense(n_features, channels, bias=False) if n_features else None
         widths = [scalar] + [irreps] * (layers - 1) + [scalar]
         self.layers = nn.ModuleList(
             InteractionLayer(
@@ -57,10 +62,10 @@ class EquivariantNetwork(nn.Module):
             )
             for irreps_in, irreps_out in pairwise(widths)
         )
-        self.readouts = nn.ModuleList(
-            nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 1, bias=False))
-            for _ in range(layers)
-        )
+        self.readouts = nn.ModuleList(perceptron(channels, channels, 1, hidden=1) for _ in range(layers))
+        with torch.no_grad():
+            for readout in self.readouts:
+                readout[-1].weight.mul_(INITIAL_ENERGY)
 
     def forward(
         self,

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cgenn.nn.dense import perceptron
+
 from cgenn.nn.constant import Constant
 
 
@@ -38,6 +40,10 @@ class BesselBasis(nn.Module):
         return math.sqrt(2.0) * torch.sin(self.roots() * x) / x
 
 
+BASIS_SCALE = 0.4
+"""Brings the basis to about unit size where most neighbours are."""
+
+
 class RadialNetwork(nn.Module):
     """Weights that depend on the distance: a perceptron on the Bessel basis, taken smoothly to zero at the cutoff."""
 
@@ -45,13 +51,7 @@ class RadialNetwork(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         self.basis = BesselBasis(basis, cutoff)
-        self.perceptron = nn.Sequential(
-            nn.Linear(basis, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, outputs, bias=False),
-        )
+        self.perceptron = perceptron(basis, width, outputs, hidden=2)
 
     def forward(self, distance: Float[Tensor, " edges"]) -> Float[Tensor, "edges outputs"]:
-        return self.perceptron(self.basis(distance)) * smooth_cutoff(distance, self.cutoff).unsqueeze(1)
+        return self.perceptron(BASIS_SCALE * self.basis(distance)) * smooth_cutoff(distance, self.cutoff).unsqueeze(1)

@@ -35,7 +35,7 @@ class TrainingConfig(Config):
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 2e-3
     weight_decay: float = Field(default=0.0, ge=0)
-    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
     noise: float = Field(default=0.0, ge=0)
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     patience: PositiveInt | None = None
