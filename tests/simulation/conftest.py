@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors, RepulsionPrior
 from cgenn.topology import BeadTopology
@@ -53,10 +54,15 @@ def positions() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def potential() -> Potential:
-    """Random weights, in double precision; small enough to be quick."""
+def potential(topology: BeadTopology, positions: np.ndarray) -> Potential:
+    """Random weights, in double precision, scaled to gentle forces; small enough to be quick."""
     torch.manual_seed(7)
     config = PotentialConfig(
-        types=TYPES, cutoff=0.8, channels=8, radial_width=8, average_neighbors=4.0, energy_scale=2.0, temperature=300.0
+        types=TYPES, cutoff=0.8, channels=8, radial_width=8, average_neighbors=4.0, energy_scale=1.0, temperature=300.0
     )
-    return Potential(config, PRIORS).double().requires_grad_(False).eval()
+    weights = Potential(config, PRIORS).double().requires_grad_(False).eval()
+    graph = weights.graph(topology, torch.as_tensor(positions)[None])
+    strongest = energy_and_forces(weights.network_energy, graph)[1].abs().max().item()
+    result = Potential(config.model_copy(update={"energy_scale": 30.0 / strongest}), PRIORS).double()
+    result.load_state_dict(weights.state_dict())
+    return result.requires_grad_(False).eval()

@@ -32,6 +32,13 @@ def run(potential, start, out: Path, **settings) -> Run:
     return simulate(potential, start, SimulationConfig(**{**QUICK, **settings}), out, progress=False)
 
 
+def with_priors(potential: Potential, priors: Priors) -> Potential:
+    """The same network on other priors."""
+    other = Potential(potential.config, priors).requires_grad_(False)
+    other.load_state_dict(potential.state_dict())
+    return other
+
+
 @pytest.fixture
 def start(topology, positions) -> tuple[BeadTopology, np.ndarray]:
     return topology, positions
@@ -201,7 +208,7 @@ def test_broken_network_stops_with_step_bead_and_term(potential, start, tmp_path
 def test_run_away_bond_is_named_and_the_last_checkpoint_kept(potential, start, tmp_path):
     priors = potential.priors.model_dump()
     priors["bonds"]["ALA-C|NME-N"] = {"length": 0.02, "k": 0.0}
-    loose = Potential(potential.config, Priors(**priors)).requires_grad_(False)
+    loose = with_priors(potential, Priors(**priors))
     with pytest.raises(SimulationError, match=r"step 10: the bond of bead 3 \(C, type 'ALA-C'\) and bead 4") as caught:
         run(loose, start, tmp_path)
     assert (caught.value.step, caught.value.bead) == (10, 3)
@@ -209,7 +216,7 @@ def test_run_away_bond_is_named_and_the_last_checkpoint_kept(potential, start, t
 
 def test_explosion_names_the_term(potential, start, tmp_path):
     priors = Priors(bonds={**potential.priors.bonds, "ALA-CA|ALA-N": BondPrior(length=0.146, k=1e9)})
-    stiff = Potential(potential.config, priors).requires_grad_(False)
+    stiff = with_priors(potential, priors)
     with pytest.raises(SimulationError) as caught:
         run(stiff, start, tmp_path, steps=2000, report_interval=1000, checkpoint_interval=1000)
     assert caught.value.term == "bonds"
