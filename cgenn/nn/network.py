@@ -14,10 +14,6 @@ from cgenn.nn.harmonics import SphericalHarmonics
 from cgenn.nn.layers import InteractionLayer
 
 
-INITIAL_ENERGY = 0.1
-"""Size of the energies before training: the priors alone are a good start."""
-
-
 class EquivariantNetwork(nn.Module):
     """Layers of equivariant messages on e3nn irreps, with an energy read from the scalars of every layer.
 
@@ -63,9 +59,6 @@ class EquivariantNetwork(nn.Module):
             for irreps_in, irreps_out in pairwise(widths)
         )
         self.readouts = nn.ModuleList(perceptron(channels, channels, 1, hidden=1) for _ in range(layers))
-        with torch.no_grad():
-            for readout in self.readouts:
-                readout[-1].weight.mul_(INITIAL_ENERGY)
 
     def forward(
         self,

@@ -33,7 +33,7 @@ class TrainingConfig(Config):
     network: NetworkConfig = NetworkConfig()
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 128
-    learning_rate: PositiveFloat = 2e-3
+    learning_rate: PositiveFloat = 0.01
     weight_decay: float = Field(default=0.0, ge=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
     noise: float = Field(default=0.0, ge=0)

@@ -145,6 +145,8 @@ def _prepare(
         temperature=temperature,
     )
     potential = Potential(full, sharp.priors)
+    for readout in potential.network.readouts:
+        torch.nn.init.zeros_(readout[-1].weight)  # training starts from the priors alone
     scale = (
         0.05
         * reach

@@ -4,6 +4,7 @@ import pytest
 import torch
 from e3nn import o3
 
+from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN
 from cgenn.nn.layers import Gate, IrrepsLinear
 from cgenn.nn.tensor_product import EdgeProduct, NodeProduct, coupling_paths
 
@@ -63,14 +64,14 @@ def test_linear(irreps: o3.Irreps) -> None:
 
 @pytest.mark.parametrize("irreps", [o3.Irreps("0e"), *IRREPS], ids=str)
 def test_gate(irreps: o3.Irreps) -> None:
-    """A turned input gives a turned output, and no vector grows."""
+    """A turned input gives a turned output, and gates are bounded."""
     gate = Gate(irreps, CHANNELS)
     x = torch.randn(10, irreps.dim, CHANNELS)
     turn = irreps.D_from_matrix(o3.rand_matrix())
     found = gate(torch.einsum("ij,njc->nic", turn, x))
     torch.testing.assert_close(found, torch.einsum("ij,njc->nic", turn, gate(x)))
-    torch.testing.assert_close(gate(x)[:, 0], torch.nn.functional.silu(x[:, 0]))
-    assert (gate(x)[:, 1:].abs() <= x[:, 1:].abs()).all()
+    torch.testing.assert_close(gate(x)[:, 0], SILU_GAIN * torch.nn.functional.silu(x[:, 0]))
+    assert (gate(x)[:, 1:].abs() <= SIGMOID_GAIN * x[:, 1:].abs()).all()
 
 
 def test_unit_variance() -> None:
