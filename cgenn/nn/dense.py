@@ -6,6 +6,8 @@ Weights are drawn with unit variance and scaled when they are used, so that one 
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -42,6 +44,6 @@ def perceptron(inputs: int, width: int, outputs: int, hidden: int) -> nn.Sequent
     """`hidden` layers of `width` with activations, and a last one without activation or bias."""
     sizes = [inputs] + [width] * hidden
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in itertools.pairwise(sizes):
         layers += [Dense(before, after), ScaledSiLU()]
     return nn.Sequential(*layers, Dense(sizes[-1], outputs, bias=False))

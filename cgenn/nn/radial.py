@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cgenn.nn.dense import perceptron
-
 from cgenn.nn.constant import Constant
+from cgenn.nn.dense import perceptron
 
 
 def smooth_cutoff(distance: Float[Tensor, " edges"], cutoff: float) -> Float[Tensor, " edges"]:
