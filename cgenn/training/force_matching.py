@@ -57,7 +57,8 @@ class ForceErrors:
     Attributes:
         null: of the forces themselves: what a model without any interaction gets.
         priors: of the forces less those of the priors.
-        floor: estimate of what no potential of the beads can explain (training/noise_floor.py).
+        floor: estimate of what no potential of the beads can explain (training/noise_floor.py); NaN if there are too
+            few frames to tell.
         model: of the forces less those of the potential; None before it is trained.
     """
 
@@ -67,8 +68,10 @@ class ForceErrors:
     model: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Plain numbers, for JSON."""
-        return asdict(self)
+        """Plain numbers, for JSON; None for a floor that too few frames leave open."""
+        return {
+            name: value if value is not None and np.isfinite(value) else None for name, value in asdict(self).items()
+        }
 
     def sentence(self) -> str:
         """The numbers as a person reads them, as roots [kJ/mol/nm]."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
+import signal
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,14 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.splits import block_split
-from cgenn.files import write_json
+from cgenn.files import atomic, write_json
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
@@ -35,6 +40,9 @@ from cgenn.units import thermal_energy
 
 PRIOR_BEADS = 500_000
 """Beads that the priors are fitted to, at most."""
+
+ENERGY_LENGTH = 0.003
+"""The network's energies come in units of the residual force times this length [nm]."""
 
 CHECKPOINT = "last.ckpt"
 
@@ -94,9 +102,8 @@ def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) ->
         frames = FrameSource(datasets, splits, config, dtype)
         trainer = _trainer(config, folder, identity)
         checkpoint = folder / identity / CHECKPOINT
-        trainer.fit(module, frames, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt(f"training was interrupted; the same command goes on from {checkpoint}")
+        with _interruptible(trainer, checkpoint):
+            trainer.fit(module, frames, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=False)
     potential = potential.cpu().requires_grad_(False).eval()
     after = force_errors(potential, datasets, [held for _, held in splits])
     log.info("validation %s", after.sentence())
@@ -147,11 +154,8 @@ def _prepare(
     potential = Potential(full, sharp.priors)
     for readout in potential.network.readouts:
         torch.nn.init.zeros_(readout[-1].weight)  # training starts from the priors alone
-    scale = (
-        0.05
-        * reach
-        * force_errors(potential, datasets, [part[:1000] for part in frames], with_model=False).priors ** 0.5
-    )
+    residual = force_errors(potential, datasets, [part[:1000] for part in frames], with_model=False).priors ** 0.5
+    scale = ENERGY_LENGTH * residual
     potential.config = full.model_copy(update={"energy_scale": scale})
     return potential, blurred.priors, list(sharp.notes)
 
@@ -199,7 +203,7 @@ class ForceMatching(lightning.LightningModule):
                 group = FrameGroup(group.dataset, moved, forces, group.box)
             part, size = squared_errors(self.potential, self.residual, group, create_graph=create_graph)
             error, count = error + part, count + size
-        return error / count / (self.potential.config.energy_scale / self.potential.config.cutoff / 0.05) ** 2
+        return error / count / (self.potential.config.energy_scale / ENERGY_LENGTH) ** 2
 
     def configure_optimizers(self) -> Any:
         """Adam with decoupled weight decay; the rate rises for a twentieth of the steps and falls as a cosine."""
@@ -223,6 +227,20 @@ class _ProgressBar(TQDMProgressBar):
 
     def get_metrics(self, trainer: lightning.Trainer, model: lightning.LightningModule) -> dict[str, Any]:
         return {name: value for name, value in super().get_metrics(trainer, model).items() if name != "v_num"}
+
+    def on_exception(self, trainer: lightning.Trainer, model: lightning.LightningModule, error: BaseException) -> None:
+        """What is said of it stands on a line of its own."""
+        self.train_progress_bar.close()
+
+
+class _Checkpoints(TorchCheckpointIO):
+    """Whole or not at all, also where the folder for temporary files is on another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with atomic(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
 
 class FrameSource(lightning.LightningDataModule):
@@ -273,22 +291,26 @@ def _trainer(config: TrainingConfig, folder: Path, identity: str) -> lightning.T
     loggers: list[Any] = [CSVLogger(folder, name="", version="metrics", flush_logs_every_n_steps=1000)]
     if find_spec("tensorboard"):
         loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-    return lightning.Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        strategy="ddp" if config.devices > 1 else "auto",
-        precision="64-true" if config.precision == "double" else "32-true",
-        max_epochs=config.epochs,
-        reload_dataloaders_every_n_epochs=1,
-        gradient_clip_val=10.0,
-        num_sanity_val_steps=0,
-        inference_mode=False,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        callbacks=callbacks,
-        logger=loggers,
-    )
+    try:
+        return lightning.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            strategy="ddp" if config.devices > 1 else "auto",
+            precision="64-true" if config.precision == "double" else "32-true",
+            max_epochs=config.epochs,
+            reload_dataloaders_every_n_epochs=1,
+            gradient_clip_val=10.0,
+            num_sanity_val_steps=0,
+            inference_mode=False,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            callbacks=callbacks,
+            plugins=[_Checkpoints()],
+            logger=loggers,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"`accelerator` {config.accelerator!r}, `devices` {config.devices}: {error}") from None
 
 
 def _open(dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path]) -> list[BeadDataset]:
@@ -341,8 +363,25 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
+def _interruptible(trainer: lightning.Trainer, checkpoint: Path) -> Iterator[None]:
+    """Raise KeyboardInterrupt on Ctrl-C, where lightning would end the process and ignore any further Ctrl-C."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, handler)
+        goes_on = f"goes on from epoch {trainer.current_epoch}" if checkpoint.exists() else "starts again"
+        raise KeyboardInterrupt(f"the same command {goes_on}") from None
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what lightning says about itself and about choices made here on purpose."""
+    """Leave out what lightning says about itself and about choices made here on purpose.
+
+    Its progress bar goes to the standard error: the standard output is for results.
+    """
     named = [
         logging.getLogger(name)
         for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
@@ -351,7 +390,7 @@ def _quiet() -> Iterator[None]:
     try:
         for logger in named:
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             yield
     finally:

@@ -1,0 +1,59 @@
+"""What the README shows is run."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cgenn.mapping.definition import load_mapping
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def _blocks(language: str) -> list[str]:
+    found = re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert found, language
+    return found
+
+
+def test_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    names: dict = {}
+    for block in _blocks("python"):
+        exec(compile(block, str(README), "exec"), names)
+    assert names["report"].html.exists()
+    assert names["simulation"].currentStep == 100
+
+
+@pytest.mark.slow
+def test_command_line(tmp_path):
+    """Every `cgenn` command of the README, in order, as a shell would run it."""
+    (block,) = (text for text in _blocks("bash") if "cgenn list" in text)
+    environment = {**os.environ, "PYTHONPATH": str(README.parent)}
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)
+        command = [sys.executable, "-m", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_mapping(tmp_path):
+    for block in _blocks("toml"):
+        (tmp_path / "own.toml").write_text(block, encoding="utf-8")
+        assert load_mapping(tmp_path / "own.toml").beads
+
+
+def test_make_targets_exist():
+    if shutil.which("make") is None:
+        pytest.skip("no make")
+    for block in _blocks("bash"):
+        for target in re.findall(r"^make (\S+)", block, re.MULTILINE):
+            assert re.search(rf"^{target}:", (README.parent / "Makefile").read_text(), re.MULTILINE), target
