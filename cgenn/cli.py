@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
@@ -26,24 +27,40 @@ from cgenn.training.config import TrainingConfig
 _errors = Console(stderr=True, highlight=False)
 
 
+_RESUMED = ("reference", "train", "simulate", "run")
+"""Commands that go on from what an interrupted one saved."""
+
+
 class _Sentences(TyperGroup):
     """What a user did wrong becomes a sentence and an exit status of 2; what went wrong otherwise, of 1."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        handler = RichHandler(console=_errors, show_path=False, show_time=False, show_level=False)
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+        logging.basicConfig(level=logging.WARNING, handlers=[_Lines()])
         logging.getLogger("cgenn").setLevel(logging.INFO)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            _errors.print(f"interrupted: {stop if stop.args else 'the same command goes on from where it was'}")
+            goes_on = "goes on from what was saved" if ctx.invoked_subcommand in _RESUMED else "starts again"
+            _say(f"interrupted: {stop if stop.args else f'the same command {goes_on}'}")
             raise typer.Exit(130) from None
         except (ValueError, ImportError) as error:
-            _errors.print(f"error: {error}", markup=False)
+            _say(f"error: {error}")
             raise typer.Exit(2) from None
         except (OSError, ArithmeticError, SimulationError) as error:
-            _errors.print(f"error: {type(error).__name__}: {error}", markup=False)
+            _say(f"error: {type(error).__name__}: {error}")
             raise typer.Exit(1) from None
+
+
+class _Lines(logging.Handler):
+    """A line for each record, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = "warning: " if record.levelno >= logging.WARNING else ""
+        _say(f"{warning}{record.getMessage()}")
+
+
+def _say(sentence: str) -> None:
+    _errors.print(sentence, markup=False, soft_wrap=True)
 
 
 app = typer.Typer(
@@ -60,13 +77,31 @@ Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=
 SettingsFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 
 
-def _show(result: dict[str, Any], as_json: bool) -> None:
-    """One result, for a person or for a program."""
-    if as_json:
-        typer.echo(json.dumps(result, indent=2))
+def _show(result: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
+    """One result, for a person or for a program; of the processes of a parallel training, the first one shows it."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
         return
+    typer.echo(json.dumps(_plain(result), indent=2, allow_nan=False) if as_json else "\n".join(_lines(result)))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: NaN and infinity become null."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lines(result: Any, indent: str = "") -> Iterator[str]:
     for key, value in result.items():
-        typer.echo(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
+        if isinstance(value, dict) and value:
+            yield f"{indent}{key}:"
+            yield from _lines(value, f"{indent}  ")
+            continue
+        values = value if isinstance(value, list | tuple) else [value] if value not in (None, {}) else []
+        shown = (f"{entry:.6g}" if isinstance(entry, float) else str(entry) for entry in values)
+        yield f"{indent}{key}: {', '.join(shown) or 'none'}"
 
 
 def _with_settings(model: type, example: str) -> Callable[[Callable], Callable]:
@@ -79,12 +114,7 @@ def _with_settings(model: type, example: str) -> Callable[[Callable], Callable]:
 @app.command("list", epilog="[bold]Example:[/] cgenn list --json")
 def list_shipped(as_json: Json = False) -> None:
     """List the mappings, systems and workflows that come with cgenn."""
-    found = {kind: shipped.names(kind) for kind in ("mappings", "systems", "workflows")}
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
-    for kind, names in found.items():
-        typer.echo(f"{kind}: {', '.join(names)}")
+    _show({kind: shipped.names(kind) for kind in ("mappings", "systems", "workflows")}, as_json)
 
 
 @app.command(epilog="[bold]Example:[/] cgenn reference alanine-dipeptide-vacuum --out aa --length 200")
@@ -116,7 +146,8 @@ def reference(
         progress=not as_json,
     )
     files = [str(path) for path in run.trajectories]
-    _show({"folder": str(run.folder), "trajectories": files, "frames": run.n_frames, **run.results}, as_json)
+    mean = run.results["mean"]
+    _show({"folder": str(run.folder), "trajectories": files, "frames": run.n_frames, "mean": mean}, as_json)
 
 
 @app.command("map", epilog="[bold]Example:[/] cgenn map aa --mapping backbone --out cg.h5")
@@ -193,7 +224,8 @@ def compare(
     """Compare a simulation with mapped all-atom data: numbers (JSON), figures (PNG), one HTML page."""
     from cgenn.comparison import compare
 
-    report = compare(run, dataset, out)
+    with _errors.status(f"comparing {run} with {dataset}"):
+        report = compare(run, dataset, out)
     _show({"report": str(report.html), **report.numbers["headline"]}, as_json)
 
 
@@ -205,9 +237,10 @@ def check(
     """Check a model: symmetries, forces, virial, cutoff, batches, backends. Exit status 1 if a check fails."""
     from cgenn.testing import check_model
 
-    results = check_model(model)
+    with _errors.status(f"checking {model}"):
+        results = check_model(model)
     if as_json:
-        typer.echo(json.dumps([vars(result) for result in results], indent=2))
+        _show([vars(result) for result in results], as_json)
     else:
         table = Table("check", "value", "tolerance", "", "what was compared")
         for result in results:
@@ -235,6 +268,8 @@ def run(ctx: typer.Context) -> None:
     try:
         runpy.run_path(str(path), run_name="__main__")
     except SystemExit as stop:
+        if stop.code == 130:
+            raise KeyboardInterrupt from None
         raise typer.Exit(stop.code if isinstance(stop.code, int) else 1) from None
     finally:
         sys.argv = before

@@ -12,13 +12,21 @@ from typing import Any
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` at the end, remove it if anything failed."""
+    """Yield a temporary path beside `path`; rename it to `path` at the end, remove it if anything failed.
+
+    Raises:
+        OSError: if there is no room, naming `path`.
+    """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(final.name + ".partial")
     try:
         yield temporary
         temporary.replace(final)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(final)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ import inspect
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from cgenn.config import Config
 
@@ -22,12 +22,14 @@ def read_settings(model: type[Settings], file: Path | None, overrides: Sequence[
     entries: dict[str, Any] = model.read(file).model_dump(exclude_unset=True) if file else {}
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals:
+        *parents, last = key.strip().split(".")
+        if not equals or not last:
             raise ValueError(f"a setting is written KEY=VALUE, got {override!r}")
         place = entries
-        *parents, last = key.strip().split(".")
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"settings: unknown key `{key.strip()}`, `{parent}` has no parts")
         place[last] = _value(text)
     return model.parse(entries, "settings")
 
@@ -48,8 +50,17 @@ def describe(model: type[Config], prefix: str = "") -> str:
             lines.append(describe(type(field.default), f"{prefix}{name}."))
             continue
         default = "required" if field.is_required() else f"default {field.default}"
-        lines.append(f"{prefix}{name}: {meanings.get(name, '')} ({default})")
+        choices = "".join(f"{choice} | " for choice in _choices(field.annotation)).removesuffix(" | ")
+        lines.append(f"{prefix}{name}: {meanings.get(name, '')} ({choices and choices + '; '}{default})")
     return "\n\n".join(lines)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The values of a `Literal`, wherever in the annotation it stands."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return [str(part) for part in parts]
+    return [choice for part in parts for choice in _choices(part)]
 
 
 def _meanings(model: type[Config]) -> dict[str, str]:

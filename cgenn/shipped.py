@@ -27,15 +27,16 @@ def names(kind: str) -> list[str]:
 def find(kind: str, name_or_path: str | Path) -> Path:
     """The path of a shipped file or folder given by name, or of the caller's own given by path.
 
+    A name comes first: a folder of results may be called like the system it is of. `./name` is a path.
+
     Raises:
         ValueError: if there is neither.
     """
-    path = Path(name_or_path)
-    if path.exists() and (path.suffix == _SUFFIX[kind] or path.is_dir()):
+    path, suffix = Path(name_or_path), _SUFFIX[kind]
+    if str(name_or_path) in names(kind):
+        return folder(kind) / f"{name_or_path}{suffix}"
+    if path.is_file() and path.suffix == suffix if suffix else path.is_dir():
         return path
-    shipped = folder(kind) / f"{name_or_path}{_SUFFIX[kind]}"
-    if shipped.exists():
-        return shipped
     raise ValueError(
         f"no {kind.removesuffix('s')} {str(name_or_path)!r}: expected a path or one of {', '.join(names(kind))}"
     )

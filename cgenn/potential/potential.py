@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from cgenn.config import Config
@@ -170,7 +170,7 @@ class Potential(nn.Module):
         }
         weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         with atomic(path) as temporary:
-            save_file(weights, temporary, metadata={"cgenn": json.dumps(header)})
+            temporary.write_bytes(save(weights, metadata={"cgenn": json.dumps(header)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Potential:

@@ -173,7 +173,8 @@ def _run_apart(
         if child.wait() != 0:
             problems.seek(0)
             kind, _, message = (problems.read().strip().splitlines() or ["it was stopped"])[-1].partition(": ")
-            error = {"FloatingPointError": FloatingPointError, "ValueError": ValueError}.get(kind, RuntimeError)
+            known = {"FloatingPointError": FloatingPointError, "ValueError": ValueError, "OSError": OSError}
+            error = known.get(kind, RuntimeError if message else ChildProcessError)
             raise error(f"replica {index} of the run in {folder}: {message or kind}")
 
 
