@@ -38,7 +38,7 @@ def main(
 ) -> None:
     """Train on 10 000 frames of alanine dipeptide and compare the simulated surface with the reference."""
     console = Console(stderr=True, highlight=False)
-    epochs, rounds, replicas, steps = (2, 1, 20, 400) if quick else (30, 2, 500, 5000)
+    epochs, rounds, replicas, steps = (2, 1, 20, 400) if quick else (30, 2, 300, 3000)
     histogram = np.load(reference)["full"]
     dataset = out / "cg.h5"
     if not dataset.exists():
@@ -47,29 +47,33 @@ def main(
     for seed in range(seeds):
         folder = out / f"seed-{seed}"
         console.rule(f"seed {seed}: training")
-        network = cgenn.NetworkConfig(cutoff=0.8, channels=16)
+        network = cgenn.NetworkConfig(cutoff=0.8)
         training = cgenn.TrainingConfig(network=network, epochs=epochs, noise=0.01, seed=seed)
         potential = cgenn.train(dataset, training, folder / "model")
         console.rule(f"seed {seed}: refinement")
         short = cgenn.SimulationConfig(
-            timestep=0.004, steps=steps, equilibration=steps // 5, report_interval=10, replicas=replicas, seed=seed
+            timestep=0.004, steps=steps, equilibration=steps // 4, report_interval=10, replicas=replicas, seed=seed
         )
         potential = cgenn.refine(potential, dataset, short, folder / "refined", rounds=rounds)
         console.rule(f"seed {seed}: simulation")
-        final = short.model_copy(update={"replicas": 2 * replicas, "seed": seed + 1000})
+        final = short.model_copy(update={"replicas": 2 * replicas, "steps": 2 * steps, "seed": seed + 1000})
         run = cgenn.simulate(potential, dataset, final, folder / "run")
         report = cgenn.compare(run, dataset, folder / "report", reference_histogram=histogram)
         found.append((report, potential, run))
     result = summary(found)
     (out / "ala2.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    typer.echo(json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items()))
+    typer.echo(
+        json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items())
+    )
 
 
 def summary(found: list) -> dict:
     """Means over the seeds; the force errors are those of the validation frames."""
     headlines = [report.numbers["headline"] for report, _, _ in found]
     errors = [potential.provenance["force_errors"] for _, potential, _ in found]
-    mean = {key: float(np.mean([entry[key] for entry in headlines])) for key in ("js", "js_mirrored", "js_sampling_floor")}
+    mean = {
+        key: float(np.mean([entry[key] for entry in headlines])) for key in ("js", "js_mirrored", "js_sampling_floor")
+    }
     return {
         **mean,
         "js_of_each_seed": [entry["js"] for entry in headlines],
@@ -79,7 +83,11 @@ def summary(found: list) -> dict:
         "backend": found[0][2].record["backend"],
         "ns_per_day": float(np.mean([run.record["ns_per_day_all_replicas"] for _, _, run in found])),
         "report": str(found[0][0].html),
-        "units": {"js": "nat", "force_mse": "(kcal/mol/A)^2, mean square of a component", "ns_per_day": "ns/day, all replicas"},
+        "units": {
+            "js": "nat",
+            "force_mse": "(kcal/mol/A)^2, mean square of a component",
+            "ns_per_day": "ns/day, all replicas",
+        },
     }
 
 

@@ -8,7 +8,6 @@ Every stage writes into a folder of its own and is not done again if it is there
 from pathlib import Path
 from typing import Annotated
 
-import torch  # isort: skip
 import typer
 from rich.console import Console
 
@@ -25,17 +24,16 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print the headline numbers as JSON.")] = False,
 ) -> None:
     """All-atom reference run, mapping, training, coarse-grained simulation in OpenMM, comparison."""
-    length, epochs, replicas, steps = (20.0, 2, 20, 500) if quick else (4000.0, 15, 500, 4000)
-    torch.set_num_threads(2)
+    length, epochs, replicas, steps = (40.0, 1, 20, 500) if quick else (20000.0, 20, 300, 4000)
 
     console.rule("1/5  all-atom reference run")
-    aa = cgenn.run_reference(system, out / "aa", length=length, interval=0.5, equilibration=20.0, replicas=2)
+    aa = cgenn.run_reference(system, out / "aa", length=length, interval=length / (500 if quick else 5000), replicas=2)
     console.rule("2/5  mapping to 5 beads")
     dataset = out / "cg.h5"
     if not dataset.exists():
         cgenn.map_trajectory(aa.folder, None, "backbone", dataset)
     console.rule("3/5  training")
-    network = cgenn.NetworkConfig(cutoff=0.8, channels=16)
+    network = cgenn.NetworkConfig(cutoff=0.8)
     config = cgenn.TrainingConfig(network=network, epochs=epochs, noise=0.01)
     potential = cgenn.train(dataset, config, out / "model")
     console.rule("4/5  coarse-grained simulation")
