@@ -156,8 +156,8 @@ def test_periodic_dataset(tmp_path):
 
 
 def test_early_stop(chain_dataset):
-    potential = train(chain_dataset, _config(epochs=40, patience=1, learning_rate=1e-7))
-    assert potential.provenance["epochs"] < 40
+    potential = train(chain_dataset, _config(epochs=60, patience=1, learning_rate=0.05, ema_decay=0.0))
+    assert potential.provenance["epochs"] < 60
 
 
 @pytest.mark.parametrize(
