@@ -9,6 +9,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Where the reference data of the benchmark lies.
+DATA ?= $(or $(CGENN_DATA),../shared/data)
 MINIMAL = .venv-minimal
 # Which torch the minimal environment gets.
 TORCH ?= torch
@@ -53,7 +55,8 @@ test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu
 
 ala2: $(VENV)/.run
-	$(BIN)/cgenn run ala2 --out runs/ala2
+	$(BIN)/cgenn run ala2 --data $(DATA)/ala2_5bead_cgnet_10k.npz \
+		--reference $(DATA)/ala2_phi_psi_reference_hist.npz --out runs/ala2
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

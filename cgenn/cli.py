@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch  # noqa: F401  # isort: skip  (before openmm, see simulation/backends.py)
+import openmm
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -46,7 +48,7 @@ class _Sentences(TyperGroup):
         except (ValueError, ImportError) as error:
             _say(f"error: {error}")
             raise typer.Exit(2) from None
-        except (OSError, ArithmeticError, SimulationError) as error:
+        except (OSError, ArithmeticError, SimulationError, openmm.OpenMMException) as error:
             _say(f"error: {type(error).__name__}: {error}")
             raise typer.Exit(1) from None
 
@@ -121,10 +123,10 @@ def list_shipped(as_json: Json = False) -> None:
 def reference(
     system: Annotated[str, typer.Argument(help="Name of a shipped system (cgenn list) or path of a folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    length: Annotated[float | None, typer.Option(help="Of each replica [ps]; default as in system.toml.")] = None,
-    interval: Annotated[float | None, typer.Option(help="Between frames [ps].")] = None,
+    length: Annotated[float | None, typer.Option(help=r"Of each replica \[ps]; default as in system.toml.")] = None,
+    interval: Annotated[float | None, typer.Option(help=r"Between frames \[ps].")] = None,
     temperature: Annotated[float | None, typer.Option(help="[K]")] = None,
-    equilibration: Annotated[float | None, typer.Option(help="Before the first frame [ps].")] = None,
+    equilibration: Annotated[float | None, typer.Option(help=r"Before the first frame \[ps].")] = None,
     replicas: Annotated[int, typer.Option(help="Independent runs, each in a process of its own.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
     platform: Annotated[str | None, typer.Option(help="OpenMM platform; default the fastest.")] = None,
@@ -159,6 +161,7 @@ def map_command(
     temperature: Annotated[float | None, typer.Option(help="Of the ensemble [K]; default as in the file.")] = None,
     force_map: Annotated[str, typer.Option(help="optimal (least noise) or sum.")] = "optimal",
     forces: Annotated[bool, typer.Option(help="Whether forces are mapped too.")] = True,
+    periodic: Annotated[bool | None, typer.Option(help="Whether to keep the box; default if there is one.")] = None,
     stride: Annotated[int, typer.Option(help="Use every n-th frame.")] = 1,
     as_json: Json = False,
 ) -> None:
@@ -175,6 +178,7 @@ def map_command(
         temperature=temperature,
         force_map=force_map,  # type: ignore[arg-type]
         forces=forces,
+        periodic=periodic,
         stride=stride,
     )
     atoms = dataset.provenance["atoms"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from cgenn.data.dataset import BeadDataset
 from cgenn.simulation.run import Run
 
 ERRORS = {"null": "no interaction", "priors": "priors alone", "model": "this model", "floor": "noise floor (estimated)"}
+
+log = logging.getLogger(__name__)
 
 
 def compare(
@@ -40,19 +43,17 @@ def compare(
         title: of the page.
 
     Raises:
-        ValueError: if the beads of the run and the dataset differ.
+        ValueError: if the beads or the temperatures of the run and the dataset differ, or the run is not finished.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     dataset = dataset if isinstance(dataset, BeadDataset) else BeadDataset.open(dataset)
     topology = dataset.topology
-    if run.topology.types != topology.types:
-        raise ValueError(
-            f"{run.folder} has {len(run.topology)} beads of types {', '.join(sorted(set(run.topology.types)))}; "
-            f"{dataset.path} has {len(topology)} of {', '.join(sorted(set(topology.types)))}"
-        )
+    _check(run, dataset)
+    log.info("comparing %d frames of %s with %d of %s", run.n_frames, run.folder, len(dataset), dataset.path)
     own: dict[str, Number | Value] = {
         "ns_per_day": Number(run.record["ns_per_day_all_replicas"], "Speed, all replicas", "ns/day"),
         "backend": Number(run.record["backend"], "OpenMM backend"),
+        **_force_errors(run),
     }
     return compare_ensembles(
         topology,
@@ -68,6 +69,21 @@ def compare(
         provenance={"run": run.folder.name, "dataset": dataset.path.name, **_settings(run)},
         title=title,
     )
+
+
+def _check(run: Run, dataset: BeadDataset) -> None:
+    if not run.finished:
+        steps = run.record["steps"]
+        raise ValueError(f"the run in {run.folder} is not finished ({steps} steps are): simulate it to the end first")
+    if run.topology.types != dataset.topology.types:
+        raise ValueError(
+            f"{run.folder} has {len(run.topology)} beads of types {', '.join(sorted(set(run.topology.types)))}; "
+            f"{dataset.path} has {len(dataset.topology)} of {', '.join(sorted(set(dataset.topology.types)))}"
+        )
+    if abs(run.temperature - dataset.temperature) > 1e-6 * dataset.temperature:
+        raise ValueError(
+            f"{run.folder} was simulated at {run.temperature} K, but {dataset.path} is of {dataset.temperature} K"
+        )
 
 
 def model_ensemble(run: Run) -> Ensemble:
@@ -94,12 +110,25 @@ def _time_series(run: Run) -> dict[str, np.ndarray]:
     return {time: states[time], **others}
 
 
+def _roots(run: Run) -> dict[str, float]:
+    """Root mean square force errors of the model on its validation frames [kJ/mol/nm], as far as they are known."""
+    errors = run.record["model"].get("force_errors", {})
+    return {key: errors[key] ** 0.5 for key in ERRORS if errors.get(key) is not None}
+
+
+def _force_errors(run: Run) -> dict[str, Number]:
+    roots = _roots(run)
+    if "model" not in roots:
+        return {}
+    others = ", ".join(f"{roots[key]:.4g} {ERRORS[key]}" for key in ("null", "priors", "floor") if key in roots)
+    return {"force_rmse": Number(roots["model"], "Root mean square force error", "kJ/mol/nm", None, others)}
+
+
 def _training(run: Run) -> list[Section]:
     """The force errors of the model, in words that say what they mean."""
-    errors = run.record["model"].get("force_errors")
-    if not errors:
+    rows = tuple((ERRORS[key], value) for key, value in _roots(run).items())
+    if not rows:
         return []
-    rows = tuple((label, errors[key] ** 0.5) for key, label in ERRORS.items() if errors.get(key) is not None)
     text = (
         "The forces of one arrangement of beads differ from frame to frame, because the atoms differ. No potential of "
         "the beads can do better than the noise floor; between it and the priors lies what a network can learn."

@@ -25,7 +25,8 @@ from cgenn.potential import bonded
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors, type_key
 from cgenn.simulation.config import SimulationConfig
-from cgenn.simulation.run import Run, simulate
+from cgenn.simulation.folder import Run, model_digest
+from cgenn.simulation.run import simulate
 from cgenn.topology import BeadTopology
 from cgenn.units import thermal_energy
 
@@ -76,7 +77,8 @@ def refine(
         rounds: models to make, besides the one given.
 
     Raises:
-        ValueError: if the dataset is periodic, or `rounds` is negative.
+        ValueError: if the dataset is periodic, there are no priors to refine, the simulation is not at the dataset's
+            temperature, `rounds` is negative, or `out` holds the refinement of another model.
     """
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     dataset = dataset if isinstance(dataset, BeadDataset) else BeadDataset.open(dataset)
@@ -84,12 +86,18 @@ def refine(
         raise ValueError(f"{dataset.path} is periodic; refinement is for single molecules")
     if rounds < 0:
         raise ValueError(f"`rounds` must not be negative, got {rounds}")
+    if config.temperature not in (None, dataset.temperature):
+        raise ValueError(f"the simulation is at {config.temperature} K, but {dataset.path} of {dataset.temperature} K")
+    if not features(potential.priors, dataset.topology, dataset.read(slice(1)).positions)[0]:
+        raise ValueError(f"the model has no bonded priors for the beads of {dataset.path}: nothing can be refined")
     folder, scores, models = Path(out), [], []
     for number in range(rounds + 1):
         here = folder / f"round-{number}"
         saved = here / "model.safetensors"
         if not saved.exists():
             potential.save(saved)
+        elif number == 0 and model_digest(Potential.load(saved)) != model_digest(potential):
+            raise ValueError(f"{folder} holds the refinement of another model: choose another folder")
         potential = Potential.load(saved)
         run = simulate(potential, dataset.path, config, here / "run")
         scores.append(score(dataset, run, here.name))
@@ -161,7 +169,7 @@ def features(priors: Priors, topology: BeadTopology, positions: np.ndarray) -> t
             else:
                 add(kind, key, "x", x)
                 add(kind, key, "x2", x**2)
-    return list(columns), np.stack(list(columns.values()), axis=1)
+    return list(columns), np.stack(list(columns.values()), axis=1) if columns else np.empty((len(positions), 0))
 
 
 def moved_priors(priors: Priors, step: dict[Name, float]) -> Priors:
@@ -171,7 +179,7 @@ def moved_priors(priors: Priors, step: dict[Name, float]) -> Priors:
         for key, prior in priors.bonds.items()
     }
     angles = {
-        key: AnglePrior(**_well(prior.angle, prior.k, step, ("angles", key), "angle"))
+        key: AnglePrior(**_well(prior.angle, prior.k, step, ("angles", key), "angle", highest=np.pi))
         for key, prior in priors.angles.items()
     }
     dihedrals = {}
@@ -191,8 +199,10 @@ def moved_priors(priors: Priors, step: dict[Name, float]) -> Priors:
     return priors.model_copy(update={"bonds": bonds, "angles": angles, "dihedrals": dihedrals})
 
 
-def _well(centre: float, k: float, step: dict[Name, float], name: tuple[str, str], label: str) -> dict[str, float]:
+def _well(
+    centre: float, k: float, step: dict[Name, float], name: tuple[str, str], label: str, highest: float = np.inf
+) -> dict[str, float]:
     """Harmonic well of k/2 x^2 - k x0 x with both coefficients moved; at most halved or doubled in strength."""
     stiffness = float(np.clip(k + 2 * step.get((*name, "x2"), 0.0), 0.5 * k, 2 * k))
-    moved = (k * centre - step.get((*name, "x"), 0.0)) / stiffness
-    return {label: float(np.clip(moved, 0.8 * centre, 1.2 * centre)), "k": stiffness}
+    moved = (k * centre - step.get((*name, "x"), 0.0)) / stiffness if stiffness else centre
+    return {label: float(np.clip(moved, 0.8 * centre, min(1.2 * centre, highest))), "k": stiffness}

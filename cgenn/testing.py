@@ -343,7 +343,11 @@ def check_backends(
         )
         context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
         context.setPositions(case.positions.cpu().numpy())
-        states = [context.getState(energy=True, forces=True, groups={group}) for group in (NETWORK_GROUP, PRIOR_GROUP)]
+        groups = (NETWORK_GROUP, PRIOR_GROUP)
+        try:
+            states = [context.getState(energy=True, forces=True, groups={group}) for group in groups]
+        except openmm.OpenMMException as error:
+            return CheckResult("backends agree", float("inf"), tolerance, False, f"{backend}: {error}")
         energies = np.array([[state.getPotentialEnergy()._value] for state in states])
         forces = np.array([[state.getForces(asNumpy=True)._value] for state in states])
         worst = max(

@@ -1,18 +1,30 @@
 """What tests of several parts need: reference data, and alanine dipeptide's atoms."""
 
+import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mdtraj
 import numpy as np
 import pytest
 import torch
 from mdtraj.core.element import Element
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from cgenn.cli import app
 from cgenn.mapping.atoms import AtomTopology
 
 _ALA2 = {"ACE": "H1 CH3 H2 H3 C O", "ALA": "N H CA HA CB HB1 HB2 HB3 C O", "NME": "N H C H1 H2 H3"}
+
+
+def pytest_configure() -> None:
+    """One thread, here and in processes started here: on small tensors more of them cost time."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +42,30 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data in {folder}; set CGENN_DATA")
     return folder
+
+
+SHORT = {
+    "reference": "--length 40 --interval 0.2 --equilibration 1",
+    "map": "",
+    "train": "--set epochs=2 --set batch_size=60 --set network.channels=8 --set network.radial_width=8",
+    "simulate": "--set steps=200 --set report_interval=10 --set timestep=0.001 --set replicas=3",
+    "compare": "",
+    "check": "",
+}
+"""What shortens the example in the help of each command."""
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The examples in the help of the commands, one after the other: their folder, and what each said in JSON."""
+    folder, said = tmp_path_factory.mktemp("pipeline"), {}
+    with contextlib.chdir(folder):
+        for name, short in SHORT.items():
+            example = get_command(app).commands[name].epilog.split("[bold]Example:[/] cgenn ")[1]
+            result = CliRunner().invoke(app, [*example.split(), *short.split(), "--json"])
+            assert result.exit_code == 0, result.output
+            said[name] = json.loads(result.stdout)
+    return folder, said
 
 
 def add_residue(topology: mdtraj.Topology, name: str, atoms: str) -> None:

@@ -183,7 +183,7 @@ class LearnedForce:
         energy, forces = self.unchecked(positions, cell)
         if not math.isfinite((energy + 0.0 * forces.sum()).item()):
             raise FloatingPointError(self._complaint(positions, cell, energy, forces))
-        self.last = positions.clone(), None if cell is None else cell.clone()
+        self.last = positions.detach().clone(), None if cell is None else cell.detach().clone()
         return energy, forces.to(positions.device, positions.dtype).contiguous()
 
     def guarded(

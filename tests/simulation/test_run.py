@@ -214,10 +214,13 @@ def test_run_away_bond_is_named_and_the_last_checkpoint_kept(potential, start, t
     assert (caught.value.step, caught.value.bead) == (10, 3)
 
 
-def test_explosion_names_the_term(potential, start, tmp_path):
+@pytest.mark.parametrize("backend", ["python", pytest.param("openmm-torch", marks=pytest.mark.openmmtorch)])
+def test_explosion_names_the_term(potential, start, tmp_path, backend):
+    if backend == "openmm-torch":
+        pytest.importorskip("openmmtorch")
     priors = Priors(bonds={**potential.priors.bonds, "ALA-CA|ALA-N": BondPrior(length=0.146, k=1e9)})
     stiff = with_priors(potential, priors)
     with pytest.raises(SimulationError) as caught:
-        run(stiff, start, tmp_path, steps=2000, report_interval=1000, checkpoint_interval=1000)
+        run(stiff, start, tmp_path, steps=2000, report_interval=1000, checkpoint_interval=1000, backend=backend)
     assert caught.value.term == "bonds"
     assert caught.value.bead in (1, 2)
