@@ -21,14 +21,22 @@ def atomic(path: str | Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(final.name + ".partial")
     try:
-        yield temporary
-        temporary.replace(final)
+        with named(final):
+            yield temporary
+            temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Name `path` in an OSError that does not say which file could not be written."""
+    try:
+        yield
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
-        raise OSError(error.errno, error.strerror, str(final)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: str | Path, entries: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import openmm
 import openmm.app
 
-from cgenn.files import atomic
+from cgenn.files import atomic, named
 from cgenn.mapping.atoms import AtomTopology
 from cgenn.reference.dynamics import FrameReader, Seeds, advance, equilibrate, make_context
 from cgenn.reference.manifest import Manifest
@@ -79,7 +79,8 @@ class Replica:
         system = context.getSystem()
         reader = FrameReader(system, self.system.definition.periodic)
         done = context.getStepCount() // settings.steps_per_frame
-        with FrameLog(self._log, system.getNumParticles(), keep=done) as log, self._checkpoints(context, log) as save:
+        log = FrameLog(self._log, system.getNumParticles(), keep=done)
+        with named(self._log), log, self._checkpoints(context, log) as save:
             save(True)
             report(done)
             while log.n_frames < settings.n_frames:
