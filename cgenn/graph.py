@@ -60,6 +60,12 @@ class BeadGraph:
         """The same edges at other positions."""
         return replace(self, positions=positions)
 
+    def within(self, cutoff: float) -> BeadGraph:
+        """Without the edges of `cutoff` [nm] or longer, such as those in the skin of a neighbour list."""
+        near = (self.edge_vectors().square().sum(1) < cutoff**2).nonzero().squeeze(1)
+        receivers, senders, shifts = (ends.index_select(0, near) for ends in (self.receivers, self.senders, self.shifts))
+        return replace(self, receivers=receivers, senders=senders, shifts=shifts)
+
     def strained(self, strain: Float[Tensor, "systems 3 3"]) -> BeadGraph:
         """Positions and cell multiplied by (1 + strain) of their system, from the right."""
         deformation = torch.eye(3, dtype=strain.dtype, device=strain.device) + strain

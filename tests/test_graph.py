@@ -42,6 +42,22 @@ def test_with_positions() -> None:
     assert moved.receivers is graph.receivers
 
 
+def test_within() -> None:
+    graph = BeadGraph(
+        **{
+            **vars(pair(torch.eye(3).repeat(2, 1, 1))),
+            "receivers": torch.tensor([0, 0, 1, 1]),
+            "senders": torch.tensor([1, 1, 0, 0]),
+            "shifts": torch.tensor([[-1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]),
+        }
+    )
+    near = graph.within(0.5)
+    assert (near.receivers.tolist(), near.senders.tolist()) == ([0, 1], [1, 0])
+    assert near.shifts[:, 0].tolist() == [-1.0, 1.0]
+    torch.testing.assert_close(near.edge_vectors(), graph.edge_vectors()[[0, 3]])
+    assert len(graph.within(0.1).receivers) == 0
+
+
 def test_strain_moves_images_along() -> None:
     graph = pair(torch.eye(3).repeat(2, 1, 1))
     strain = torch.stack([0.1 * torch.randn(3, 3), torch.zeros(3, 3)])

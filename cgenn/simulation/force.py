@@ -272,7 +272,7 @@ class _Memory:
         """Whole cells that each bead is moved by."""
 
     def graph(self, positions: Tensor, cell: Tensor | None) -> BeadGraph:
-        """The graph of neighbours."""
+        """The graph of neighbours; the skin of their list would cost more than they do and add nothing."""
         cells = None if cell is None else cell.unsqueeze(0)
         rebuilds = self.verlet.rebuilds
         found = self.verlet.find(positions, cell=cells, batch=self.batch, n_systems=self.replicas)
@@ -280,7 +280,7 @@ class _Memory:
             strayed = torch.floor(positions @ torch.linalg.inv(cell))
             if strayed.abs().max() > 2:  # from the next call on; until then positions and list belong together
                 self.cells += strayed
-        return BeadGraph(
+        listed = BeadGraph(
             positions=positions,
             types=self.types,
             receivers=found.receivers,
@@ -291,6 +291,7 @@ class _Memory:
             cell=cells,
             features=self.features,
         )
+        return listed.within(self.verlet.cutoff)
 
     def potential_energy(self, graph: BeadGraph) -> Float[Tensor, " 1"]:
         """Energy of all copies together; summed in double precision, since a barostat compares large sums."""
