@@ -29,8 +29,8 @@ TO_KCAL = (1 / 41.84) ** 2
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Bead positions and forces (npz with `units`).")],
-    reference: Annotated[Path, typer.Option(help="Histogram of (phi, psi), npz with `full`.")],
+    data: Annotated[Path, typer.Option(exists=True, help="Bead positions and forces (npz with `units`).")],
+    reference: Annotated[Path, typer.Option(exists=True, help="Histogram of (phi, psi), npz with `full`.")],
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/ala2"),
     seeds: Annotated[int, typer.Option(help="Independent trainings.")] = 3,
     quick: Annotated[bool, typer.Option(help="Two epochs and a few steps: shows that it runs.")] = False,
@@ -38,9 +38,9 @@ def main(
 ) -> None:
     """Train on 10 000 frames of alanine dipeptide and compare the simulated surface with the reference."""
     console = Console(stderr=True, highlight=False)
-    epochs, rounds, replicas, steps = (2, 1, 20, 400) if quick else (30, 2, 300, 3000)
+    epochs, rounds, replicas, steps = (2, 1, 20, 400) if quick else (30, 1, 300, 3000)
     histogram = np.load(reference)["full"]
-    dataset = out / "cg.h5"
+    dataset = out / f"{data.stem}.h5"
     if not dataset.exists():
         cgenn.import_beads(data, TOPOLOGY, dataset, temperature=300.0)
     found = []
@@ -56,7 +56,7 @@ def main(
         )
         potential = cgenn.refine(potential, dataset, short, folder / "refined", rounds=rounds)
         console.rule(f"seed {seed}: simulation")
-        final = short.model_copy(update={"replicas": 2 * replicas, "steps": 2 * steps, "seed": seed + 1000})
+        final = short.model_copy(update={"replicas": 2 * replicas, "steps": 3 * steps // 2, "seed": seed + 1000})
         run = cgenn.simulate(potential, dataset, final, folder / "run")
         report = cgenn.compare(run, dataset, folder / "report", reference_histogram=histogram)
         found.append((report, potential, run))

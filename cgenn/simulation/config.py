@@ -30,6 +30,7 @@ class SimulationConfig(Config):
             and CPU for everything else.
         device: of the network: "auto", "cpu", "cuda", "cuda:1".
         precision: of the network (and of the platform, if it has a choice).
+        threads: of the network on a CPU; more than one pays for tens of thousands of beads on a quiet machine.
         formats: further trajectory files, written at the end from trajectory.h5.
         cutoff: what the model's cutoff is expected to be [nm]; any other is an error.
     """
@@ -50,6 +51,7 @@ class SimulationConfig(Config):
     platform: Literal["auto", "Reference", "CPU", "CUDA", "OpenCL", "HIP"] = "auto"
     device: str = "auto"
     precision: Literal["single", "double"] = "single"
+    threads: PositiveInt = 1
     formats: tuple[Literal["dcd", "xtc"], ...] = ()
     cutoff: PositiveFloat | None = None
 

@@ -32,6 +32,7 @@ from cgenn.simulation.reporters import H5MDReporter, StateReporter
 from cgenn.simulation.start import Start, StartSource
 from cgenn.simulation.system import assemble
 from cgenn.simulation.watch import Watch
+from cgenn.threads import torch_threads
 from cgenn.topology import BeadTopology
 
 BAROSTAT_INTERVAL = 25
@@ -69,7 +70,7 @@ def simulate(
     listed = origin.box is None and len(origin.topology) <= EXPLICIT_PAIRS
     platform, properties = choose_platform(config, "Reference" if listed else "CPU")
     settings = {
-        **config.model_dump(exclude={"steps", "formats", "cutoff"}),
+        **config.model_dump(exclude={"steps", "formats", "cutoff", "threads"}),
         "temperature": temperature,
         "platform": platform.getName(),
         "model_sha256": model_digest(potential),
@@ -78,7 +79,8 @@ def simulate(
     folder = RunFolder.claim(Path(out), settings)
     if not folder.is_done(config.steps):
         driver = _Driver.build(potential, origin, config, temperature, platform, properties, folder)
-        driver.drive(progress)
+        with torch_threads(config.threads):
+            driver.drive(progress)
     folder.export(config.formats)
     return Run.open(out)
 

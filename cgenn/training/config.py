@@ -28,6 +28,7 @@ class TrainingConfig(Config):
         precision: of the weights and the arithmetic.
         accelerator: where to train.
         devices: number of processes (CPU) or GPUs; each takes its share of every batch.
+        threads: threads of each process on a CPU; more than one pays for thousands of beads in a batch.
     """
 
     network: NetworkConfig = NetworkConfig()
@@ -43,3 +44,4 @@ class TrainingConfig(Config):
     precision: Literal["single", "double"] = "single"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: PositiveInt = 1
+    threads: PositiveInt = 1

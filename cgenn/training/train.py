@@ -10,7 +10,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from cgenn.data.splits import block_split
 from cgenn.files import atomic, write_json
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
+from cgenn.threads import torch_threads
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import Batches, FrameGroup
 from cgenn.training.config import TrainingConfig
@@ -73,10 +74,9 @@ def train(
     datasets = _open(dataset)
     if config.batch_size % config.devices:
         raise ValueError(f"`batch_size` ({config.batch_size}) must be a multiple of `devices` ({config.devices})")
-    if out is None:
-        with tempfile.TemporaryDirectory(prefix="cgenn-") as folder:
-            return _train(datasets, config, Path(folder))
-    return _train(datasets, config, Path(out))
+    with torch_threads(config.threads), ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cgenn-")) if out is None else out
+        return _train(datasets, config, Path(folder))
 
 
 def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) -> Potential:
@@ -350,7 +350,7 @@ def _average_neighbors(samples: Sequence[tuple[BeadTopology, np.ndarray, np.ndar
 
 def _identity(datasets: list[BeadDataset], config: TrainingConfig) -> str:
     """Names a run by what determines its result, apart from how long it is and where it runs."""
-    described = [config.model_dump(exclude={"accelerator", "devices"})]
+    described = [config.model_dump(exclude={"accelerator", "devices", "threads"})]
     contents = [(data.topology.to_dict(), len(data), data.provenance, data.temperature) for data in datasets]
     return hashlib.sha256(repr((described, contents)).encode()).hexdigest()[:16]
 
