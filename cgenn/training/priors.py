@@ -1,6 +1,6 @@
 """Priors from a dataset by Boltzmann inversion: -kT ln p of each bond, angle, dihedral and closest approach.
 
-Reith, Puetz and Mueller-Plathe 2003, eq. 1, with the volume element divided out (r^2 for bonds, sin theta for angles).
+Reith, Puetz and Mueller-Plathe 2003, with the volume element divided out (r^2 for bonds, sin theta for angles).
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from cgenn.units import thermal_energy
 
 BINS = 72
 MULTIPLICITIES = 3
+BEADS_AT_ONCE = 20_000
+"""Beads whose pairs are looked for together; in a liquid each has more than a hundred."""
+
 CLOSEST_FRACTION = 1e-3
 """Fraction of the pairs of two types, among those within the reach, that may come closer than sigma."""
 
@@ -83,7 +86,10 @@ class _Observations:
         self._internal("bonds", bonded.distances, topology, topology.bonds, positions)
         self._internal("angles", bonded.angles, topology, topology.angles, positions)
         self._internal("dihedrals", bonded.dihedrals, topology, topology.dihedrals, positions)
-        self._closest(topology, positions, box)
+        at_once = max(1, BEADS_AT_ONCE // len(topology))
+        for start in range(0, len(positions), at_once):
+            part = slice(start, start + at_once)
+            self._closest(topology, positions[part], None if box is None else box[part])
 
     def _internal(
         self, kind: str, coordinate: Callable, topology: BeadTopology, index: np.ndarray, positions: np.ndarray
