@@ -67,7 +67,8 @@ def train(
         out: folder for the results.
 
     Raises:
-        ValueError: if forces are missing, temperatures differ, or `out` holds a run of another configuration or data.
+        ValueError: if forces are missing, temperatures differ, there is but one bead, or `out` holds a run of another
+            configuration or data.
         FloatingPointError: if the loss is not finite.
     """
     config = config or TrainingConfig()
@@ -103,7 +104,7 @@ def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) ->
         trainer = _trainer(config, folder, identity)
         checkpoint = folder / identity / CHECKPOINT
         with _interruptible(trainer, checkpoint):
-            trainer.fit(module, frames, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=False)
+            trainer.fit(module, frames, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
     potential = potential.cpu().requires_grad_(False).eval()
     after = force_errors(potential, datasets, [held for _, held in splits])
     log.info("validation %s", after.sentence())
@@ -319,6 +320,8 @@ def _open(dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path]
     if not datasets:
         raise ValueError("training needs at least one dataset")
     for data in datasets:
+        if len(data.topology) < 2:
+            raise ValueError(f"{data.path} holds a single bead, on which nothing acts: there is nothing to train")
         if not data.has_forces:
             raise ValueError(f"{data.path} holds no forces, which training by force matching needs")
         if data.temperature != datasets[0].temperature:
@@ -349,7 +352,10 @@ def _average_neighbors(samples: Sequence[tuple[BeadTopology, np.ndarray, np.ndar
 
 
 def _identity(datasets: list[BeadDataset], config: TrainingConfig) -> str:
-    """Names a run by what determines its result, apart from how long it is and where it runs."""
+    """Names a run by what determines its result, apart from where it runs.
+
+    Datasets count by their provenance, which holds the sources' hashes, and not by their frames.
+    """
     described = [config.model_dump(exclude={"accelerator", "devices", "threads"})]
     contents = [(data.topology.to_dict(), len(data), data.provenance, data.temperature) for data in datasets]
     return hashlib.sha256(repr((described, contents)).encode()).hexdigest()[:16]

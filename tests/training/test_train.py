@@ -175,6 +175,13 @@ def test_datasets_that_cannot_be_trained_on(chain, chain_frames, chain_dataset, 
         train([chain_dataset, other], _config())
 
 
+def test_a_single_bead_cannot_be_trained_on(tmp_path):
+    topology, positions = BeadTopology.build(["A"], [1.0]), np.zeros((50, 1, 3))
+    data = BeadDataset.write(tmp_path / "one.h5", topology, Frames(positions, positions), temperature=300.0)
+    with pytest.raises(ValueError, match="a single bead"):
+        train(data, _config())
+
+
 def test_loss_that_is_not_finite_stops(chain, chain_frames, tmp_path):
     forces = chain_frames.forces.copy()
     forces[3, 1, 2] = 1e30
