@@ -21,6 +21,8 @@ from jaxtyping import Float, Int
 
 _UNITS = {"position": "nm", "force": "kJ mol-1 nm-1", "velocity": "nm ps-1", "box/edges": "nm"}
 _CHUNK_BYTES = 2**18
+_CHUNKS_AT_ONCE = 64
+"""Chunks read in one piece, however few of their frames are wanted."""
 _MARGIN_BYTES = 2**22
 """What HDF5 may still have to write when a file is closed."""
 
@@ -344,9 +346,10 @@ class H5MDFile:
 
 
 def _take(dataset: h5py.Dataset, wanted: Int[np.ndarray, " wanted"]) -> np.ndarray:
-    """Rows of a chunked dataset: neighbouring ones are read in one piece, each chunk once."""
+    """Rows of a chunked dataset: those in a few neighbouring chunks are read in one piece, and each chunk once."""
     rows, where = np.unique(wanted, return_inverse=True)
-    breaks = np.flatnonzero(np.diff(rows) > dataset.chunks[0]) + 1
+    pieces = rows // (_CHUNKS_AT_ONCE * dataset.chunks[0])
+    breaks = np.flatnonzero((np.diff(rows) > dataset.chunks[0]) | (np.diff(pieces) > 0)) + 1
     result = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
     for part in np.split(np.arange(len(rows)), breaks):
         if len(part):
