@@ -1,7 +1,7 @@
 """Dense layers and activations that keep the variance of what passes through them.
 
 Weights are drawn with unit variance and scaled when they are used, so that one learning rate suits layers of any width
-(Jacot, Gabriel and Hongler 2018, section 3).
+(Jacot, Gabriel and Hongler 2018).
 """
 
 from __future__ import annotations

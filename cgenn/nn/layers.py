@@ -31,7 +31,7 @@ class IrrepsLinear(nn.Module):
 class Gate(nn.Module):
     """SiLU on scalars; every other irrep is multiplied by a positive number made from the scalars.
 
-    (Weiler et al. 2018, section 4.3.) The first irrep has to be the scalar.
+    (Weiler et al. 2018.) The first irrep has to be the scalar.
     """
 
     def __init__(self, irreps: o3.Irreps, channels: int) -> None:

@@ -36,7 +36,7 @@ def _coupling(first: o3.Irrep, second: o3.Irrep, out: o3.Irrep, fan_in: int) -> 
 class EdgeProduct(nn.Module):
     """Features times spherical harmonics, each path weighted by channel: the message of an equivariant convolution.
 
-    m[e, k, c] = sum over paths p of w[e, p, c] sum_ij C^p_ijk x[e, i, c] Y[e, j]   (Thomas et al. 2018, eq. 3)
+    m[e, k, c] = sum over paths p of w[e, p, c] sum_ij C^p_ijk x[e, i, c] Y[e, j]   (Thomas et al. 2018)
 
     C^p is sqrt(2 l_out + 1) times the Wigner 3j symbol, so that each component of a path has unit variance.
     """
