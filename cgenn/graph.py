@@ -63,7 +63,9 @@ class BeadGraph:
     def within(self, cutoff: float) -> BeadGraph:
         """Without the edges of `cutoff` [nm] or longer, such as those in the skin of a neighbour list."""
         near = (self.edge_vectors().square().sum(1) < cutoff**2).nonzero().squeeze(1)
-        receivers, senders, shifts = (part.index_select(0, near) for part in (self.receivers, self.senders, self.shifts))
+        receivers, senders, shifts = (
+            part.index_select(0, near) for part in (self.receivers, self.senders, self.shifts)
+        )
         return replace(self, receivers=receivers, senders=senders, shifts=shifts)
 
     def strained(self, strain: Float[Tensor, "systems 3 3"]) -> BeadGraph:
