@@ -39,7 +39,7 @@ def surface_figure(
     surfaces = [free_energy(histogram, temperature) for histogram in (comparison.reference, comparison.model)]
     top = min(_HIGHEST, 5.0 * np.ceil(max(float(surface.max()) for surface in surfaces) / 5.0))
     for axis, surface, label in zip(axes, surfaces, labels, strict=False):
-        image = _map(axis, surface, "viridis", (0.0, max(top, 5.0)), label.capitalize())
+        image = _map(axis, surface, "viridis", (0.0, max(top, 5.0)), label[:1].upper() + label[1:])
     figure.colorbar(image, ax=axes[:2], label="free energy (kJ/mol)", pad=0.02, aspect=26, shrink=0.82)
     sampled = (comparison.reference > 0) & (comparison.model > 0)
     ratio = np.ma.masked_array(np.where(sampled, comparison.model, 1.0), ~sampled)

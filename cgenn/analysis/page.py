@@ -25,9 +25,11 @@ h2 { font-size: 1.2rem; margin: 2.6rem 0 0.7rem; padding-bottom: 0.3rem; border-
 p { margin: 0.6rem 0; max-width: 48rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
 th { text-align: left; font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--line); }
-th, td { padding: 0.38rem 0.9rem 0.38rem 0; vertical-align: top; overflow-wrap: anywhere; }
+th, td { padding: 0.38rem 0.9rem 0.38rem 0; vertical-align: top; }
+.scroll td { white-space: nowrap; }
+.headline td.note, .provenance td { white-space: normal; overflow-wrap: anywhere; }
 tr + tr td { border-top: 1px solid var(--line); }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; }
 .headline td.number { font-weight: 600; }
 .headline td.note, .headline td.unit { color: var(--soft); }
 .scroll { overflow-x: auto; margin: 0.8rem 0; }
