@@ -45,7 +45,7 @@ class _Sentences(TyperGroup):
             goes_on = "goes on from what was saved" if ctx.invoked_subcommand in _RESUMED else "starts again"
             _say(f"interrupted: {stop if stop.args else f'the same command {goes_on}'}")
             raise typer.Exit(130) from None
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, FileNotFoundError) as error:
             _say(f"error: {error}")
             raise typer.Exit(2) from None
         except (OSError, ArithmeticError, SimulationError, openmm.OpenMMException) as error:

@@ -157,4 +157,4 @@ def training_history(folder: str | Path, picture: str = "training") -> Section |
     names = [name for name in ("train_loss", "validation_loss") if name in (table.dtype.names or ())]
     curves = {name.replace("_", " "): np.atleast_1d(table[name]) for name in names}
     image = training_figure({"epoch": np.atleast_1d(table["epoch"]), **curves}, unit="of the residual force")
-    return Section("Training", pictures=(Picture(picture, image, "Loss by epoch."),))
+    return Section("Training history", pictures=(Picture(picture, image, "Loss by epoch."),))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from cgenn.analysis import compare_distributions
 from cgenn.comparison import data_ensemble, model_ensemble
@@ -34,6 +35,9 @@ RIDGE = 0.02
 """Added to the variance of every feature, in units of it: keeps a step small where the simulation says little."""
 
 log = logging.getLogger(__name__)
+
+Name = tuple[str, str, str]
+"""A feature: kind of term, bead types, function."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,9 @@ def refine(
 def _improved(potential: Potential, dataset: BeadDataset, positions: np.ndarray) -> Potential:
     """The potential with its priors moved by one Newton step of the relative entropy."""
     topology, priors = dataset.topology, potential.priors
-    names, wanted = features(priors, topology, dataset.read().positions)
-    _, found = features(priors, topology, positions)
-    scale = found.std(axis=0) + 1e-12
-    covariance = np.cov((found / scale).T, ddof=0).reshape(len(names), len(names)) + RIDGE * np.eye(len(names))
-    difference = (found.mean(axis=0) - wanted.mean(axis=0)) / scale
-    step = thermal_energy(potential.config.temperature) * np.linalg.solve(covariance, difference) / scale
+    names, wanted, terms = features(priors, topology, dataset.read().positions)
+    _, found, _ = features(priors, topology, positions)
+    step = thermal_energy(potential.config.temperature) * newton_step(names, terms, wanted.mean(axis=0), found)
     moved = Potential(
         potential.config, moved_priors(priors, dict(zip(names, step.tolist(), strict=True))), potential.provenance
     )
@@ -132,21 +133,43 @@ def _improved(potential: Potential, dataset: BeadDataset, positions: np.ndarray)
     return moved.requires_grad_(False).eval()
 
 
-Name = tuple[str, str, str]
-"""A feature: kind of term, bead types, function."""
+def newton_step(
+    names: list[Name],
+    terms: Float[np.ndarray, " features"],
+    wanted: Float[np.ndarray, " features"],
+    found: Float[np.ndarray, "frames features"],
+) -> Float[np.ndarray, " features"]:
+    """What to add to the coefficients, in kT per unit of each feature, so that `found` gets the averages `wanted`.
+
+    covariance^-1 (found - wanted), with squares taken about the mean of each side: a well in the wrong place then
+    moves and does not become softer first.
+    """
+    mean, basis = found.mean(axis=0), np.eye(len(names))
+    squares = np.array([number for number, name in enumerate(names) if name[2] == "x2"], dtype=int)
+    basis[squares - 1, squares] = -2 * mean[squares - 1] / terms[squares]
+    difference = mean - wanted
+    difference[squares] -= (mean[squares - 1] ** 2 - wanted[squares - 1] ** 2) / terms[squares]
+    turned = found @ basis
+    scale = turned.std(axis=0) + 1e-12
+    covariance = np.cov((turned / scale).T, ddof=0).reshape(len(names), len(names)) + RIDGE * np.eye(len(names))
+    return basis @ (np.linalg.solve(covariance, difference / scale) / scale)
 
 
-def features(priors: Priors, topology: BeadTopology, positions: np.ndarray) -> tuple[list[Name], np.ndarray]:
-    """Functions that the prior energy is linear in, summed over the terms of the same types, shape (frames, features).
+def features(
+    priors: Priors, topology: BeadTopology, positions: Float[np.ndarray, "frames beads 3"]
+) -> tuple[list[Name], Float[np.ndarray, "frames features"], Float[np.ndarray, " features"]]:
+    """Functions that the prior energy is linear in, summed over the terms of the same types, and how many those are.
 
-    Bonds and angles: x and x^2. Dihedrals: cos(n phi) and sin(n phi).
+    Bonds and angles: x - x0 and its square, x0 where the prior's well lies. Dihedrals: cos(n phi) and sin(n phi).
     """
     points = torch.from_numpy(np.ascontiguousarray(positions, dtype=np.float64))
     columns: dict[Name, np.ndarray] = {}
+    terms: dict[Name, int] = {}
 
     def add(kind: str, key: str, function: str, values: np.ndarray) -> None:
         name = (kind, key, function)
         columns[name] = columns.get(name, 0) + values
+        terms[name] = terms.get(name, 0) + 1
 
     kinds: list[tuple[str, np.ndarray, dict, Callable]] = [
         ("bonds", topology.bonds, priors.bonds, bonded.distances),
@@ -167,9 +190,11 @@ def features(priors: Priors, topology: BeadTopology, positions: np.ndarray) -> t
                     add(kind, key, f"cos{n}", np.cos(n * x))
                     add(kind, key, f"sin{n}", np.sin(n * x))
             else:
-                add(kind, key, "x", x)
-                add(kind, key, "x2", x**2)
-    return list(columns), np.stack(list(columns.values()), axis=1) if columns else np.empty((len(positions), 0))
+                away = x - (known[key].length if kind == "bonds" else known[key].angle)
+                add(kind, key, "x", away)
+                add(kind, key, "x2", away**2)
+    values = np.stack(list(columns.values()), axis=1) if columns else np.empty((len(positions), 0))
+    return list(columns), values, np.array(list(terms.values()), dtype=float)
 
 
 def moved_priors(priors: Priors, step: dict[Name, float]) -> Priors:
@@ -202,7 +227,10 @@ def moved_priors(priors: Priors, step: dict[Name, float]) -> Priors:
 def _well(
     centre: float, k: float, step: dict[Name, float], name: tuple[str, str], label: str, highest: float = np.inf
 ) -> dict[str, float]:
-    """Harmonic well of k/2 x^2 - k x0 x with both coefficients moved; at most halved or doubled in strength."""
+    """Harmonic well of k/2 (x - x0)^2 with the coefficients of x - x0 and its square moved.
+
+    At most halved or doubled in strength, and at most a fifth off the centre.
+    """
     stiffness = float(np.clip(k + 2 * step.get((*name, "x2"), 0.0), 0.5 * k, 2 * k))
-    moved = (k * centre - step.get((*name, "x"), 0.0)) / stiffness if stiffness else centre
+    moved = centre - step.get((*name, "x"), 0.0) / stiffness if stiffness else centre
     return {label: float(np.clip(moved, 0.8 * centre, min(1.2 * centre, highest))), "k": stiffness}

@@ -1,0 +1,112 @@
+"""A run against its data, on the run that the examples of the help made."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cgenn.analysis import Number, Section
+from cgenn.comparison import compare, data_ensemble, model_ensemble, training_history
+from cgenn.data.dataset import BeadDataset
+from cgenn.data.map_trajectory import map_trajectory
+from cgenn.h5md import Frames
+from cgenn.potential.potential import Potential
+from cgenn.simulation.config import SimulationConfig
+from cgenn.simulation.folder import Run
+from cgenn.simulation.run import simulate
+
+
+@pytest.fixture
+def run(pipeline):
+    return Run.open(pipeline[0] / "run")
+
+
+@pytest.fixture
+def dataset(pipeline):
+    return BeadDataset.open(pipeline[0] / "cg.h5")
+
+
+def test_every_replica_is_a_block(run):
+    """Frames of a block follow one another: beads move less from one to the next than replicas differ."""
+    ensemble = model_ensemble(run)
+    assert ensemble.blocks.tolist() == [0, 1, 2] * 20
+    distance = np.linalg.norm(ensemble.positions[:, 0] - ensemble.positions[:, 4], axis=1)
+    within = [np.abs(np.diff(distance[ensemble.blocks == block])).mean() for block in range(3)]
+    assert max(within) < 0.5 * distance.std()
+
+
+def test_every_source_trajectory_is_a_block(pipeline, tmp_path):
+    folder = pipeline[0] / "aa"
+    twice = [folder / "trajectory.h5"] * 2
+    mapped = map_trajectory(twice, folder / "topology.pdb", "backbone", tmp_path / "cg.h5", stride=10)
+    ensemble = data_ensemble(mapped)
+    np.testing.assert_array_equal(ensemble.blocks, np.repeat([0, 1], 20))
+    np.testing.assert_array_equal(ensemble.positions[:20], ensemble.positions[20:])
+
+
+def test_a_run_against_itself_does_not_diverge(run, tmp_path):
+    headline = compare(run, run.trajectory, tmp_path / "report").numbers["headline"]
+    assert headline["js"] == pytest.approx(0.0, abs=1e-12)
+    assert headline["js_dihedrals"] == pytest.approx(0.0, abs=1e-12)
+    assert headline["js_mirrored"] > 0.3
+
+
+def test_the_report_says_how_the_model_was_trained_and_run(pipeline, run, dataset, tmp_path):
+    report = compare(pipeline[0] / "run", pipeline[0] / "cg.h5", tmp_path / "report")
+    errors = json.loads((pipeline[0] / "model/training.json").read_text())["force_errors"]
+    assert report.numbers["headline"]["force_rmse"] == pytest.approx(errors["model"] ** 0.5)
+    assert report.numbers["units"]["force_rmse"] == "kJ/mol/nm"
+    page = report.html.read_text(encoding="utf-8")
+    assert f"{errors['priors'] ** 0.5:.4g} priors alone" in page
+    assert "this model" in page
+    provenance = report.numbers["provenance"]
+    assert (provenance["run"], provenance["dataset"]) == ("run", "cg.h5")
+    assert (provenance["replicas"], provenance["time step [ps]"]) == (3, 0.001)
+    assert provenance["versions"]["openmm"]
+    assert {path.name for path in (tmp_path / "report").glob("*.png")} >= {"free_energy.png", "time_series.png"}
+
+
+def test_callers_own_numbers_sections_and_histogram(run, dataset, tmp_path):
+    """Against a histogram that knows one bin only, everything diverges as far as it can."""
+    histogram = np.zeros((60, 60))
+    histogram[0, 0] = 1.0
+    report = compare(
+        run, dataset, tmp_path / "report", reference_histogram=histogram, title="Of my own",
+        headline={"price": Number(3.0, "what it cost", "EUR")}, sections=[Section("Thanks", "to all")],
+    )  # fmt: skip
+    assert report.numbers["headline"]["js"] == pytest.approx(np.log(2), abs=1e-3)
+    assert report.numbers["headline"]["price"] == 3.0
+    page = report.html.read_text(encoding="utf-8")
+    assert [text for text in ("Of my own", "Thanks", "what it cost") if text not in page] == []
+
+
+def test_temperatures_must_agree(run, dataset, tmp_path):
+    warm = BeadDataset.write(tmp_path / "warm.h5", dataset.topology, dataset.read(), temperature=310.0)
+    with pytest.raises(ValueError, match=r"run was simulated at 300.0 K, but .*warm.h5 is of 310.0 K"):
+        compare(run, warm, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_box_on_one_side_only(run, dataset, tmp_path):
+    boxes = np.repeat(3.0 * np.eye(3)[None], len(dataset), axis=0)
+    frames = Frames(dataset.read().positions, None, boxes)
+    boxed = BeadDataset.write(tmp_path / "boxed.h5", dataset.topology, frames, temperature=300.0)
+    with pytest.raises(ValueError, match="box"):
+        compare(run, boxed, tmp_path / "report")
+
+
+def test_a_model_of_unknown_training(pipeline, dataset, tmp_path):
+    """Then the report says nothing of force errors."""
+    model = Potential.load(pipeline[0] / "model/model.safetensors")
+    model.provenance = {}
+    settings = SimulationConfig(steps=40, report_interval=2, timestep=0.001)
+    run = simulate(model, dataset.path, settings, tmp_path / "run", progress=False)
+    report = compare(run, dataset, tmp_path / "report")
+    assert "force_rmse" not in report.numbers["headline"]
+    assert "noise floor" not in report.html.read_text(encoding="utf-8")
+
+
+def test_history_of_a_training(pipeline, tmp_path):
+    section = training_history(pipeline[0] / "model")
+    assert section.pictures[0].png.startswith(b"\x89PNG")
+    assert training_history(tmp_path) is None

@@ -1,0 +1,130 @@
+"""Every shipped workflow in its quick form: what it makes, that it goes on, that nothing is done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cgenn import shipped
+from cgenn.cli import app
+from cgenn.simulation.folder import Run
+
+
+def cgenn(*words):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def stamps(folder):
+    """When each file was written, except for those that every run writes anew."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent.name != "report")
+    return {path: path.stat().st_mtime_ns for path in files if path.parent.name != "refined" and path.parent != folder}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder of the demo, stopped by Ctrl-C once it has mapped, and run again to its end; what it said then."""
+    out = tmp_path_factory.mktemp("workflow") / "demo"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "cgenn", "run", "demo", "--quick", "--out", str(out)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while not (out / "model").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=100)[1]
+    assert (process.returncode, "Traceback" in errors) == (130, False)
+    assert errors.strip().splitlines()[-1] == "interrupted: the same command goes on from what was saved"
+    assert not (out / "model/model.safetensors").exists()
+    before = stamps(out / "aa")
+    said = json.loads(cgenn("run", "demo", "--quick", "--out", out, "--json"))
+    assert stamps(out / "aa") == before
+    return out, said
+
+
+def test_demo_makes_everything(demo):
+    out, said = demo
+    assert {path.name for path in out.iterdir()} == {"aa", "cg.h5", "model", "run", "report"}
+    assert said == json.loads((out / "report/report.json").read_text())
+    headline = said["headline"]
+    assert 0 < headline["js"] < headline["js_mirrored"] < 0.7
+    assert {"js_sampling_floor", "ns_per_day", "backend", "force_rmse"} <= headline.keys()
+    page = (out / "report/report.html").read_text()
+    assert "Training history" in page
+    assert "noise floor" in page
+    run = Run.open(out / "run")
+    assert run.finished
+    assert np.isfinite(run.positions).all()
+
+
+def test_demo_is_not_done_twice(demo):
+    out, _ = demo
+    before = stamps(out)
+    assert "report: " in cgenn("run", "demo", "--quick", "--out", out)
+    assert stamps(out) == before
+
+
+def test_ala2(data_folder, tmp_path):
+    """On a fifth of the frames; the numbers promised are there, and belong together."""
+    with np.load(data_folder / "ala2_5bead_cgnet_10k.npz") as file:
+        entries = {key: file[key] for key in ("positions", "forces", "units")}
+    thinned = {key: values[::5] if values.ndim else values for key, values in entries.items()}
+    np.savez(tmp_path / "few.npz", **thinned)
+    words = [
+        "run",
+        "ala2",
+        "--quick",
+        "--seeds",
+        1,
+        "--data",
+        tmp_path / "few.npz",
+        "--out",
+        tmp_path / "out",
+        "--json",
+    ]
+    words += ["--reference", data_folder / "ala2_phi_psi_reference_hist.npz"]
+    said = json.loads(cgenn(*words))
+    promised = {"js", "js_mirrored", "js_sampling_floor", "force_mse", "force_mse_null", "backend"}
+    assert promised <= said.keys()
+    assert said == json.loads((tmp_path / "out/ala2.json").read_text())
+    assert 0 < said["js_sampling_floor"] < said["js"] < said["js_mirrored"] < np.log(2)
+    assert said["force_mse_null"] == pytest.approx(722, rel=0.1)  # (kcal/mol/A)^2, as published with the data
+    assert said["force_mse"] < 0.6 * said["force_mse_null"]
+    assert (tmp_path / "out/seed-0/refined/refinement.json").exists()
+    before = stamps(tmp_path / "out")
+    assert json.loads(cgenn(*words)) == said
+    assert stamps(tmp_path / "out") == before
+
+
+def test_energy_drift(pipeline):
+    """A shorter time step keeps the energy better; nothing is lost on the way."""
+    folder = pipeline[0]
+    words = ["--length", 0.5, "--replicas", 2, "--timesteps", 0.0005, "--timesteps", 0.002, "--json"]
+    found = json.loads(cgenn("run", "energy-drift", folder / "model/model.safetensors", folder / "cg.h5", *words))
+    assert [entry["timestep"] for entry in found["runs"]] == [0.0005, 0.002]
+    assert 0 < found["runs"][0]["fluctuation"] < found["runs"][1]["fluctuation"] < 1
+    assert "per degree of freedom" in found["units"]["drift"]
+
+
+@pytest.mark.parametrize("name", shipped.names("workflows"))
+def test_every_workflow_has_help_and_json(name):
+    text = cgenn("run", name, "--help")
+    assert "--json" in text
+    assert "[ps]" in text or name != "energy-drift"
+
+
+def test_missing_data_is_a_mistake(tmp_path):
+    words = ["run", "ala2", "--data", tmp_path / "absent.npz", "--reference", tmp_path / "absent.npz"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
