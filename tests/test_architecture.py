@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "cgenn"
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] not in {"workflows", "systems"})
 LEVELS = [
     {"units", "shipped", "files", "config", "threads"},
-    {"topology", "h5md", "graph", "settings"},
+    {"topology", "h5md", "graph", "settings", "provenance"},
     {"neighbors", "mapping", "nn"},
     {"data", "potential"},
     {"training", "simulation", "analysis", "reference"},

@@ -13,6 +13,9 @@ from cgenn.h5md import Frames, H5MDFile, H5MDWriter
 from cgenn.topology import BeadTopology
 from cgenn.units import thermal_energy
 
+PACKAGES = ("cgenn", "mdtraj", "MDAnalysis", "numpy", "scipy", "h5py")
+"""Those whose versions a dataset names."""
+
 _VERSION = 1
 
 

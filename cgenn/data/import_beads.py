@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cgenn.data.dataset import BeadDataset
-from cgenn.data.provenance import describe_file, versions
+from cgenn.data.dataset import PACKAGES, BeadDataset
 from cgenn.data.trajectory import open_trajectory
+from cgenn.provenance import describe_file, versions
 from cgenn.topology import BeadTopology
 
 _FRAMES_AT_ONCE = 1000
@@ -30,5 +30,9 @@ def import_beads(trajectory: str | Path, topology: BeadTopology, out: str | Path
         topology,
         source.iter_chunks(_FRAMES_AT_ONCE),
         temperature=temperature,
-        provenance={"sources": [describe_file(source.path)], "temperature": temperature, "versions": versions()},
+        provenance={
+            "sources": [describe_file(source.path)],
+            "temperature": temperature,
+            "versions": versions(*PACKAGES),
+        },
     )

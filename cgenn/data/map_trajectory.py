@@ -12,8 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from cgenn.data.dataset import BeadDataset, DatasetWriter
-from cgenn.data.provenance import describe_file, versions
+from cgenn.data.dataset import PACKAGES, BeadDataset, DatasetWriter
 from cgenn.data.topology import TopologyLike, read_topology
 from cgenn.data.trajectory import Trajectory, open_trajectory
 from cgenn.files import atomic
@@ -22,6 +21,7 @@ from cgenn.mapping.atoms import AtomTopology
 from cgenn.mapping.definition import MappingDefinition, load_mapping
 from cgenn.mapping.forces import ForceMap, find_constraints, is_summable, mean_square, optimal_force_map, sum_force_map
 from cgenn.mapping.mapping import Mapping
+from cgenn.provenance import describe_file, versions
 from cgenn.units import thermal_energy
 
 _CHUNK_ATOMS = 1_000_000
@@ -76,7 +76,7 @@ def map_trajectory(
         "topology": describe_file(Path(topology)) if isinstance(topology, str | Path) else None,
         "stride": stride,
         "temperature": temperature,
-        "versions": versions(),
+        "versions": versions(*PACKAGES),
     }
     with atomic(out) as partial, DatasetWriter(partial, built.topology, temperature) as writer:
         segments, squares = _write(writer, built, maps, force_map, sources, stride)

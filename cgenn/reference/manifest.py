@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
 from cgenn.files import write_json
+from cgenn.provenance import versions
 from cgenn.reference.settings import RunSettings
 from cgenn.reference.system import AllAtomSystem, load_system
 
@@ -32,7 +32,7 @@ class Manifest:
             "settings": self.settings.model_dump(),
             "definition": definition.model_dump(mode="json"),
             "inputs": self.system.inputs,
-            "versions": {name: _version(name) for name in ("cgenn", "openmm", "numpy", "h5py")},
+            "versions": versions("cgenn", "openmm", "numpy", "h5py"),
             "forces": "of all terms of the force field, before constraints",
         }
 
@@ -99,10 +99,3 @@ def _differences(there: Any, here: Any, key: str) -> list[str]:
         for name in sorted(there.keys() | here.keys())
         if there.get(name) != here.get(name)
     ]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from jaxtyping import Float
 from cgenn.files import atomic, write_json
 from cgenn.h5md import Frames, H5MDFile
 from cgenn.potential.potential import Potential
+from cgenn.provenance import versions
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.start import Start
 from cgenn.topology import BeadTopology
@@ -84,8 +84,8 @@ class RunFolder:
 
     def describe(self, potential: Potential, backend: str, platform: str) -> None:
         """Note what the run is made with."""
-        versions = {name: _version(name) for name in _PACKAGES}
-        self.entries |= {"status": "running", "backend": backend, "platform": platform, "versions": versions}
+        made_with = {"backend": backend, "platform": platform, "versions": versions(*_PACKAGES)}
+        self.entries |= {"status": "running", **made_with}
         self.entries["model"] = potential.provenance
         self.note(self.entries["steps"], self.entries["seconds"])
 
@@ -212,13 +212,6 @@ def _read_record(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _export(frames: H5MDFile, target: Path) -> None:
