@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
-import signal
-import sys
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from importlib.util import find_spec
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.plugins import TorchCheckpointIO
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.splits import block_split
-from cgenn.files import atomic, write_json
+from cgenn.files import write_json
+from cgenn.neighbors import neighbors
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.threads import torch_threads
 from cgenn.topology import BeadTopology
-from cgenn.training.batches import Batches, FrameGroup
 from cgenn.training.config import TrainingConfig
-from cgenn.training.force_matching import ResidualForces, force_errors, squared_errors
+from cgenn.training.force_matching import force_errors
+from cgenn.training.module import ENERGY_LENGTH, ForceMatching, FrameSource
 from cgenn.training.noise import NoisyLabels
 from cgenn.training.priors import fit_priors
+from cgenn.training.trainer import CHECKPOINT, interruptible, make_trainer, quiet
 from cgenn.units import thermal_energy
 
 PRIOR_BEADS = 500_000
 """Beads that the priors are fitted to, at most."""
-
-ENERGY_LENGTH = 0.003
-"""The network's energies come in units of the residual force times this length [nm]."""
-
-CHECKPOINT = "last.ckpt"
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +75,7 @@ def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) ->
         log.info("%s is finished already", folder)
         return finished
     splits = [block_split(len(data), data.segments, config.validation_fraction) for data in datasets]
-    with _quiet(), _seeded(config.seed):
+    with quiet(), _seeded(config.seed):
         dtype = torch.float64 if config.precision == "double" else torch.float32
         potential, blurred, notes = _prepare(datasets, [train for train, _ in splits], config)
         potential.to(dtype)
@@ -101,9 +85,9 @@ def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) ->
         labels = NoisyLabels(config.noise, thermal_energy(datasets[0].temperature), floor) if config.noise else None
         module = ForceMatching(potential, blurred, [data.topology for data in datasets], config, labels)
         frames = FrameSource(datasets, splits, config, dtype)
-        trainer = _trainer(config, folder, identity)
+        trainer = make_trainer(config, folder, identity)
         checkpoint = folder / identity / CHECKPOINT
-        with _interruptible(trainer, checkpoint):
+        with interruptible(trainer, checkpoint):
             trainer.fit(module, frames, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
     potential = potential.cpu().requires_grad_(False).eval()
     after = force_errors(potential, datasets, [held for _, held in splits])
@@ -154,164 +138,12 @@ def _prepare(
     )
     potential = Potential(full, sharp.priors)
     for readout in potential.network.readouts:
-        torch.nn.init.zeros_(readout[-1].weight)  # training starts from the priors alone
+        assert isinstance(readout, torch.nn.Sequential)
+        torch.nn.init.zeros_(readout[-1].get_parameter("weight"))  # training starts from the priors alone
     residual = force_errors(potential, datasets, [part[:1000] for part in frames], with_model=False).priors ** 0.5
     scale = ENERGY_LENGTH * residual
     potential.config = full.model_copy(update={"energy_scale": scale})
     return potential, blurred.priors, list(sharp.notes)
-
-
-class ForceMatching(lightning.LightningModule):
-    """Mean square force error of the network, as a fraction of what the priors leave."""
-
-    def __init__(
-        self,
-        potential: Potential,
-        priors: Priors,
-        topologies: list[BeadTopology],
-        config: TrainingConfig,
-        labels: NoisyLabels | None,
-    ) -> None:
-        super().__init__()
-        self.potential = potential
-        self.residual = ResidualForces(potential, priors, topologies)
-        self.config, self.labels = config, labels
-
-    def training_step(self, batch: list[FrameGroup], number: int) -> Tensor:
-        """Loss of a batch, with displacements that depend on seed, epoch, batch and process only."""
-        loss = self._loss(batch, (self.config.seed, self.current_epoch, number, self.global_rank), create_graph=True)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch}, batch {number}; a smaller `learning_rate` "
-                f"than {self.config.learning_rate} may help"
-            )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
-        return loss
-
-    def validation_step(self, batch: list[FrameGroup], number: int) -> None:
-        """The same for the frames kept aside, with the same displacements in every epoch."""
-        loss = self._loss(batch, (self.config.seed, -1, number, self.global_rank), create_graph=False)
-        size = sum(len(group.positions) for group in batch)
-        self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
-
-    def _loss(self, batch: list[FrameGroup], key: tuple[int, ...], *, create_graph: bool) -> Tensor:
-        error, count = torch.zeros((), device=self.device), 0
-        for group in batch:
-            if self.labels is not None:
-                digest = hashlib.sha256(repr((*key, group.dataset)).encode()).digest()
-                random = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-                moved, forces = self.labels.displace(group.positions, group.forces, random)
-                group = FrameGroup(group.dataset, moved, forces, group.box)
-            part, size = squared_errors(self.potential, self.residual, group, create_graph=create_graph)
-            error, count = error + part, count + size
-        return error / count / (self.potential.config.energy_scale / ENERGY_LENGTH) ** 2
-
-    def configure_optimizers(self) -> Any:
-        """Adam with decoupled weight decay; the rate rises for a twentieth of the steps and falls as a cosine."""
-        config = self.config
-        optimizer = torch.optim.AdamW(
-            self.potential.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=steps, pct_start=0.05
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_validation_model_eval(self) -> None:
-        """Forces need gradients with respect to positions, also when validating."""
-        torch.set_grad_enabled(True)
-
-
-class _ProgressBar(TQDMProgressBar):
-    """Losses only."""
-
-    def get_metrics(self, trainer: lightning.Trainer, model: lightning.LightningModule) -> dict[str, Any]:
-        return {name: value for name, value in super().get_metrics(trainer, model).items() if name != "v_num"}
-
-    def on_exception(self, trainer: lightning.Trainer, model: lightning.LightningModule, error: BaseException) -> None:
-        """What is said of it stands on a line of its own."""
-        self.train_progress_bar.close()
-
-
-class _Checkpoints(TorchCheckpointIO):
-    """Whole or not at all, also where the folder for temporary files is on another disk."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        with atomic(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
-
-
-class FrameSource(lightning.LightningDataModule):
-    """Gives the trainer the batches of its current epoch."""
-
-    def __init__(
-        self,
-        datasets: list[BeadDataset],
-        splits: list[tuple[np.ndarray, np.ndarray]],
-        config: TrainingConfig,
-        dtype: torch.dtype,
-    ) -> None:
-        super().__init__()
-        self.datasets, self.splits, self.config, self.dtype = datasets, splits, config, dtype
-
-    def train_dataloader(self) -> DataLoader:
-        """Shuffled by seed and epoch."""
-        return self._loader([train for train, _ in self.splits], shuffle=True)
-
-    def val_dataloader(self) -> DataLoader:
-        """In the order of time."""
-        return self._loader([held for _, held in self.splits], shuffle=False)
-
-    def _loader(self, frames: list[np.ndarray], *, shuffle: bool) -> DataLoader:
-        trainer = self.trainer
-        batches = Batches(
-            self.datasets,
-            frames,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            epoch=trainer.current_epoch if trainer else 0,
-            shuffle=shuffle,
-            dtype=self.dtype,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-        )
-        return DataLoader(batches, batch_size=None)
-
-
-def _trainer(config: TrainingConfig, folder: Path, identity: str) -> lightning.Trainer:
-    callbacks: list[Callback] = [
-        ModelCheckpoint(folder / identity, filename="last", save_top_k=1, monitor=None, enable_version_counter=False),
-        EMAWeightAveraging(decay=config.ema_decay),
-        _ProgressBar(refresh_rate=10),
-    ]
-    if config.patience:
-        callbacks.append(EarlyStopping("validation_loss", patience=config.patience))
-    loggers: list[Any] = [CSVLogger(folder, name="", version="metrics", flush_logs_every_n_steps=1000)]
-    if find_spec("tensorboard"):
-        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-    try:
-        return lightning.Trainer(
-            accelerator=config.accelerator,
-            devices=config.devices,
-            strategy="ddp" if config.devices > 1 else "auto",
-            precision="64-true" if config.precision == "double" else "32-true",
-            max_epochs=config.epochs,
-            reload_dataloaders_every_n_epochs=1,
-            gradient_clip_val=10.0,
-            num_sanity_val_steps=0,
-            inference_mode=False,
-            use_distributed_sampler=False,
-            enable_model_summary=False,
-            log_every_n_steps=1,
-            callbacks=callbacks,
-            plugins=[_Checkpoints()],
-            logger=loggers,
-        )
-    except MisconfigurationException as error:
-        raise ValueError(f"`accelerator` {config.accelerator!r}, `devices` {config.devices}: {error}") from None
 
 
 def _open(dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path]) -> list[BeadDataset]:
@@ -340,8 +172,6 @@ def _sample(data: BeadDataset, frames: np.ndarray, beads: int) -> tuple[BeadTopo
 
 def _average_neighbors(samples: Sequence[tuple[BeadTopology, np.ndarray, np.ndarray | None]], cutoff: float) -> float:
     """Mean number of neighbours of a bead in a few frames."""
-    from cgenn.neighbors import neighbors
-
     edges = beads = 0
     for topology, positions, box in samples:
         for frame in np.linspace(0, len(positions) - 1, min(10, len(positions))).round().astype(int):
@@ -366,39 +196,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _interruptible(trainer: lightning.Trainer, checkpoint: Path) -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C, where lightning would end the process and ignore any further Ctrl-C."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-        signal.signal(signal.SIGINT, handler)
-        goes_on = f"goes on from epoch {trainer.current_epoch}" if checkpoint.exists() else "starts again"
-        raise KeyboardInterrupt(f"the same command {goes_on}") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what lightning says about itself and about choices made here on purpose.
-
-    Its progress bar goes to the standard error: the standard output is for results.
-    """
-    named = [
-        logging.getLogger(name)
-        for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-    ]
-    levels = [logger.level for logger in named]
-    try:
-        for logger in named:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            yield
-    finally:
-        for logger, level in zip(named, levels, strict=True):
-            logger.setLevel(level)

@@ -1,0 +1,123 @@
+"""What lightning trains, and on what: the force-matching loss of the network, and the batches of each epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cgenn.data.dataset import BeadDataset
+from cgenn.potential.potential import Potential
+from cgenn.potential.priors import Priors
+from cgenn.topology import BeadTopology
+from cgenn.training.batches import Batches, FrameGroup
+from cgenn.training.config import TrainingConfig
+from cgenn.training.force_matching import ResidualForces, squared_errors
+from cgenn.training.noise import NoisyLabels
+
+ENERGY_LENGTH = 0.003
+"""The network's energies come in units of the residual force times this length [nm]."""
+
+
+class ForceMatching(lightning.LightningModule):
+    """Mean square force error of the network, as a fraction of what the priors leave."""
+
+    def __init__(
+        self,
+        potential: Potential,
+        priors: Priors,
+        topologies: list[BeadTopology],
+        config: TrainingConfig,
+        labels: NoisyLabels | None,
+    ) -> None:
+        super().__init__()
+        self.potential = potential
+        self.residual = ResidualForces(potential, priors, topologies)
+        self.config, self.labels = config, labels
+
+    def training_step(self, batch: list[FrameGroup], number: int) -> Tensor:
+        """Loss of a batch, with displacements that depend on seed, epoch, batch and process only."""
+        loss = self._loss(batch, (self.config.seed, self.current_epoch, number, self.global_rank), create_graph=True)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch}, batch {number}; a smaller `learning_rate` "
+                f"than {self.config.learning_rate} may help"
+            )
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: list[FrameGroup], number: int) -> None:
+        """The same for the frames kept aside, with the same displacements in every epoch."""
+        loss = self._loss(batch, (self.config.seed, -1, number, self.global_rank), create_graph=False)
+        size = sum(len(group.positions) for group in batch)
+        self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
+
+    def _loss(self, batch: list[FrameGroup], key: tuple[int, ...], *, create_graph: bool) -> Tensor:
+        error, count = torch.zeros((), device=self.device), 0
+        for group in batch:
+            if self.labels is not None:
+                digest = hashlib.sha256(repr((*key, group.dataset)).encode()).digest()
+                random = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+                moved, forces = self.labels.displace(group.positions, group.forces, random)
+                group = FrameGroup(group.dataset, moved, forces, group.box)
+            part, size = squared_errors(self.potential, self.residual, group, create_graph=create_graph)
+            error, count = error + part, count + size
+        return error / count / (self.potential.config.energy_scale / ENERGY_LENGTH) ** 2
+
+    def configure_optimizers(self) -> Any:
+        """Adam with decoupled weight decay; the rate rises for a twentieth of the steps and falls as a cosine."""
+        config = self.config
+        optimizer = torch.optim.AdamW(
+            self.potential.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=steps, pct_start=0.05
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_validation_model_eval(self) -> None:
+        """Forces need gradients with respect to positions, also when validating."""
+        torch.set_grad_enabled(True)
+
+
+class FrameSource(lightning.LightningDataModule):
+    """Gives the trainer the batches of its current epoch."""
+
+    def __init__(
+        self,
+        datasets: list[BeadDataset],
+        splits: list[tuple[np.ndarray, np.ndarray]],
+        config: TrainingConfig,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.datasets, self.splits, self.config, self.dtype = datasets, splits, config, dtype
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled by seed and epoch."""
+        return self._loader([train for train, _ in self.splits], shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """In the order of time."""
+        return self._loader([held for _, held in self.splits], shuffle=False)
+
+    def _loader(self, frames: list[np.ndarray], *, shuffle: bool) -> DataLoader:
+        trainer = self.trainer
+        batches = Batches(
+            self.datasets,
+            frames,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            epoch=trainer.current_epoch if trainer else 0,
+            shuffle=shuffle,
+            dtype=self.dtype,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        return DataLoader(batches, batch_size=None)
