@@ -382,6 +382,12 @@ def check_model(
 ) -> list[CheckResult]:
     """Every check on a potential or model file, on the conformation given or on one made up for its bead types.
 
+    Args:
+        model: a potential or the path of its file.
+        topology: the beads of the conformation.
+        positions: shape (beads, 3) [nm]; molecules whole.
+        box: box vectors as rows, shape (3, 3) [nm].
+
     Raises:
         ValueError: if the file is not a model, or a topology came without positions or positions without a topology.
     """

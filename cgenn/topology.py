@@ -71,7 +71,8 @@ class BeadTopology:
             raise ValueError(f"bead {bead} (type {types[bead]!r}) has mass {masses[bead]} amu, expected more than zero")
         pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
         if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
-            raise ValueError(f"a bond names bead {int(pairs.max())}, but there are {n} beads")
+            wrong = int(pairs.min() if pairs.min() < 0 else pairs.max())
+            raise ValueError(f"a bond names bead {wrong}, but there are {n} beads, counted from 0")
         if np.any(pairs[:, 0] == pairs[:, 1]):
             raise ValueError("a bond joins a bead to itself")
         pairs = np.unique(np.sort(pairs, axis=1), axis=0)

@@ -72,22 +72,6 @@ class Ensemble:
             frame = int(np.argmin(volumes > 0))
             raise ValueError(f"{self.label}: the box of frame {frame} has the volume {volumes[frame]} nm^3")
 
-    @classmethod
-    def from_replicas(
-        cls, positions: Float[np.ndarray, "frames all_beads 3"], n_beads: int, label: str = "model"
-    ) -> Ensemble:
-        """Copies of one non-periodic system that were simulated side by side; each copy becomes a block.
-
-        Raises:
-            ValueError: if the number of beads is not a multiple of `n_beads`.
-        """
-        frames, total = positions.shape[:2]
-        if n_beads < 1 or total % n_beads:
-            raise ValueError(f"{label}: {total} beads are not a whole number of replicas of {n_beads} beads")
-        replicas = total // n_beads
-        split = positions.reshape(frames, replicas, n_beads, 3).swapaxes(0, 1).reshape(-1, n_beads, 3)
-        return cls(split, None, np.repeat(np.arange(replicas), frames), label)
-
     @property
     def n_frames(self) -> int:
         """Number of frames."""

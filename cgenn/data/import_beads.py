@@ -16,6 +16,8 @@ def import_beads(trajectory: str | Path, topology: BeadTopology, out: str | Path
     """Write the frames of an npz or H5MD file of beads as a bead dataset, in nm and kJ/mol/nm.
 
     Args:
+        trajectory: npz file with `positions`, `forces` and `units`, or H5MD file.
+        out: file of the dataset; appears only when it is complete.
         topology: what the beads are, in the order of the file.
         temperature: of the ensemble the frames were drawn from [K].
 

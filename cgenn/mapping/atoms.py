@@ -134,7 +134,8 @@ class AtomTopology:
 def _pairs(label: str, pairs: Sequence[tuple[int, int]] | np.ndarray, n_atoms: int) -> np.ndarray:
     array = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     if array.size and (array.min() < 0 or array.max() >= n_atoms):
-        raise ValueError(f"`{label}` names atom {array.max()}, but there are {n_atoms} atoms")
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"`{label}` names atom {wrong}, but there are {n_atoms} atoms, counted from 0")
     return np.unique(np.sort(array, axis=1), axis=0)
 
 

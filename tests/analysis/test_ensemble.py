@@ -30,16 +30,6 @@ def test_positions_may_lie_in_a_file(tmp_path):
         np.testing.assert_array_equal(chunk.box, CUBE)
 
 
-def test_replicas_become_blocks():
-    frames = np.arange(6 * 4 * 3, dtype=float).reshape(3, 8, 3)
-    ensemble = Ensemble.from_replicas(frames, 2)
-    np.testing.assert_array_equal(ensemble.positions[:3], frames[:, :2])
-    np.testing.assert_array_equal(ensemble.positions[9:], frames[:, 6:])
-    np.testing.assert_array_equal(ensemble.blocks, np.repeat([0, 1, 2, 3], 3))
-    with pytest.raises(ValueError, match="8 beads are not a whole number of replicas of 3 beads"):
-        Ensemble.from_replicas(frames, 3)
-
-
 def test_few_pieces_are_cut_and_many_are_merged():
     cut = independent_blocks(np.zeros(100, dtype=int))
     np.testing.assert_array_equal(cut, np.arange(100) // 10)
