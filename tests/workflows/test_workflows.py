@@ -109,7 +109,7 @@ def test_ala2(data_folder, tmp_path):
 def test_energy_drift(pipeline):
     """A shorter time step keeps the energy better; nothing is lost on the way."""
     folder = pipeline[0]
-    words = ["--length", 0.5, "--replicas", 2, "--timesteps", 0.0005, "--timesteps", 0.002, "--json"]
+    words = ["--length", 0.2, "--replicas", 2, "--timesteps", 0.0005, "--timesteps", 0.002, "--json"]
     found = json.loads(cgenn("run", "energy-drift", folder / "model/model.safetensors", folder / "cg.h5", *words))
     assert [entry["timestep"] for entry in found["runs"]] == [0.0005, 0.002]
     assert 0 < found["runs"][0]["fluctuation"] < found["runs"][1]["fluctuation"] < 1
