@@ -35,7 +35,9 @@ def test_what_is_written_is_read(tmp_path):
         np.testing.assert_array_equal(getattr(file.read(), name), getattr(written, name))
 
 
-def test_frames_are_read_in_the_order_asked_for(tmp_path):
+@pytest.mark.parametrize("chunks_at_once", [1, 64])
+def test_frames_are_read_in_the_order_asked_for(tmp_path, monkeypatch, chunks_at_once):
+    monkeypatch.setattr("cgenn.h5md._CHUNKS_AT_ONCE", chunks_at_once)
     written = write(tmp_path / "a.h5", 9000)
     file = H5MDFile(tmp_path / "a.h5")
     for frames in (slice(3, 8000, 7), [5, 2, 8999, 2], np.arange(0, 9000, 4500), []):
