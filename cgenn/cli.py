@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,7 +39,7 @@ class _Sentences(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         logging.basicConfig(level=logging.WARNING, handlers=[_Lines()])
-        logging.getLogger("cgenn").setLevel(logging.INFO)
+        logging.getLogger("cgenn").setLevel(logging.INFO if _is_first() else logging.ERROR)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
@@ -61,6 +62,24 @@ class _Lines(logging.Handler):
         _say(f"{warning}{record.getMessage()}")
 
 
+def _is_first() -> bool:
+    """Whether this is the one process that speaks, of those of a parallel training."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+@contextmanager
+def _output_for_results() -> Iterator[None]:
+    """Send what others write to the standard output to the standard error; Gloo does so past Python."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _say(sentence: str) -> None:
     _errors.print(sentence, markup=False, soft_wrap=True)
 
@@ -80,8 +99,8 @@ SettingsFile = Annotated[Path | None, typer.Option("--config", help="TOML file o
 
 
 def _show(result: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
-    """One result, for a person or for a program; of the processes of a parallel training, the first one shows it."""
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    """One result, for a person or for a program."""
+    if not _is_first():
         return
     typer.echo(json.dumps(_plain(result), indent=2, allow_nan=False) if as_json else "\n".join(_lines(result)))
 
@@ -196,7 +215,8 @@ def train(
     """Fit priors and train the network by force matching. The same command resumes."""
     from cgenn.training.train import train
 
-    potential = train(datasets, read_settings(TrainingConfig, config, settings), out)
+    with _output_for_results():
+        potential = train(datasets, read_settings(TrainingConfig, config, settings), out)
     summary = {key: potential.provenance[key] for key in ("epochs", "frames", "force_errors", "units", "prior_notes")}
     _show({"model": str(out / "model.safetensors"), **summary}, as_json)
 

@@ -266,3 +266,4 @@ def test_two_processes_of_a_training_give_one_result(here, tmp_path):
     train = shell(tmp_path, *train_again(), "--set", "devices=2", "--set", "accelerator=cpu", "--json")
     assert train.returncode == 0, train.stderr
     assert json.loads(train.stdout)["epochs"] == 2
+    assert train.stderr.count("this model") == 1
