@@ -3,8 +3,8 @@
 Force matching sees forces only where there are frames: how much of the data lies in each basin hardly enters its loss,
 and models of the same loss differ in it. What the configurations say about it is let in here. The relative entropy of
 data and model is smallest where the averages of every prior's features, such as cos(n phi), are the same in both
-(Shell 2008, eq. 6); each round simulates, compares the averages and moves the priors by a Newton step (Chaimovich and
-Shell 2011, eq. 12). The network stays as it is.
+(Shell 2008); each round simulates, compares the averages and moves the priors by a Newton step (Chaimovich and Shell
+2011). The network stays as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jaxtyping import Float
 from cgenn.analysis import compare_distributions
 from cgenn.comparison import data_ensemble, model_ensemble
 from cgenn.data.dataset import BeadDataset
+from cgenn.data.splits import block_split
 from cgenn.files import write_json
 from cgenn.potential import bonded
 from cgenn.potential.potential import Potential
@@ -29,6 +30,7 @@ from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run, model_digest
 from cgenn.simulation.run import simulate
 from cgenn.topology import BeadTopology
+from cgenn.training.force_matching import force_errors
 from cgenn.units import thermal_energy
 
 RIDGE = 0.02
@@ -113,10 +115,19 @@ def refine(
             potential = _improved(potential, dataset, run.read().positions)
     best = int(np.argmin([entry.js for entry in scores]))
     chosen = Potential.load(models[best])
+    if dataset.has_forces:
+        chosen.provenance["force_errors"] = _validation_errors(chosen, dataset)
     chosen.provenance["refinement"] = {"chosen": scores[best].model, "js": [entry.js for entry in scores]}
     chosen.save(folder / "model.safetensors")
     write_json(folder / "refinement.json", {"scores": [vars(entry) for entry in scores], "chosen": scores[best].model})
     return chosen
+
+
+def _validation_errors(potential: Potential, dataset: BeadDataset) -> dict[str, float | None]:
+    """Force errors of a refined model on the frames that its training kept aside."""
+    fraction = potential.provenance.get("training", {}).get("validation_fraction", 0.1)
+    _, held = block_split(len(dataset), dataset.segments, fraction)
+    return force_errors(potential, [dataset], [held]).as_dict()
 
 
 def _improved(potential: Potential, dataset: BeadDataset, positions: np.ndarray) -> Potential:

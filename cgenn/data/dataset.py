@@ -36,7 +36,8 @@ class BeadDataset:
         self.path = file.path
         self.topology = BeadTopology.from_dict(entries["topology"])
         self.temperature: float = entries["temperature"]
-        self.segments: list[tuple[int, int]] = [(start, stop) for start, stop in entries["segments"]]
+        segments = entries["segments"] or [(0, file.n_frames)]  # a run that was killed has not noted any
+        self.segments: list[tuple[int, int]] = [(start, stop) for start, stop in segments]
         self.provenance: dict[str, Any] = entries["provenance"]
 
     @classmethod
