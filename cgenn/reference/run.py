@@ -120,7 +120,7 @@ def run_reference(
     manifest, folder = Manifest(definition, settings), Path(out)
     with _shown(progress) as bars:
         if manifest.check_same(folder) == "finished":
-            bars.console.print(f"{folder} is finished already: nothing is run")
+            bars.console.print(f"{folder} is finished already: nothing is run", markup=False)
             return ReferenceRun.open(folder)
         manifest.write(folder, None)
         with atomic(folder / "topology.pdb") as temporary, open(temporary, "w", encoding="utf-8") as file:
