@@ -1,6 +1,6 @@
 """CPU time of one evaluation of the network, energy and forces, per bead, on one thread.
 
-    python tests/benchmarks/network.py
+python tests/benchmarks/network.py
 """
 
 import statistics
