@@ -24,7 +24,9 @@ class Config(BaseModel):
         try:
             return cls(**entries)
         except ValidationError as error:
-            problems = "; ".join(_sentence(problem) for problem in error.errors())
+            found = error.errors()
+            deepest = [one for one in found if not any(_inside(other["loc"], one["loc"]) for other in found)]
+            problems = "; ".join(_sentence(problem) for problem in deepest)
             raise ValueError(f"{source}: {problems}") from None
 
     @classmethod
@@ -41,6 +43,11 @@ class Config(BaseModel):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not valid TOML: {error}") from None
         return cls.parse(entries, str(path))
+
+
+def _inside(place: tuple, other: tuple) -> bool:
+    """Whether a place lies within another one, which is then wrong only because of it."""
+    return len(place) > len(other) and place[: len(other)] == other
 
 
 def _sentence(problem: Any) -> str:

@@ -257,7 +257,7 @@ def test_in_a_process_of_its_own_the_standard_output_is_json_only(here, tmp_path
     assert json.loads(train.stdout)["epochs"] == 2
     assert "warning: dihedral" in train.stderr
     assert "validation force error, root mean square [kJ/mol/nm]: no interaction" in train.stderr
-    assert "Epoch 1" in train.stderr
+    assert "epoch 1 of 2" in train.stderr
 
 
 @pytest.mark.slow

@@ -72,7 +72,8 @@ def compare_ensembles(
         raise ValueError("`reference_histogram` needs a surface of two dihedrals, but the topology has fewer than two")
     if surface is not None:
         dihedrals = compare_surfaces(reference, model, surface, reference_histogram)
-        own |= _surface_numbers(dihedrals)
+        names = [_dihedral_name(topology, beads) for beads in surface]
+        own |= _surface_numbers(dihedrals, names)
         parts.append(_surface_section(dihedrals, topology, temperature, reference, model, reference_histogram))
     distributions = compare_distributions(topology, reference, model)
     if distributions:
@@ -108,12 +109,12 @@ def _surface(topology: BeadTopology) -> Surface:
     return (a, b, c, d), (e, f, g, h)
 
 
-def _surface_numbers(result: SurfaceComparison) -> dict[str, Number]:
+def _surface_numbers(result: SurfaceComparison, names: Sequence[str]) -> dict[str, Number]:
     floor, spread = result.floor
     entries = {
         "js": Number(
             result.js,
-            "Jensen-Shannon divergence of the two dihedrals",
+            f"Jensen-Shannon divergence of {names[0]} and {names[1]}",
             "nat",
             result.js_error,
             f"{floor:.3g} from sampling alone; ln 2 = 0.693 if nothing overlaps",

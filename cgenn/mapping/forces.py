@@ -131,7 +131,8 @@ def optimal_force_map(
             needed = -(-_SAMPLES_PER_WEIGHT * len(product) // (3 * len(beads)))
             raise ValueError(
                 f"the optimal force map of bead {mapping.topology.types[beads[0]]} has {len(product)} weights and "
-                f"needs at least {needed} frames, got {frames}: use the sum force map"
+                f"needs at least {needed} frames, got {frames}: use the sum force map (force_map='sum', "
+                "on the command line --force-map sum)"
             )
         solution = _solve(product / max(samples, 1), positions, supports[beads[0]], beads[0], mapping)
         for bead in beads:

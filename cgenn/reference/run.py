@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from cgenn.reference.manifest import Manifest, read_entries
 from cgenn.reference.replica import Replica
 from cgenn.reference.settings import RunSettings, choose_platform
 from cgenn.reference.system import AllAtomSystem, load_system
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,15 @@ def run_reference(
         if manifest.check_same(folder) == "finished":
             bars.console.print(f"{folder} is finished already: nothing is run", markup=False)
             return ReferenceRun.open(folder)
+        log.info(
+            "%s: %d atoms on %s, %g ps of equilibration, then %g ps with a frame every %g ps",
+            definition.name,
+            built.getNumParticles(),
+            settings.platform,
+            settings.equilibration,
+            settings.length,
+            settings.interval,
+        )
         manifest.write(folder, None)
         with atomic(folder / "topology.pdb") as temporary, open(temporary, "w", encoding="utf-8") as file:
             openmm.app.PDBFile.writeFile(topology, positions * 10.0, file, keepIds=True)

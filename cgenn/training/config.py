@@ -9,6 +9,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from cgenn.config import Config
 from cgenn.potential.potential import NetworkConfig
 
+BATCH_BEADS, BATCH_FRAMES = 1000, 128
+"""What a batch holds by default: so many beads, in no more than so many frames."""
+
 
 class TrainingConfig(Config):
     """Force matching: how long, how fast, on what part of the data.
@@ -16,7 +19,7 @@ class TrainingConfig(Config):
     Attributes:
         network: the network's architecture.
         epochs: passes over the training frames.
-        batch_size: frames in one step of the optimiser.
+        batch_size: frames in one step of the optimiser; by default as many as hold about 1000 beads, 128 at most.
         learning_rate: highest rate; it rises over the first twentieth of the steps and falls to nearly zero.
         weight_decay: decay of the weights per step, times the rate.
         ema_decay: the saved weights are a running mean of the trained ones, with this factor per step.
@@ -33,7 +36,7 @@ class TrainingConfig(Config):
 
     network: NetworkConfig = NetworkConfig()
     epochs: PositiveInt = 30
-    batch_size: PositiveInt = 128
+    batch_size: PositiveInt | None = None
     learning_rate: PositiveFloat = 0.01
     weight_decay: float = Field(default=0.0, ge=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
@@ -45,3 +48,16 @@ class TrainingConfig(Config):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: PositiveInt = 1
     threads: PositiveInt = 1
+
+    def with_batch_size(self, beads: int) -> TrainingConfig:
+        """The same with a batch size, chosen for frames of so many beads if none was given.
+
+        Raises:
+            ValueError: if the one given cannot be divided among the devices.
+        """
+        if self.batch_size is None:
+            wanted = min(BATCH_FRAMES, max(1, BATCH_BEADS // beads))
+            return self.model_copy(update={"batch_size": -(-wanted // self.devices) * self.devices})
+        if self.batch_size % self.devices:
+            raise ValueError(f"`batch_size` ({self.batch_size}) must be a multiple of `devices` ({self.devices})")
+        return self

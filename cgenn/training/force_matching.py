@@ -24,6 +24,10 @@ FLOOR_BEADS = 50_000
 """Beads that the noise floor is estimated from, at most."""
 
 
+PART_BEADS = 2_000
+"""Beads evaluated at a time: the edges of a liquid take much memory."""
+
+
 class ResidualForces(nn.Module):
     """What the network has to explain: the forces less those of the priors, on the topologies of the datasets."""
 
@@ -84,7 +88,8 @@ class ForceErrors:
         parts = [
             f"{name} {value**0.5:.1f}" for name, value in named.items() if value is not None and np.isfinite(value)
         ]
-        return "force error, root mean square [kJ/mol/nm]: " + ", ".join(parts)
+        verdict = "; no better than the priors" if self.model is not None and self.model >= self.priors else ""
+        return "force error, root mean square [kJ/mol/nm]: " + ", ".join(parts) + verdict
 
 
 def force_errors(
@@ -97,7 +102,7 @@ def force_errors(
         residual = ResidualForces(potential, potential.priors, [dataset.topology])
         beads = len(dataset.topology)
         held, left = [], FLOOR_BEADS // len(datasets)
-        for part in np.array_split(chosen, max(1, len(chosen) * beads // 20_000)):
+        for part in np.array_split(chosen, max(1, len(chosen) * beads // PART_BEADS)):
             group = _group(dataset, part, potential.dtype)
             graph = potential.graph(dataset.topology, group.positions, group.box)
             target = residual(group, graph)

@@ -16,7 +16,7 @@ from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import Batches, FrameGroup
-from cgenn.training.config import TrainingConfig
+from cgenn.training.config import BATCH_FRAMES, TrainingConfig
 from cgenn.training.force_matching import ResidualForces, squared_errors
 from cgenn.training.noise import NoisyLabels
 
@@ -112,7 +112,7 @@ class FrameSource(lightning.LightningDataModule):
         batches = Batches(
             self.datasets,
             frames,
-            batch_size=self.config.batch_size,
+            batch_size=self.config.batch_size or BATCH_FRAMES,
             seed=self.config.seed,
             epoch=trainer.current_epoch if trainer else 0,
             shuffle=shuffle,

@@ -28,6 +28,8 @@ from cgenn.training.priors import fit_priors
 from cgenn.training.trainer import CHECKPOINT, interruptible, make_trainer, quiet
 from cgenn.units import thermal_energy
 
+SHOWN_NOTES = 4
+
 PRIOR_BEADS = 500_000
 """Beads that the priors are fitted to, at most."""
 
@@ -55,10 +57,8 @@ def train(
             configuration or data.
         FloatingPointError: if the loss is not finite.
     """
-    config = config or TrainingConfig()
     datasets = _open(dataset)
-    if config.batch_size % config.devices:
-        raise ValueError(f"`batch_size` ({config.batch_size}) must be a multiple of `devices` ({config.devices})")
+    config = (config or TrainingConfig()).with_batch_size(max(len(data.topology) for data in datasets))
     with torch_threads(config.threads), ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cgenn-")) if out is None else out
         return _train(datasets, config, Path(folder))
@@ -126,8 +126,10 @@ def _prepare(
             for _ in range(max(1, PRIOR_BEADS // (positions.shape[0] * positions.shape[1])))
         ]
         blurred = fit_priors(copies, temperature, reach)
-    for note in sharp.notes:
+    for note in sharp.notes[:SHOWN_NOTES]:
         log.warning("%s", note)
+    if len(sharp.notes) > SHOWN_NOTES:
+        log.warning("and %d notes more on the priors, in training.json", len(sharp.notes) - SHOWN_NOTES)
     types = tuple(sorted({name for data in datasets for name in data.topology.types}))
     full = PotentialConfig(
         **config.network.model_dump(),
@@ -141,6 +143,14 @@ def _prepare(
         assert isinstance(readout, torch.nn.Sequential)
         torch.nn.init.zeros_(readout[-1].get_parameter("weight"))  # training starts from the priors alone
     residual = force_errors(potential, datasets, [part[:1000] for part in frames], with_model=False).priors ** 0.5
+    log.info(
+        "%d frames to train on, %d beads each, %.0f neighbours within %g nm; %d frames in a batch",
+        sum(len(part) for part in frames),
+        len(datasets[0].topology),
+        full.average_neighbors,
+        reach,
+        config.batch_size,
+    )
     scale = ENERGY_LENGTH * residual
     potential.config = full.model_copy(update={"energy_scale": scale})
     return potential, blurred.priors, list(sharp.notes)

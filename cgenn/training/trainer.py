@@ -25,6 +25,8 @@ from cgenn.training.config import TrainingConfig
 
 CHECKPOINT = "last.ckpt"
 
+log = logging.getLogger(__name__)
+
 
 def make_trainer(config: TrainingConfig, folder: Path, identity: str) -> lightning.Trainer:
     """A trainer that keeps its checkpoints in `folder`/`identity` and its logs in `folder`.
@@ -35,7 +37,7 @@ def make_trainer(config: TrainingConfig, folder: Path, identity: str) -> lightni
     callbacks: list[Callback] = [
         ModelCheckpoint(folder / identity, filename="last", save_top_k=1, monitor=None, enable_version_counter=False),
         EMAWeightAveraging(decay=config.ema_decay),
-        _ProgressBar(refresh_rate=10),
+        _ProgressBar(refresh_rate=10) if sys.stderr.isatty() else _EpochLines(),
     ]
     if config.patience:
         callbacks.append(EarlyStopping("validation_loss", patience=config.patience))
@@ -57,6 +59,7 @@ def make_trainer(config: TrainingConfig, folder: Path, identity: str) -> lightni
             enable_model_summary=False,
             log_every_n_steps=1,
             callbacks=callbacks,
+            enable_progress_bar=sys.stderr.isatty(),
             plugins=[_Checkpoints()],
             logger=loggers,
         )
@@ -109,6 +112,14 @@ class _ProgressBar(TQDMProgressBar):
     def on_exception(self, trainer: lightning.Trainer, model: lightning.LightningModule, error: BaseException) -> None:
         """What is said of it stands on a line of its own."""
         self.train_progress_bar.close()
+
+
+class _EpochLines(Callback):
+    """A line for each epoch, where nobody watches a progress bar."""
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, model: lightning.LightningModule) -> None:
+        losses = ", ".join(f"{name} {float(value):.4g}" for name, value in trainer.callback_metrics.items())
+        log.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, losses)
 
 
 class _Checkpoints(TorchCheckpointIO):

@@ -193,3 +193,10 @@ def test_loss_that_is_not_finite_stops(chain, chain_frames, tmp_path):
 def test_devices_must_divide_the_batch(chain_dataset):
     with pytest.raises(ValueError, match="multiple of `devices`"):
         train(chain_dataset, _config(devices=3))
+
+
+def test_default_batch_depends_on_the_size_of_a_frame():
+    assert TrainingConfig().with_batch_size(5).batch_size == 128
+    assert TrainingConfig().with_batch_size(512).batch_size == 1
+    assert TrainingConfig(devices=2).with_batch_size(512).batch_size == 2
+    assert TrainingConfig(batch_size=64).with_batch_size(512).batch_size == 64
