@@ -21,8 +21,7 @@ def test_too_short(potential, topology, positions):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["double", "single"])
 def test_no_drift(potential, topology, positions, precision):
-    results = energy_drift(
-        potential, (topology, positions), [0.001, 0.002, 0.004], 10.0, replicas=20, precision=precision
-    )
+    """At steps that resolve a random network, whose energy is rougher than that of a trained one."""
+    results = energy_drift(potential, (topology, positions), [0.0005, 0.001], 4.0, replicas=10, precision=precision)
     for result in results:
         assert abs(result.drift) < max(5 * result.error, 0.05)
