@@ -86,18 +86,37 @@ def _check(run: Run, dataset: BeadDataset) -> None:
         )
 
 
+class _OnDisk:
+    """Positions of a run or dataset, read frame by frame as they are asked for."""
+
+    def __init__(self, source: Run | BeadDataset) -> None:
+        self.source = source
+        self.shape = (source.n_frames, len(source.topology), 3)
+
+    def __getitem__(self, frames: slice | np.ndarray) -> np.ndarray:
+        return self.source.read(frames).positions
+
+    def box(self) -> np.ndarray | None:
+        """Box vectors of all frames [nm]; None where there are none."""
+        if self.source.read(slice(1)).box is None:
+            return None
+        step = max(1, 1_000_000 // self.shape[1])
+        parts = [self.source.read(slice(start, start + step)).box for start in range(0, self.shape[0], step)]
+        return np.concatenate([part for part in parts if part is not None])
+
+
 def model_ensemble(run: Run) -> Ensemble:
     """The frames of a run; each replica is a block. A report of the run is one frame of every replica."""
-    frames = run.read()
-    blocks = np.arange(len(frames)) % run.replicas if run.replicas > 1 else None
-    return Ensemble(frames.positions, frames.box, blocks, "CG")
+    frames = _OnDisk(run)
+    blocks = np.arange(frames.shape[0]) % run.replicas if run.replicas > 1 else None
+    return Ensemble(frames, frames.box(), blocks, "CG")
 
 
 def data_ensemble(dataset: BeadDataset) -> Ensemble:
     """The frames of a dataset; each source trajectory is a block."""
-    frames = dataset.read()
+    frames = _OnDisk(dataset)
     blocks = np.concatenate([np.full(stop - start, number) for number, (start, stop) in enumerate(dataset.segments)])
-    return Ensemble(frames.positions, frames.box, blocks, "all-atom, mapped")
+    return Ensemble(frames, frames.box(), blocks, "all-atom, mapped")
 
 
 def _time_series(run: Run) -> dict[str, np.ndarray]:
