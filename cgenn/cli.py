@@ -7,7 +7,9 @@ import logging
 import math
 import os
 import runpy
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,24 @@ _RESUMED = ("reference", "train", "simulate", "run")
 """Commands that go on from what an interrupted one saved."""
 
 
+@contextmanager
+def _ctrl_c_is_kept() -> Iterator[None]:
+    """Python drops an exception that comes while an object is deallocated: a Ctrl-C dropped so is sent once more."""
+    before = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 class _Sentences(TyperGroup):
     """What a user did wrong becomes a sentence and an exit status of 2; what went wrong otherwise, of 1."""
 
@@ -41,7 +61,8 @@ class _Sentences(TyperGroup):
         logging.basicConfig(level=logging.WARNING, handlers=[_Lines()])
         logging.getLogger("cgenn").setLevel(logging.INFO if _is_first() else logging.ERROR)
         try:
-            return super().invoke(ctx)
+            with _ctrl_c_is_kept():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             goes_on = "goes on from what was saved" if ctx.invoked_subcommand in _RESUMED else "starts again"
             _say(f"interrupted: {stop if stop.args else f'the same command {goes_on}'}")

@@ -5,12 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from cgenn import shipped
+from cgenn import cli, shipped
 from cgenn.cli import app
 from cgenn.data.dataset import BeadDataset
 from cgenn.potential.potential import Potential
@@ -267,3 +268,14 @@ def test_two_processes_of_a_training_give_one_result(here, tmp_path):
     assert train.returncode == 0, train.stderr
     assert json.loads(train.stdout)["epochs"] == 2
     assert train.stderr.count("this model") == 1
+
+
+def test_ctrl_c_is_not_lost_in_a_destructor():
+    class Dropper:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    with cli._ctrl_c_is_kept():
+        Dropper()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(20)
