@@ -15,7 +15,7 @@ from torch import Tensor, nn
 SILU_GAIN = 1.6765
 """1 / sqrt(E[silu(z)^2]) for a standard normal z."""
 
-SIGMOID_GAIN = 1.8467
+SIGMOID_GAIN = 1.8462
 """1 / sqrt(E[sigmoid(z)^2]) for a standard normal z."""
 
 
