@@ -7,6 +7,9 @@ an argument from outside is read; `factor` is what converts them.
 GAS_CONSTANT = 0.00831446261815324
 """Molar gas constant, k_B N_A [kJ/mol/K] (CODATA 2018, exact)."""
 
+COULOMB = 138.93545764438198
+"""1 / (4 pi epsilon_0) [kJ/mol nm/e^2], as OpenMM has it."""
+
 _FACTORS: dict[str, dict[str, float]] = {
     "length": {"nm": 1.0, "A": 0.1, "angstrom": 0.1, "pm": 1e-3, "bohr": 0.0529177210903},
     "energy": {"kJ/mol": 1.0, "kcal/mol": 4.184, "eV": 96.48533212331, "hartree": 2625.4996394799},
@@ -19,11 +22,12 @@ _FACTORS: dict[str, dict[str, float]] = {
         "hartree/bohr": 49614.7526,
     },
     "time": {"ps": 1.0, "fs": 1e-3, "ns": 1e3},
+    "dipole": {"e nm": 1.0, "e A": 0.1, "D": 0.0208194},
 }
 
 
 def factor(quantity: str, unit: str) -> float:
-    """The number that turns a `quantity` ("length", "energy", "force", "time") given in `unit` into cgenn's unit.
+    """The number that turns a `quantity` ("length", "energy", "force", "time", "dipole") given in `unit` into cgenn's unit.
 
     Raises:
         ValueError: if the unit is not known for that quantity.

@@ -16,6 +16,7 @@ LEVELS = [
     {"units", "shipped", "files", "config", "threads"},
     {"topology", "h5md", "graph", "settings", "provenance"},
     {"neighbors", "mapping", "nn"},
+    {"electrostatics"},
     {"data", "potential"},
     {"training", "simulation", "analysis", "reference"},
     {"testing", "comparison"},
