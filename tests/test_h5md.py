@@ -1,3 +1,6 @@
+from dataclasses import fields
+
+import h5py
 import numpy as np
 import pytest
 
@@ -37,7 +40,7 @@ def test_what_is_written_is_read(tmp_path):
 
 @pytest.mark.parametrize("chunks_at_once", [1, 64])
 def test_frames_are_read_in_the_order_asked_for(tmp_path, monkeypatch, chunks_at_once):
-    monkeypatch.setattr("cgenn.h5md._CHUNKS_AT_ONCE", chunks_at_once)
+    monkeypatch.setattr("cgenn.h5md.reader._CHUNKS_AT_ONCE", chunks_at_once)
     written = write(tmp_path / "a.h5", 9000)
     file = H5MDFile(tmp_path / "a.h5")
     for frames in (slice(3, 8000, 7), [5, 2, 8999, 2], np.arange(0, 9000, 4500), []):
@@ -96,6 +99,68 @@ def test_the_writer_refuses_what_does_not_fit(tmp_path):
             writer.write(frame, BOX, forces=frame)
         with pytest.raises(ValueError, match=r"`position` must have shape \(1, 6, 3\), got \(1, 5, 3\)"):
             writer.write(frame[:5], BOX)
+
+
+def full_frames(frames: int) -> Frames:
+    """Every quantity, as numbers that single precision holds exactly."""
+    rng = np.random.default_rng(2)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.integers(-64, 64, (frames, *shape)) / 8
+
+    box = np.tile(BOX, (frames, 1, 1))
+    return Frames(draw(6, 3), draw(6, 3), box, draw(6, 3), draw(6), draw(6, 3), draw() + 1e-9, draw(3, 3) + 1e-9)
+
+
+FULL = {"velocities": True, "frame_charges": True, "dipoles": True, "energies": True, "virials": True}
+
+
+def write_full(path, frames, **options):
+    with H5MDWriter(
+        path, 6, metadata={}, species=SPECIES, masses=[16, 1, 1] * 2, periodic=True, forces=True, **FULL, **options
+    ) as writer:
+        if options.get("append"):
+            writer.truncate(30)
+        writer.write(**{entry.name: getattr(frames, entry.name) for entry in fields(frames)})
+
+
+def test_charges_dipoles_energies_and_virials_of_each_frame(tmp_path):
+    """They are written, continued, cut and read like the positions, and single frames like several."""
+    path, written = tmp_path / "a.h5", full_frames(50)
+    write_full(path, written[:40])
+    write_full(path, written[30:], append=True)
+    file = H5MDFile(path)
+    assert (file.has_charges, file.has_dipoles, file.has_energies, file.has_virials) == (True,) * 4
+    assert file.charges is None
+    for read, wanted in ((file.read(), written), (file.read([7, 3]), written[np.array([7, 3])])):
+        for entry in fields(Frames):
+            np.testing.assert_array_equal(getattr(read, entry.name), getattr(wanted, entry.name))
+    single = full_frames(1)
+    write_full(path, Frames(*(getattr(single, entry.name)[0] for entry in fields(single))))
+    np.testing.assert_array_equal(H5MDFile(path).read().virials, single.virials)
+    with h5py.File(path) as content:
+        units = {
+            name: content[name]["value"].attrs["unit"] for name in ("observables/virial", "particles/beads/charge")
+        }
+        assert units == {"observables/virial": "kJ mol-1", "particles/beads/charge": "e"}
+        assert content["observables/potential_energy/time"] == content["particles/beads/position/time"]
+    with pytest.raises(
+        ValueError, match=r"cannot append \['position', 'box/edges'\] of 6 beads, the file holds .*virial"
+    ):
+        H5MDWriter(path, 6, metadata={}, species=SPECIES, masses=[1] * 6, periodic=True, forces=False, append=True)
+    with pytest.raises(ValueError, match="`charges` are those of all frames"):
+        write_full(path, single, charges=[0.0] * 6)
+
+
+def test_mdanalysis_reads_positions_beside_charges_of_each_frame(tmp_path):
+    universe = pytest.importorskip("MDAnalysis").Universe.empty(6, trajectory=False)
+    written = full_frames(5)
+    write_full(tmp_path / "a.h5", written)
+    universe.load_new(str(tmp_path / "a.h5"), format="H5MD")
+    for number, step in enumerate(universe.trajectory):
+        np.testing.assert_allclose(step.positions, 10 * written.positions[number], rtol=1e-6)
+        np.testing.assert_allclose(step.data["potential_energy"], written.energies[number])
+        np.testing.assert_allclose(step.data["virial"], written.virials[number])
 
 
 def test_a_truncated_file_is_named(tmp_path):

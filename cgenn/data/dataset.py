@@ -94,6 +94,26 @@ class BeadDataset:
         return self._file.has_forces
 
     @property
+    def has_charges(self) -> bool:
+        """Whether each frame has charges of its own; charges that never change are those of the topology."""
+        return self._file.has_charges
+
+    @property
+    def has_dipoles(self) -> bool:
+        """Whether the frames have dipoles of the beads."""
+        return self._file.has_dipoles
+
+    @property
+    def has_energies(self) -> bool:
+        """Whether the frames have potential energies."""
+        return self._file.has_energies
+
+    @property
+    def has_virials(self) -> bool:
+        """Whether the frames have virials."""
+        return self._file.has_virials
+
+    @property
     def periodic(self) -> bool:
         """Whether the frames have a box."""
         return self._file.periodic
@@ -108,7 +128,7 @@ class BeadDataset:
 
 
 class DatasetWriter:
-    """Writes a bead dataset chunk by chunk; the first chunk decides whether there are forces and a box."""
+    """Writes a bead dataset chunk by chunk; the first chunk decides which quantities it holds."""
 
     def __init__(self, path: Path, topology: BeadTopology, temperature: float):
         thermal_energy(temperature)
@@ -124,12 +144,24 @@ class DatasetWriter:
                 metadata={},
                 species=self._topology.types,
                 masses=self._topology.masses,
-                charges=self._topology.charges,
+                charges=self._topology.charges if frames.charges is None else None,
                 bonds=self._topology.bonds,
                 periodic=frames.box is not None,
                 forces=frames.forces is not None,
+                frame_charges=frames.charges is not None,
+                dipoles=frames.dipoles is not None,
+                energies=frames.energies is not None,
+                virials=frames.virials is not None,
             )
-        self._file.write(frames.positions, box=frames.box, forces=frames.forces)
+        self._file.write(
+            frames.positions,
+            box=frames.box,
+            forces=frames.forces,
+            charges=frames.charges,
+            dipoles=frames.dipoles,
+            energies=frames.energies,
+            virials=frames.virials,
+        )
 
     def finish(self, provenance: dict[str, Any], segments: Sequence[tuple[int, int]] | None = None) -> None:
         """Add what is known only at the end.

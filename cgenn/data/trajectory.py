@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Trajectory:
             if self.periodic and chunk.box is None:
                 raise ValueError(f"{self.path}: no box in frames from {done * stride} on, although the first has one")
             done += len(chunk)
-            yield chunk if self.periodic else Frames(chunk.positions, chunk.forces)
+            yield chunk if self.periodic else replace(chunk, box=None)
 
 
 def open_trajectory(path: str | Path, atoms: AtomTopology | None = None, *, forces: bool = True) -> Trajectory:

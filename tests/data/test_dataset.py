@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,25 @@ def test_there_and_back(tmp_path, topology, frames):
         np.testing.assert_allclose(dataset.read().forces, frames.forces, rtol=1e-6)
         np.testing.assert_allclose(dataset.read([4, 2]).positions, frames.positions[[4, 2]], rtol=1e-6)
     assert [len(chunk) for chunk in again.iter_chunks(20)] == [20, 20, 10]
+
+
+def test_charges_dipoles_energies_and_virials(tmp_path, topology, frames):
+    rng = np.random.default_rng(1)
+    extra = {
+        "charges": rng.normal(size=(50, 3)), "dipoles": rng.normal(size=(50, 3, 3)),
+        "energies": rng.normal(size=50), "virials": rng.normal(size=(50, 3, 3)),
+    }  # fmt: skip
+    plain = BeadDataset.write(tmp_path / "a.h5", topology, frames, temperature=300)
+    assert (plain.has_charges, plain.has_dipoles, plain.has_energies, plain.has_virials) == (False,) * 4
+    full = BeadDataset.write(tmp_path / "b.h5", topology, replace(frames, **extra), temperature=300)
+    assert (full.has_charges, full.has_dipoles, full.has_energies, full.has_virials) == (True,) * 4
+    assert full.topology.charges.tolist() == topology.charges.tolist()
+    for name, values in extra.items():
+        np.testing.assert_allclose(getattr(full.read([3, 40]), name), values[[3, 40]], rtol=1e-6)
+    with pytest.raises(ValueError, match="`dipole` is missing"):
+        BeadDataset.write(
+            tmp_path / "c.h5", topology, [replace(frames, dipoles=extra["dipoles"]), frames], temperature=300
+        )
 
 
 def test_chunks_are_streamed(tmp_path, topology, frames):

@@ -1,0 +1,117 @@
+"""What a frame may hold, in memory and in a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Some frames of a trajectory.
+
+    Attributes:
+        positions: shape (frames, particles, 3) [nm].
+        forces: shape (frames, particles, 3) [kJ/mol/nm], or None.
+        box: box vectors in rows, shape (frames, 3, 3) [nm], or None if not periodic.
+        velocities: shape (frames, particles, 3) [nm/ps], or None.
+        charges: those that change from frame to frame, shape (frames, particles) [e], or None.
+        dipoles: of the particles, each about its own position, shape (frames, particles, 3) [e nm], or None.
+        energies: potential energy, shape (frames,) [kJ/mol], or None.
+        virials: its derivative by a strain of positions and box, dE/de, symmetric, shape (frames, 3, 3) [kJ/mol], or
+            None; the pressure without its kinetic part is -trace/(3 V).
+    """
+
+    positions: Float[np.ndarray, "frames particles 3"]
+    forces: Float[np.ndarray, "frames particles 3"] | None = None
+    box: Float[np.ndarray, "frames 3 3"] | None = None
+    velocities: Float[np.ndarray, "frames particles 3"] | None = None
+    charges: Float[np.ndarray, "frames particles"] | None = None
+    dipoles: Float[np.ndarray, "frames particles 3"] | None = None
+    energies: Float[np.ndarray, " frames"] | None = None
+    virials: Float[np.ndarray, "frames 3 3"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, frames: slice | np.ndarray) -> Frames:
+        """Those of the frames, as a slice or an array of indices."""
+        parts = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return Frames(**{name: None if part is None else part[frames] for name, part in parts.items()})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quantity of `Frames` and its place in a file.
+
+    Attributes:
+        name: the attribute of `Frames`.
+        element: its H5MD element, below the group of particles or below `observables`.
+        unit: as H5MD spells it.
+        per_particle: whether there is one for each particle.
+        shape: of one of them.
+        observable: whether it belongs to the whole system.
+        exact: whether it is always stored in double precision.
+    """
+
+    name: str
+    element: str
+    unit: str
+    per_particle: bool = True
+    shape: tuple[int, ...] = (3,)
+    observable: bool = False
+    exact: bool = False
+
+    def path(self, group: str) -> str:
+        """Where it is in a file with that group of particles."""
+        return f"observables/{self.element}" if self.observable else f"particles/{group}/{self.element}"
+
+    def frame_shape(self, n_particles: int) -> tuple[int, ...]:
+        """Shape of one frame of it."""
+        return (n_particles, *self.shape) if self.per_particle else self.shape
+
+
+QUANTITIES = (
+    Quantity("positions", "position", "nm"),
+    Quantity("forces", "force", "kJ mol-1 nm-1"),
+    Quantity("velocities", "velocity", "nm ps-1"),
+    Quantity("box", "box/edges", "nm", per_particle=False, shape=(3, 3), exact=True),
+    Quantity("charges", "charge", "e", shape=()),
+    Quantity("dipoles", "dipole", "e nm"),
+    Quantity("energies", "potential_energy", "kJ mol-1", per_particle=False, shape=(), observable=True, exact=True),
+    Quantity("virials", "virial", "kJ mol-1", per_particle=False, shape=(3, 3), observable=True, exact=True),
+)
+
+
+def held(file: h5py.File, group: str) -> list[Quantity]:
+    """The quantities that a file holds for each of its frames; charges that never change are not among them."""
+    positions = file[f"particles/{group}/position/value"]
+    found = []
+    for quantity in QUANTITIES:
+        element = file.get(quantity.path(group))
+        value = element.get("value") if isinstance(element, h5py.Group) else None
+        if value is not None and value.shape[1:] == quantity.frame_shape(positions.shape[1]):
+            found.append(quantity)
+    return found
+
+
+def open_checked(path: Path, mode: str) -> h5py.File:
+    """An open H5MD file.
+
+    Raises:
+        ValueError: if there is no such file, it is truncated, or it is not H5MD.
+    """
+    if not path.is_file():
+        raise ValueError(f"no file {str(path)!r}")
+    try:
+        file = h5py.File(path, mode)
+    except OSError as error:
+        raise ValueError(f"{path}: not a complete HDF5 file, perhaps cut off while it was written: {error}") from None
+    if "h5md" not in file or len(file.get("particles", ())) == 0:
+        file.close()
+        raise ValueError(f"{path}: an HDF5 file, but not H5MD with a group of particles")
+    return file
