@@ -24,7 +24,7 @@ def energy(system, positions, platform="CPU"):
 
 
 def test_names():
-    assert len(NAMES) == 6
+    assert len(NAMES) == 7
 
 
 @pytest.mark.parametrize("name", NAMES)
