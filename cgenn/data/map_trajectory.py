@@ -43,7 +43,10 @@ def map_trajectory(
     stride: int = 1,
     fit_frames: int = 2000,
 ) -> BeadDataset:
-    """Map positions and forces of all-atom trajectories to beads.
+    """Map positions and forces of all-atom trajectories to beads, and dipoles where the atoms have charges.
+
+    Charges and dipoles of the atoms in each frame are mapped too. Energies and virials are kept if every atom is a
+    bead of its own; those of several atoms are not the beads', whose potential is a free energy.
 
     Args:
         trajectory: file or files of the same atoms, or the folder of a reference run.
@@ -192,14 +195,28 @@ def _write(
         for source in sources:
             start = written
             for chunk in _chunks([source], stride):
-                positions = mapping.map_positions(chunk.positions.astype(float), chunk.box)
                 mapped = {}
                 if chunk.forces is not None:
                     mapped = {kind: force_map(chunk.forces.astype(float)) for kind, force_map in maps.items()}
-                writer.write(Frames(positions, mapped.get(wanted), chunk.box))
+                writer.write(_mapped(mapping, chunk, mapped.get(wanted)))
                 for kind, forces in mapped.items():
                     sums[kind] += mean_square(forces) * len(forces)
                 written += len(chunk)
                 progress.update(task, completed=written)
             segments.append((start, written))
     return segments, {kind: value / written for kind, value in sums.items()}
+
+
+def _mapped(mapping: Mapping, frames: Frames, forces: np.ndarray | None) -> Frames:
+    """Frames of the beads; `forces` are mapped already."""
+    whole = _whole(mapping, replace(frames, positions=frames.positions.astype(float)))
+    charged = frames.charges is not None or mapping.atoms.charges is not None
+    return Frames(
+        mapping.map_positions(whole),
+        forces,
+        frames.box,
+        charges=None if frames.charges is None else mapping.map_charges(frames.charges),
+        dipoles=mapping.map_dipoles(whole, charges=frames.charges, dipoles=frames.dipoles) if charged else None,
+        energies=frames.energies if mapping.is_renaming else None,
+        virials=frames.virials if mapping.is_renaming else None,
+    )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,12 @@ import h5py
 import mdtraj
 import numpy as np
 
+from cgenn.data.npz import read_npz
 from cgenn.data.topology import import_mdanalysis
 from cgenn.h5md import Frames, H5MDFile
+from cgenn.h5md.frames import QUANTITIES
 from cgenn.mapping.atoms import AtomTopology
-from cgenn.units import factor, known_units
+from cgenn.units import factor
 
 _WITH_FORCES = {".trr", ".tng"}
 _HDF5 = {".h5", ".h5md", ".hdf5"}
@@ -52,11 +52,13 @@ class Trajectory:
         """
         done = 0
         for chunk in self._chunks(frames_per_chunk, stride):
-            for label, values in {"position": chunk.positions, "force": chunk.forces}.items():
+            for quantity in QUANTITIES:
+                values = getattr(chunk, quantity.name)
                 if values is not None and not np.isfinite(values).all():
-                    frame, atom = np.argwhere(~np.isfinite(values).all(axis=-1))[0].tolist()
-                    value = values[frame, atom].tolist()
-                    raise ValueError(f"{self.path}: frame {(done + frame) * stride}, atom {atom}: {label} is {value}")
+                    frame, *atom = np.argwhere(~np.isfinite(values))[0][: 1 + quantity.per_particle].tolist()
+                    place = f"frame {(done + frame) * stride}" + "".join(f", atom {index}" for index in atom)
+                    value = values[(frame, *atom)].tolist()
+                    raise ValueError(f"{self.path}: {place}: {quantity.element} is {value}")
             if self.periodic and chunk.box is None:
                 raise ValueError(f"{self.path}: no box in frames from {done * stride} on, although the first has one")
             done += len(chunk)
@@ -172,70 +174,15 @@ def _open_mdanalysis(path: Path) -> Trajectory:
 
 
 def _open_npz(path: Path) -> Trajectory:
-    """Arrays `positions`, and where there are any `forces`, `box` and `constraints`, with an entry `units`.
-
-    The file is read into memory. Positions may have the shape (frames, molecules, atoms, 3).
-    """
-    try:
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-            entries = {key: file[key] for key in ("positions", "forces", "box", "constraints", "units") if key in file}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable npz file: {error}") from None
-    if "positions" not in entries:
-        raise ValueError(f"{path}: no entry `positions`")
-    length, force = _npz_units(path, entries)
-    shape = entries["positions"].shape
-    if len(shape) not in (3, 4) or shape[-1] != 3:
-        raise ValueError(f"{path}: `positions` must have shape (frames, atoms, 3), got {shape}")
-    if "forces" in entries and entries["forces"].shape != shape:
-        raise ValueError(f"{path}: `forces` has shape {entries['forces'].shape}, `positions` {shape}")
-    flat = (shape[0], int(np.prod(shape[1:-1])), 3)
-    positions, forces = entries["positions"].reshape(flat), entries.get("forces")
-    box = _npz_box(path, entries["box"], shape[0]) * length if "box" in entries else None
+    """Read into memory, and converted chunk by chunk."""
+    frames, factors, known = read_npz(path)
 
     def chunks(frames_per_chunk: int, stride: int) -> Iterator[Frames]:
-        for start in range(0, len(positions), frames_per_chunk * stride):
-            part = slice(start, start + frames_per_chunk * stride, stride)
-            yield Frames(
-                positions[part].astype(float) * length,
-                None if forces is None else forces.reshape(flat)[part].astype(float) * force,
-                None if box is None else box[part],
-            )
+        for start in range(0, len(frames), frames_per_chunk * stride):
+            part = frames[start : start + frames_per_chunk * stride : stride]
+            present = {entry.name: getattr(part, entry.name) for entry in fields(part)}
+            values = {key: array.astype(float) for key, array in present.items() if array is not None}
+            yield Frames(**{key: array * factors.get(key, 1.0) for key, array in values.items()})
 
-    known = {"constraints": entries["constraints"]} if "constraints" in entries else {}
-    return Trajectory(path, flat[1], flat[0], forces is not None, box is not None, chunks, atoms=known)
-
-
-def _npz_units(path: Path, entries: dict[str, np.ndarray]) -> tuple[float, float]:
-    """Factors of lengths and forces, from the text before the first semicolon of `units`, such as "A, kcal/mol/A"."""
-    if "units" not in entries:
-        raise ValueError(f'{path}: no entry `units`, expected text such as "A, kcal/mol/A" or "nm, kJ/mol/nm"')
-    text = str(entries["units"]).split(";")[0]
-    words = set(re.split(r"[\s,]+", text))
-    lengths, forces = words & known_units("length"), words & known_units("force")
-    if len(lengths) > 1 or len(forces) > 1:
-        raise ValueError(f"{path}: mixed units, `units` is {text!r}: expected one of length and one of force")
-    if not lengths or ("forces" in entries and not forces):
-        missing = "force" if lengths else "length"
-        raise ValueError(f"{path}: no unit of {missing} in `units`, which is {text!r}")
-    length = lengths.pop()
-    if forces and factor("length", next(iter(forces)).rsplit("/", 1)[1]) != factor("length", length):
-        raise ValueError(f"{path}: mixed units, `units` is {text!r}: forces must be per {length}, as the positions")
-    return factor("length", length), factor("force", forces.pop()) if forces else 1.0
-
-
-def _npz_box(path: Path, box: np.ndarray, n_frames: int) -> np.ndarray:
-    """Box vectors of each frame from edges or vectors, for all frames or each: (), (3,), (3, 3), (frames, ...)."""
-    if n_frames == 3 and box.shape in {(3,), (3, 3)}:
-        raise ValueError(f"{path}: with three frames a `box` of shape {box.shape} is ambiguous, expected (3, 3, 3)")
-    if box.shape in {(), (3,)}:
-        box = np.broadcast_to(box, (3,)) * np.eye(3)
-    elif box.shape == (n_frames,):
-        box = box[:, None, None] * np.eye(3)
-    elif box.shape == (n_frames, 3):
-        box = box[:, :, None] * np.eye(3)
-    if box.shape not in {(3, 3), (n_frames, 3, 3)}:
-        raise ValueError(
-            f"{path}: `box` must be edges or box vectors, of all or of each of the frames, got {box.shape}"
-        )
-    return np.broadcast_to(box, (n_frames, 3, 3)).astype(float)
+    size = (frames.positions.shape[1], len(frames))
+    return Trajectory(path, *size, frames.forces is not None, frames.box is not None, chunks, atoms=known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,51 @@ class Mapping:
         """Positions of the beads [nm]; with box vectors [nm] molecules are made whole first."""
         return self.linear(positions if box is None else self.tree.make_whole(positions, box))
 
+    def map_charges(self, charges: Float[np.ndarray, "frames atoms"]) -> Float[np.ndarray, "frames beads"]:
+        """Charges of the beads [e], for atoms whose charges change from frame to frame."""
+        return (self._shares.matrix @ np.asarray(charges, dtype=float).T).T
+
+    def map_dipoles(
+        self,
+        positions: Float[np.ndarray, "frames atoms 3"],
+        box: Float[np.ndarray, "frames 3 3"] | None = None,
+        *,
+        charges: Float[np.ndarray, "frames atoms"] | None = None,
+        dipoles: Float[np.ndarray, "frames atoms 3"] | None = None,
+    ) -> Float[np.ndarray, "frames beads 3"]:
+        """Dipoles of the beads [e nm], each about the bead: mu_I = sum_a s_Ia (q_a (r_a - R_I) + mu_a).
+
+        s_Ia is the part of atom a that bead I takes over, so that sum_I (Q_I R_I + mu_I) is the dipole of the atoms.
+
+        Args:
+            positions: [nm]; with box vectors [nm] molecules are made whole first.
+            charges: of the atoms in each frame [e]; those of the topology if None.
+            dipoles: of the atoms themselves [e nm]; none if None.
+
+        Raises:
+            ValueError: if no charges are known.
+        """
+        if charges is None and self.atoms.charges is None:
+            raise ValueError("dipoles of beads need charges of the atoms, and the topology has none")
+        whole = positions if box is None else self.tree.make_whole(positions, box)
+        atoms = np.atleast_2d(np.asarray(self.atoms.charges if charges is None else charges, dtype=float))
+        moments = atoms[..., None] * whole
+        if dipoles is not None:
+            moments += dipoles
+        return self._shares(moments) - self.map_charges(atoms)[..., None] * self.linear(whole.astype(float))
+
+    @cached_property
+    def _shares(self) -> LinearMap:
+        """Which part of the mass and charge of an atom each bead takes over: shared atoms are split evenly."""
+        return LinearMap(csr_array(self.owners.multiply(1.0 / np.maximum(self.owners.sum(axis=0), 1))))
+
+    @property
+    def is_renaming(self) -> bool:
+        """Whether every atom is a bead of its own: then energies and virials of the atoms are those of the beads."""
+        every = np.arange(len(self.atoms))
+        single = len(self.topology) == len(every) == self.matrix.nnz == self.owners.nnz
+        return single and np.array_equal(np.sort(self.owners.indices), every)
+
 
 def _mask(atoms: AtomTopology, selection: str, purpose: str) -> np.ndarray:
     mask = np.zeros(len(atoms), dtype=bool)
@@ -199,6 +245,7 @@ def _topology(
 
 def _tree(beads: list[_Bead], atoms: AtomTopology) -> Tree:
     """Spans the molecules that have a bead; atoms of a bead that no bonds join are linked to its first atom."""
-    weak = [np.stack([np.full(len(bead.atoms) - 1, bead.atoms[0]), bead.atoms[1:]], axis=1) for bead in beads]
-    used = np.isin(atoms.molecules, atoms.molecules[np.concatenate([bead.atoms for bead in beads])])
+    weak = [np.stack([np.full(len(bead.owned), bead.atoms[0]), bead.owned], axis=1) for bead in beads]
+    weak = [links[links[:, 0] != links[:, 1]] for links in weak]
+    used = np.isin(atoms.molecules, atoms.molecules[np.concatenate([bead.owned for bead in beads])])
     return Tree.build(len(atoms), atoms.links[used[atoms.links[:, 0]]], np.concatenate(weak))

@@ -106,3 +106,16 @@ def test_beads_mapped_elsewhere_are_imported(tmp_path, data_folder):
     np.testing.assert_allclose(bonds, [0.1335, 0.1449, 0.1522, 0.1335], atol=0.004)  # ff99SB: C-N, N-CA, CA-C, C-N
     with pytest.raises(ValueError, match=r"ala2_5bead.* has 5 beads, the topology has 1"):
         import_beads(source, BeadTopology.build(["A"], [1.0]), tmp_path / "b.h5", temperature=300)
+
+
+def test_charges_dipoles_and_energies_of_beads_are_imported(tmp_path, topology):
+    rng = np.random.default_rng(0)
+    shapes = {"positions": (4, 3, 3), "charges": (4, 3), "dipoles": (4, 3, 3), "energies": (4,), "virials": (4, 3, 3)}
+    entries = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    np.savez(tmp_path / "a.npz", **entries, units="A, e A, kcal/mol")
+    frames = import_beads(tmp_path / "a.npz", topology, tmp_path / "a.h5", temperature=300).read()
+    for name, scale in {"positions": 0.1, "charges": 1.0, "dipoles": 0.1, "energies": 4.184, "virials": 4.184}.items():
+        np.testing.assert_allclose(getattr(frames, name), scale * entries[name], rtol=1e-6)
+    np.savez(tmp_path / "b.npz", positions=entries["positions"], charges=[1.0, -1.0, 0.5], units="nm")
+    with pytest.raises(ValueError, match=r"b.npz: bead 2 has charge 0.5 e, 0.0 e in the topology"):
+        import_beads(tmp_path / "b.npz", topology, tmp_path / "b.h5", temperature=300)

@@ -16,7 +16,7 @@ from cgenn.data.dataset import BeadDataset
 from cgenn.data.map_trajectory import map_trajectory
 from cgenn.h5md import H5MDWriter
 from cgenn.mapping.atoms import AtomTopology
-from cgenn.mapping.definition import load_mapping
+from cgenn.mapping.definition import MappingDefinition, load_mapping
 from cgenn.mapping.mapping import Mapping
 
 CHECKOUT = Path(__file__).parents[2]
@@ -125,6 +125,33 @@ def test_mistakes_are_named_and_leave_nothing(tmp_path, ala2, source, changes, o
     with pytest.raises(ValueError, match=message):
         map_trajectory(path, ala2, out=tmp_path / "cg.h5", **entries)
     assert [entry.name for entry in tmp_path.iterdir()] == ["aa.npz"]
+
+
+def test_dipoles_of_beads_and_energies_of_ions(tmp_path, ala2, source):
+    """Charges and dipoles are mapped; energies and virials stay only where every atom is a bead."""
+    rng = np.random.default_rng(1)
+    charges, energies, virials = rng.normal(size=22), rng.normal(size=200), rng.normal(size=(200, 3, 3))
+    path = source(charges=charges, energies=energies, virials=virials, units="nm, kJ/mol/nm, kJ/mol")
+    options = {"temperature": 300, "constraints": []}
+    dataset = map_trajectory(path, ala2, "residue-com", tmp_path / "cg.h5", **options)
+    assert (dataset.has_charges, dataset.has_dipoles, dataset.has_energies, dataset.has_virials) == (
+        False, True, False, False,
+    )  # fmt: skip
+    frames, atoms = dataset.read(), np.load(path)["positions"]
+    total = dataset.topology.charges @ frames.positions + frames.dipoles.sum(axis=1)
+    np.testing.assert_allclose(total, charges @ atoms, atol=1e-5)
+    each = MappingDefinition.parse({"beads": [{"name": "{0}", "per": "selection", "select": "index 0"}]}, "x")
+    each = each.model_copy(
+        update={"beads": tuple(each.beads[0].model_copy(update={"select": f"index {i}"}) for i in range(22))}
+    )
+    dataset = map_trajectory(path, ala2, each, tmp_path / "b.h5", **options)
+    np.testing.assert_allclose(dataset.read().energies, energies)
+    np.testing.assert_allclose(dataset.read().virials, virials)
+    assert np.abs(dataset.read().dipoles).max() < 1e-6
+    path = source(charges=np.tile(charges, (200, 1)), dipoles=np.ones((200, 22, 3)), units="nm, kJ/mol/nm, e nm")
+    varying = map_trajectory(path, ala2, "residue-com", tmp_path / "c.h5", **options).read()
+    np.testing.assert_allclose(varying.charges.sum(axis=1), charges.sum(), atol=1e-5)
+    np.testing.assert_allclose(varying.dipoles - frames.dipoles, np.tile([[[6.0], [10], [6]]], (200, 1, 3)), atol=1e-4)
 
 
 def test_forces_need_not_be_there(tmp_path, ala2, source):

@@ -101,6 +101,10 @@ def test_benzene_of_the_reference_data_is_read(data_folder):
         ({"positions": None}, "no entry `positions`"),
         ({"positions": np.ones((2, 4))}, r"`positions` must have shape \(frames, atoms, 3\), got \(2, 4\)"),
         ({"forces": np.ones((2, 5, 3))}, r"`forces` has shape \(2, 5, 3\), `positions` \(2, 4, 3\)"),
+        ({"charges": np.ones(3)}, r"`charges` has shape \(3,\), .* expected \(4,\) or \(2, 4\)"),
+        ({"energies": np.ones(2)}, "no unit of energy in `units`, which is 'A, kcal/mol/A', for `energies`"),
+        ({"dipoles": np.ones((2, 4, 3))}, "no unit of dipole in `units`"),
+        ({"energies": np.ones(3), "units": "A, kcal/mol/A, eV"}, r"`energies` has shape \(3,\), .*: expected \(2,\)"),
         ({"box": np.ones(5)}, r"`box` must be edges or box vectors"),
     ],
 )
@@ -116,6 +120,10 @@ def test_nan_is_named_by_frame_and_atom(tmp_path, ala2, positions):
     for frames_per_chunk, stride in ((5, 1), (2, 3), (100, 9)):
         with pytest.raises(ValueError, match=r"a.npz: frame 18, atom 7: position is \[.*nan.*\]"):
             list(found.iter_chunks(frames_per_chunk, stride))
+    energies = np.where(np.arange(25) == 3, np.inf, 0.0)
+    found = open_trajectory(npz(tmp_path, positions=np.zeros((25, 22, 3)), energies=energies, units="nm, eV"))
+    with pytest.raises(ValueError, match=r"a.npz: frame 3: potential_energy is inf"):
+        list(found.iter_chunks(10))
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path, ala2, positions):
