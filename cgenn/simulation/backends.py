@@ -8,6 +8,7 @@ can write, but crashes the process when it reads (also `copy.deepcopy(system)`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -25,15 +26,21 @@ NETWORK_GROUP = 0
 _log = logging.getLogger(__name__)
 
 
-def openmm_force(force: LearnedForce, backend: Backend = "auto") -> openmm.Force:
+def openmm_force(
+    force: LearnedForce, backend: Backend = "auto", particles: Sequence[int] | None = None
+) -> openmm.Force:
     """The learned force as an OpenMM force named "network"; "auto" takes openmm-torch where it works.
+
+    It acts on all particles of a System, or on `particles`, which it sees as if they were alone.
 
     Raises:
         ValueError: if the backend is unknown.
         ImportError: if openmm-torch was asked for and does not work here, with the reason.
     """
     chosen = choose_backend(backend)
-    result = _torch_force(force) if chosen == "openmm-torch" else openmm.PythonForce(force)
+    result = _torch_force(force, particles) if chosen == "openmm-torch" else openmm.PythonForce(force)
+    if chosen == "python" and particles is not None:
+        result.setParticles(particles)
     result.setName("network")
     result.setForceGroup(NETWORK_GROUP)
     result.setUsesPeriodicBoundaryConditions(force.periodic)
@@ -93,11 +100,11 @@ def load_plugins() -> None:
                 _log.info("plugin %s: %s", library, error)
 
 
-def _torch_force(force: LearnedForce) -> Any:
+def _torch_force(force: LearnedForce, particles: Sequence[int] | None) -> Any:
     import openmmtorch
 
     register_operator()
-    result = openmmtorch.TorchForce(torch.jit.script(OperatorModule(force)))
+    result = openmmtorch.TorchForce(torch.jit.script(OperatorModule(force, particles)))
     result.setOutputsForces(True)
     return result
 

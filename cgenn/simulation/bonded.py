@@ -13,67 +13,67 @@ import numpy as np
 import openmm
 
 from cgenn.potential.priors import REPULSION_RANGE, Priors, TermList
+from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 
 PRIOR_GROUP = 1
 """Force group of the priors; the learned force is in group 0."""
 
 EXPLICIT_PAIRS = 64
-"""Up to this many beads, an open system's repulsion is a list of pairs; beyond, OpenMM looks for neighbours."""
+"""Up to this many beads, repulsion in open space is a list of pairs; beyond, OpenMM looks for neighbours."""
 
 _WCA = "step(range*sigma-r)*(4*epsilon*((sigma/r)^12-(sigma/r)^6)+epsilon)"
 
 
-def prior_forces(
-    priors: Priors, topology: BeadTopology, *, replicas: int = 1, periodic: bool = False
-) -> list[openmm.Force]:
-    """The forces of all priors on `replicas` copies of a topology that do not feel each other."""
+def prior_forces(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
+    """The forces of all priors on the beads of a topology."""
     forces = [
-        *_bonds(priors.bond_terms(topology), len(topology), replicas),
-        *_angles(priors.angle_terms(topology), len(topology), replicas),
-        *_dihedrals(priors.dihedral_terms(topology), len(topology), replicas),
+        *_bonds(priors.bond_terms(topology), placement),
+        *_angles(priors.angle_terms(topology), placement),
+        *_dihedrals(priors.dihedral_terms(topology), placement),
     ]
-    if not periodic and len(topology) <= EXPLICIT_PAIRS:
-        forces += _repulsion_pairs(priors, topology, replicas)
+    listed = placement.shared or not placement.periodic
+    if listed and len(topology) <= EXPLICIT_PAIRS:
+        forces += _repulsion_pairs(priors, topology, placement)
     else:
-        forces += _repulsion_nonbonded(priors, topology, replicas, periodic)
+        forces += _repulsion_nonbonded(priors, topology, placement)
     for force in forces:
         force.setForceGroup(PRIOR_GROUP)
     return forces
 
 
-def _everywhere(terms: TermList, beads: int, replicas: int) -> Iterator[tuple[list[int], list[float]]]:
+def _everywhere(terms: TermList, placement: Placement) -> Iterator[tuple[list[int], list[float]]]:
     rows, parameters = terms.index.tolist(), terms.parameters.tolist()
-    for replica in range(replicas):
+    for copy in placement.copies:
         for row, values in zip(rows, parameters, strict=True):
-            yield [bead + replica * beads for bead in row], values
+            yield [copy[bead] for bead in row], values
 
 
-def _bonds(terms: TermList, beads: int, replicas: int) -> list[openmm.Force]:
+def _bonds(terms: TermList, placement: Placement) -> list[openmm.Force]:
     force = openmm.HarmonicBondForce()
     force.setName("bonds")
-    for row, (length, k) in _everywhere(terms, beads, replicas):
+    for row, (length, k) in _everywhere(terms, placement):
         force.addBond(*row, length, k)
     return [force] if force.getNumBonds() else []
 
 
-def _angles(terms: TermList, beads: int, replicas: int) -> list[openmm.Force]:
+def _angles(terms: TermList, placement: Placement) -> list[openmm.Force]:
     force = openmm.HarmonicAngleForce()
     force.setName("angles")
-    for row, (angle, k) in _everywhere(terms, beads, replicas):
+    for row, (angle, k) in _everywhere(terms, placement):
         force.addAngle(*row, angle, k)
     return [force] if force.getNumAngles() else []
 
 
-def _dihedrals(terms: TermList, beads: int, replicas: int) -> list[openmm.Force]:
+def _dihedrals(terms: TermList, placement: Placement) -> list[openmm.Force]:
     force = openmm.PeriodicTorsionForce()
     force.setName("dihedrals")
-    for row, (n, phase, k) in _everywhere(terms, beads, replicas):
+    for row, (n, phase, k) in _everywhere(terms, placement):
         force.addTorsion(*row, int(n), phase, k)
     return [force] if force.getNumTorsions() else []
 
 
-def _repulsion_pairs(priors: Priors, topology: BeadTopology, replicas: int) -> list[openmm.Force]:
+def _repulsion_pairs(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
     kinds, number = _type_numbers(topology)
     sigma, epsilon = priors.repulsion_table(kinds)
     excluded = set(map(tuple, topology.excluded_pairs.tolist()))
@@ -88,14 +88,14 @@ def _repulsion_pairs(priors: Priors, topology: BeadTopology, replicas: int) -> l
     force.setName("repulsion")
     force.addPerBondParameter("sigma")
     force.addPerBondParameter("epsilon")
-    for replica in range(replicas):
-        start = replica * len(topology)
+    force.setUsesPeriodicBoundaryConditions(placement.periodic)
+    for copy in placement.copies:
         for i, j, parameters in pairs:
-            force.addBond(start + i, start + j, parameters)
+            force.addBond(copy[i], copy[j], parameters)
     return [force]
 
 
-def _repulsion_nonbonded(priors: Priors, topology: BeadTopology, replicas: int, periodic: bool) -> list[openmm.Force]:
+def _repulsion_nonbonded(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
     kinds, number = _type_numbers(topology)
     sigma, epsilon = priors.repulsion_table(kinds)
     if not np.any(sigma > 0):
@@ -106,20 +106,33 @@ def _repulsion_nonbonded(priors: Priors, topology: BeadTopology, replicas: int, 
     force.addTabulatedFunction("sigmas", openmm.Discrete2DFunction(*sigma.shape, sigma.flatten(order="F")))
     force.addTabulatedFunction("epsilons", openmm.Discrete2DFunction(*sigma.shape, epsilon.flatten(order="F")))
     force.addPerParticleParameter("type")
-    kind = openmm.CustomNonbondedForce.CutoffPeriodic if periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic
-    force.setNonbondedMethod(kind)
+    kind = openmm.CustomNonbondedForce.CutoffPeriodic
+    force.setNonbondedMethod(kind if placement.periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic)
     force.setCutoffDistance(REPULSION_RANGE * sigma.max().item())
-    excluded = topology.excluded_pairs.tolist()
-    for replica in range(replicas):
-        start = replica * len(topology)
-        for bead in number:
-            force.addParticle([bead])
-        for i, j in excluded:
-            force.addExclusion(start + i, start + j)
-        if replicas > 1:
-            beads = range(start, start + len(topology))
-            force.addInteractionGroup(beads, beads)
-    return [force]
+    add_beads(force, topology, placement, [[kind] for kind in number])
+    return [apart(force) if placement.shared else force]
+
+
+def add_beads(
+    force: openmm.CustomNonbondedForce, topology: BeadTopology, placement: Placement, parameters: list[list[float]]
+) -> None:
+    """Fill a nonbonded force: `parameters` of each bead, no interaction up to three bonds, copies do not interact."""
+    values = dict(zip(placement.particles, parameters * len(placement.copies), strict=True))
+    for particle in range(placement.n_particles):
+        force.addParticle(values.get(particle, [0.0] * len(parameters[0])))
+    for copy in placement.copies:
+        for i, j in topology.excluded_pairs.tolist():
+            force.addExclusion(copy[i], copy[j])
+        if len(copy) < placement.n_particles:
+            force.addInteractionGroup(copy, copy)
+
+
+def apart(force: openmm.Force) -> openmm.CustomCVForce:
+    """The same force evaluated on its own: beside a force field it may then have exclusions and a cutoff of its own."""
+    result = openmm.CustomCVForce("inner")
+    result.addCollectiveVariable("inner", force)
+    result.setName(force.getName())
+    return result
 
 
 def _type_numbers(topology: BeadTopology) -> tuple[list[str], list[int]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 import torch  # isort: skip  (before openmm, see backends.py)
 import numpy as np
 import openmm
 import openmm.app
+from jaxtyping import Float
 from openmm.app.internal.unitcell import reducePeriodicBoxVectors
 
 from cgenn.h5md import H5MDFile
@@ -18,6 +19,8 @@ from cgenn.potential.priors import REPULSION_RANGE
 from cgenn.simulation.backends import Backend, openmm_force
 from cgenn.simulation.bonded import prior_forces
 from cgenn.simulation.force import LearnedForce, Precision
+from cgenn.simulation.mixing import without_terms_among
+from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 
 TopologySource: TypeAlias = BeadTopology | openmm.app.Topology | str | Path
@@ -27,6 +30,8 @@ def create_system(
     potential: Potential | str | Path,
     topology: TopologySource,
     *,
+    system: openmm.System | None = None,
+    particles: Sequence[int] | np.ndarray | None = None,
     box: np.ndarray | None = None,
     masses: Sequence[float] | np.ndarray | None = None,
     replicas: int = 1,
@@ -35,32 +40,53 @@ def create_system(
     device: str = "auto",
     removeCMMotion: bool = True,
 ) -> tuple[openmm.System, BeadTopology]:
-    """A System of beads under the forces of a potential, and the topology of its particles.
+    """A System of beads under the forces of a potential, and the topology of the beads.
 
     The network is in force group 0 (name "network"), the priors are OpenMM's own forces in group 1 ("bonds", "angles",
     "dihedrals", "repulsion"). Add what else you need; the platform is chosen when the Context is made.
 
+    With `system` and `particles` the beads are particles of an existing System, of which a changed copy is returned.
+    There the potential takes the place of the force field among the beads: bonded terms and constraints wholly among
+    them are dropped, their pairs excluded from its nonbonded forces; everything between beads and other particles stays
+    as it is. Charges are counted once, see `cgenn.simulation.mixing`. Box and masses are those of the System.
+
     Args:
         potential: a potential or the path of its file.
         topology: the beads: a BeadTopology, the path of a bead dataset or of a run's trajectory.h5, or an OpenMM
-            topology, whose atom ids or "{residue}-{atom name}" are bead types and which needs `masses`.
+            topology, whose atom ids or "{residue}-{atom name}" are bead types and which needs `masses`. With `system`
+            an OpenMM topology is that of the whole System.
+        system: a System made with a force field; it is not changed.
+        particles: which particles of `system` the beads are, in the order of the beads.
         box: box vectors in rows, or three edges [nm]; by default that of the topology or of the dataset's first frame.
         masses: of an OpenMM topology's atoms [amu].
         replicas: copies in one System that do not feel each other; only without a box.
         backend: "openmm-torch", "python", or "auto" for the first that works.
         precision: of the network, "single" or "double".
         device: of the network, such as "cpu" or "cuda:1"; "auto" is that of the platform, or CUDA if there is one.
-        removeCMMotion: keep the centre of mass of the whole System at rest.
+        removeCMMotion: keep the centre of mass of the whole System at rest; an existing System decides for itself.
 
     Raises:
         ValueError: if the potential does not know a bead type, masses are missing, the box is too small for the
-            repulsion, or there are replicas in a box.
+            repulsion, or there are replicas in a box; if `particles` does not fit the beads or the System, or a force
+            of the System cannot be split.
     """
-    system, everything, _ = assemble(
-        potential, topology, box=box, masses=masses, replicas=replicas, backend=backend, precision=precision,
-        device=device, removeCMMotion=removeCMMotion,
-    )  # fmt: skip
-    return system, everything
+    options: _Options = {"backend": backend, "precision": precision, "device": device}
+    if system is None and particles is None:
+        everything = assemble(
+            potential, topology, box=box, masses=masses, replicas=replicas, removeCMMotion=removeCMMotion, **options
+        )
+        return everything[:2]
+    if system is None or particles is None:
+        raise ValueError("`system` and `particles` belong together: give both or none")
+    if box is not None or masses is not None or replicas != 1:
+        raise ValueError("`box`, `masses` and `replicas` are those of `system`: leave them out")
+    return _mixed(potential, topology, system, particles, options)
+
+
+class _Options(TypedDict):
+    backend: Backend
+    precision: Precision
+    device: str
 
 
 def assemble(
@@ -75,7 +101,7 @@ def assemble(
     device: str = "auto",
     removeCMMotion: bool = True,
 ) -> tuple[openmm.System, BeadTopology, LearnedForce]:
-    """`create_system`, and the learned force in it."""
+    """`create_system` of beads alone, and the learned force in it."""
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     beads, own_box = read_topology(topology, masses, known=potential.config.types)
     vectors = box_vectors(own_box if box is None else box)
@@ -83,23 +109,77 @@ def assemble(
         raise ValueError(f"`replicas` must be at least 1, got {replicas}")
     if vectors is not None and replicas > 1:
         raise ValueError(f"replicas share one System only without a box; got replicas = {replicas} and a box")
-    _check_device(device)
-    learned = LearnedForce.build(
-        potential, beads, replicas=replicas, periodic=vectors is not None, precision=precision, device=device
+    placement = Placement.replicas(len(beads), replicas, periodic=vectors is not None)
+    forces, learned = potential_forces(
+        potential, beads, placement, vectors, backend=backend, precision=precision, device=device
     )
     everything = beads.repeat(replicas) if replicas > 1 else beads
     system = openmm.System()
     for mass in everything.masses.tolist():
         system.addParticle(mass)
     if vectors is not None:
-        _check_box(vectors, potential, beads)
         system.setDefaultPeriodicBoxVectors(*vectors.tolist())
-    system.addForce(openmm_force(learned, backend))
-    for force in prior_forces(potential.priors, beads, replicas=replicas, periodic=vectors is not None):
+    for force in forces:
         system.addForce(force)
     if removeCMMotion:
         system.addForce(openmm.CMMotionRemover())
     return system, everything, learned
+
+
+def _mixed(
+    potential: Potential | str | Path,
+    topology: TopologySource,
+    system: openmm.System,
+    particles: Sequence[int] | np.ndarray,
+    options: _Options,
+) -> tuple[openmm.System, BeadTopology]:
+    potential = potential if isinstance(potential, Potential) else Potential.load(potential)
+    placement = Placement.among(particles, system.getNumParticles(), periodic=system.usesPeriodicBoundaryConditions())
+    if isinstance(topology, openmm.app.Topology):
+        if topology.getNumAtoms() != placement.n_particles:
+            raise ValueError(
+                f"an OpenMM topology must be that of the whole System, {placement.n_particles} particles, "
+                f"got one of {topology.getNumAtoms()} atoms"
+            )
+        masses = [system.getParticleMass(i)._value for i in placement.particles]
+        beads = beads_of(topology, masses, potential.config.types, placement.particles)
+    else:
+        beads, _ = read_topology(topology)
+    if len(beads) != len(placement.particles):
+        raise ValueError(f"`particles` must name one particle for each of {len(beads)} beads, got {len(particles)}")
+    mixed = without_terms_among(system, placement)
+    vectors = default_box(system) if placement.periodic else None
+    for force in potential_forces(potential, beads, placement, vectors, **options)[0]:
+        mixed.addForce(force)
+    return mixed, beads
+
+
+def potential_forces(
+    potential: Potential,
+    beads: BeadTopology,
+    placement: Placement,
+    box: Float[np.ndarray, "3 3"] | None = None,
+    *,
+    backend: Backend = "auto",
+    precision: Precision = "single",
+    device: str = "auto",
+) -> tuple[list[openmm.Force], LearnedForce]:
+    """All forces of a potential, for the System of a placement; `box` [nm] is what it will be at the start.
+
+    Raises:
+        ValueError: see `create_system`.
+    """
+    _check_device(device)
+    if box is not None:
+        _check_box(box, potential, beads)
+    learned = LearnedForce.build(
+        potential, beads, replicas=len(placement.copies), periodic=placement.periodic, precision=precision,
+        device=device,
+    )  # fmt: skip
+    return [
+        openmm_force(learned, backend, placement.subset),
+        *prior_forces(potential.priors, beads, placement),
+    ], learned
 
 
 def read_topology(
@@ -125,13 +205,45 @@ def _from_openmm(
         raise ValueError("an OpenMM topology has no masses of beads: pass `masses` [amu], one for each atom")
     if openmm.unit.is_quantity(masses):
         masses = masses.value_in_unit(openmm.unit.dalton)  # type: ignore[union-attr]
-    atoms = list(topology.atoms())
-    types = [atom.id for atom in atoms]
-    if not set(types) <= set(known):  # a PDB file keeps numbers there
-        types = [f"{atom.residue.name}-{atom.name}" for atom in atoms]
     vectors = topology.getPeriodicBoxVectors()
     box = None if vectors is None else np.array(vectors.value_in_unit(openmm.unit.nanometer))
-    return BeadTopology.from_openmm(topology, np.asarray(masses, dtype=float), types=types), box
+    return beads_of(topology, np.asarray(masses, dtype=float), known), box
+
+
+def beads_of(
+    topology: openmm.app.Topology,
+    masses: Sequence[float] | np.ndarray,
+    known: Sequence[str],
+    atoms: Sequence[int] | None = None,
+) -> BeadTopology:
+    """The beads that an OpenMM topology, or some `atoms` of it, stand for, with one mass [amu] each.
+
+    Their types are the atoms' ids, or "{residue}-{atom name}" where an id is not `known`.
+    """
+    everything = list(topology.atoms())
+    chosen = everything if atoms is None else [everything[index] for index in atoms]
+    types = [atom.id for atom in chosen]
+    if not set(types) <= set(known):  # a PDB file keeps numbers there
+        types = [f"{atom.residue.name}-{atom.name}" for atom in chosen]
+    number = {atom.index: bead for bead, atom in enumerate(chosen)}
+    residues = {index: k for k, index in enumerate(dict.fromkeys(atom.residue.index for atom in chosen))}
+    return BeadTopology.build(
+        types,
+        masses,
+        bonds=[
+            (number[bond[0].index], number[bond[1].index])
+            for bond in topology.bonds()
+            if bond[0].index in number and bond[1].index in number
+        ],
+        names=[atom.name for atom in chosen],
+        residue_names=[atom.residue.name for atom in chosen],
+        residue_index=[residues[atom.residue.index] for atom in chosen],
+    )
+
+
+def default_box(system: openmm.System) -> Float[np.ndarray, "3 3"]:
+    """Box vectors of a System in rows [nm]."""
+    return np.array([list(row._value) for row in system.getDefaultPeriodicBoxVectors()])
 
 
 def box_vectors(box: object) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 No annotations from the future here: TorchScript reads them as they stand.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Optional
 
@@ -13,15 +14,25 @@ from cgenn.simulation.force import LearnedForce
 
 
 class OperatorModule(torch.nn.Module):
-    """Passes positions and box on to `cgenn::learned_force`, together with the content of the force."""
+    """Passes positions and box on to `cgenn::learned_force`, together with the content of the force.
 
-    def __init__(self, force: LearnedForce) -> None:
+    With `particles` these are the positions of some particles; the others feel no force.
+    """
+
+    particles: Tensor
+
+    def __init__(self, force: LearnedForce, particles: Sequence[int] | None = None) -> None:
         super().__init__()
         self.key = force.key
         self.register_buffer("state", torch.frombuffer(bytearray(force.state), dtype=torch.uint8))
+        self.all = particles is None
+        self.register_buffer("particles", torch.tensor([] if particles is None else list(particles), dtype=torch.long))
 
     def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:  # noqa: UP045
-        return torch.ops.cgenn.learned_force(positions, box, self.key, self.state)
+        if self.all:
+            return torch.ops.cgenn.learned_force(positions, box, self.key, self.state)
+        energy, inner = torch.ops.cgenn.learned_force(positions[self.particles], box, self.key, self.state)
+        return energy, torch.zeros_like(positions).index_copy(0, self.particles, inner)
 
 
 @cache

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from cgenn.potential.potential import Potential
 from cgenn.simulation.bonded import prior_forces
 from cgenn.simulation.force import FAR, LearnedForce
+from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 
 STRETCH = 5.0
@@ -120,9 +121,8 @@ class Watch:
         system = openmm.System()
         for _ in range(len(positions)):
             system.addParticle(1.0)
-        priors = prior_forces(
-            self._potential.priors, self._topology, replicas=self._replicas, periodic=self._learned.periodic
-        )
+        placement = Placement.replicas(len(self._topology), self._replicas, periodic=self._learned.periodic)
+        priors = prior_forces(self._potential.priors, self._topology, placement)
         for number, force in enumerate(priors):
             force.setForceGroup(number)
             system.addForce(force)

@@ -11,6 +11,7 @@ from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RepulsionPrior
 from cgenn.simulation import bonded
+from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 
 
@@ -21,7 +22,8 @@ def native(priors: Priors, topology: BeadTopology, positions: np.ndarray, *, box
         system.addParticle(1.0)
     if box is not None:
         system.setDefaultPeriodicBoxVectors(*box.tolist())
-    forces = bonded.prior_forces(priors, topology, replicas=replicas, periodic=box is not None)
+    placement = Placement.replicas(len(topology), replicas, periodic=box is not None)
+    forces = bonded.prior_forces(priors, topology, placement)
     assert {force.getForceGroup() for force in forces} <= {bonded.PRIOR_GROUP}
     for group, force in enumerate(forces):
         force.setForceGroup(group)
@@ -111,5 +113,5 @@ def test_repulsion_between_replicas_of_a_large_system(liquid):
 
 
 def test_terms_without_parameters_are_left_out(topology):
-    assert bonded.prior_forces(Priors(), topology) == []
-    assert bonded.prior_forces(Priors(), topology.repeat(20), periodic=True) == []
+    assert bonded.prior_forces(Priors(), topology, Placement.replicas(5)) == []
+    assert bonded.prior_forces(Priors(), topology.repeat(20), Placement.replicas(100, periodic=True)) == []

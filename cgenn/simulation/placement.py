@@ -1,0 +1,61 @@
+"""Which particles of an OpenMM System are the beads of a topology."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The beads of one topology, once or several times, among the particles of a System.
+
+    Attributes:
+        copies: the particles of each copy, in the order of the beads; copies do not feel each other.
+        n_particles: of the whole System.
+        periodic: whether there is a box.
+        shared: whether other forces act there: OpenMM wants all nonbonded forces of a System to exclude the same pairs.
+    """
+
+    copies: tuple[tuple[int, ...], ...]
+    n_particles: int
+    periodic: bool = False
+    shared: bool = False
+
+    @classmethod
+    def replicas(cls, beads: int, replicas: int = 1, *, periodic: bool = False) -> Self:
+        """All particles: copies of `beads` beads, one after the other."""
+        starts = range(0, beads * replicas, beads)
+        return cls(tuple(tuple(range(start, start + beads)) for start in starts), beads * replicas, periodic)
+
+    @classmethod
+    def among(cls, particles: Sequence[int] | np.ndarray, n_particles: int, *, periodic: bool = False) -> Self:
+        """One copy, its beads being `particles` of a System with other particles or other forces.
+
+        Raises:
+            ValueError: if a particle is not there or named twice.
+        """
+        chosen = tuple(int(particle) for particle in particles)
+        if not chosen:
+            raise ValueError("`particles` must name at least one particle, got none")
+        wrong = [particle for particle in chosen if not 0 <= particle < n_particles]
+        if wrong:
+            raise ValueError(f"`particles` names particle {wrong[0]}, but the System has {n_particles}, counted from 0")
+        if len(set(chosen)) < len(chosen):
+            twice = next(particle for particle in chosen if chosen.count(particle) > 1)
+            raise ValueError(f"`particles` names particle {twice} more than once")
+        return cls((chosen,), n_particles, periodic, shared=True)
+
+    @property
+    def particles(self) -> tuple[int, ...]:
+        """All beads, one copy after the other."""
+        return tuple(particle for copy in self.copies for particle in copy)
+
+    @property
+    def subset(self) -> tuple[int, ...] | None:
+        """`particles`, or None where they are simply all particles in their order."""
+        chosen = self.particles
+        return None if chosen == tuple(range(self.n_particles)) else chosen
