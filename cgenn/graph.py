@@ -8,17 +8,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cgenn.electrostatics.pairs import CoulombPairs
+from cgenn.electrostatics.settings import CoulombSettings
+from cgenn.neighbors import edge_vectors, neighbors
 
-def edge_vectors(
-    positions: Float[Tensor, "beads 3"],
-    receivers: Int[Tensor, " edges"],
-    senders: Int[Tensor, " edges"],
-    shifts: Float[Tensor, "edges 3"],
-    cell: Float[Tensor, "edges 3 3"] | None,
-) -> Float[Tensor, "edges 3"]:
-    """Vector from each receiver to (the image of) its sender [nm]; `cell` holds the cell vectors for each edge."""
-    vectors = positions.index_select(0, senders) - positions.index_select(0, receivers)
-    return vectors if cell is None else vectors + torch.einsum("ei,eij->ej", shifts, cell)
+
+@dataclass(frozen=True, eq=False)
+class CoulombGraph:
+    """What the electrostatics of a graph needs besides positions and charges.
+
+    Attributes:
+        groups: index of the group of beads whose charges have a fixed sum, shape (beads,).
+        totals: charge of each group, shape (groups,) [e].
+        pairs: pairs that interact in real space, and those that do not interact at all.
+        settings: how the energy is summed up.
+    """
+
+    groups: Int[Tensor, " beads"]
+    totals: Float[Tensor, " groups"]
+    pairs: CoulombPairs
+    settings: CoulombSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +44,7 @@ class BeadGraph:
         n_systems: number of systems.
         cell: cell vectors as rows, shape (systems, 3, 3) [nm]; None where no system is periodic.
         features: further scalar inputs of each bead, shape (beads, features); None where there are none.
+        coulomb: what electrostatics needs; None where there is none.
     """
 
     positions: Float[Tensor, "beads 3"]
@@ -46,6 +56,7 @@ class BeadGraph:
     n_systems: int
     cell: Float[Tensor, "systems 3 3"] | None = None
     features: Float[Tensor, "beads features"] | None = None
+    coulomb: CoulombGraph | None = None
 
     def edge_vectors(self) -> Float[Tensor, "edges 3"]:
         """Vector from the receiver to (the image of) the sender [nm]."""
@@ -74,3 +85,30 @@ class BeadGraph:
         positions = torch.einsum("bi,bij->bj", self.positions, deformation[self.batch])
         cell = None if self.cell is None else self.cell @ deformation
         return replace(self, positions=positions, cell=cell)
+
+
+def build_graph(
+    positions: Float[Tensor, "beads 3"],
+    types: Int[Tensor, " beads"],
+    cutoff: float,
+    *,
+    cell: Float[Tensor, "systems 3 3"] | None = None,
+    batch: Int[Tensor, " beads"] | None = None,
+    n_systems: int = 1,
+    features: Float[Tensor, "beads features"] | None = None,
+) -> BeadGraph:
+    """The bead graph of all pairs within `cutoff` [nm]; see `BeadGraph` for the arguments."""
+    found = neighbors(positions, cutoff, cell=cell, batch=batch, n_systems=n_systems)
+    if batch is None:
+        batch = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
+    return BeadGraph(
+        positions=positions,
+        types=types,
+        receivers=found.receivers,
+        senders=found.senders,
+        shifts=found.shifts,
+        batch=batch,
+        n_systems=n_systems,
+        cell=cell,
+        features=features,
+    )

@@ -12,8 +12,6 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from cgenn.graph import BeadGraph
-
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
@@ -27,6 +25,18 @@ class Neighbors:
     receivers: Int[Tensor, " edges"]
     senders: Int[Tensor, " edges"]
     shifts: Float[Tensor, "edges 3"]
+
+
+def edge_vectors(
+    positions: Float[Tensor, "beads 3"],
+    receivers: Int[Tensor, " edges"],
+    senders: Int[Tensor, " edges"],
+    shifts: Float[Tensor, "edges 3"],
+    cell: Float[Tensor, "edges 3 3"] | None,
+) -> Float[Tensor, "edges 3"]:
+    """Vector from each receiver to (the image of) its sender [nm]; `cell` holds the cell vectors for each edge."""
+    vectors = positions.index_select(0, senders) - positions.index_select(0, receivers)
+    return vectors if cell is None else vectors + torch.einsum("ei,eij->ej", shifts, cell)
 
 
 def neighbors(
@@ -153,30 +163,3 @@ def _equal(first: Tensor | None, second: Tensor | None) -> bool:
     if first is None or second is None:
         return first is second
     return first.shape == second.shape and _same_kind(first, second) and torch.equal(first, second)
-
-
-def build_graph(
-    positions: Float[Tensor, "beads 3"],
-    types: Int[Tensor, " beads"],
-    cutoff: float,
-    *,
-    cell: Float[Tensor, "systems 3 3"] | None = None,
-    batch: Int[Tensor, " beads"] | None = None,
-    n_systems: int = 1,
-    features: Float[Tensor, "beads features"] | None = None,
-) -> BeadGraph:
-    """The bead graph of all pairs within `cutoff` [nm]; see `BeadGraph` for the arguments."""
-    found = neighbors(positions, cutoff, cell=cell, batch=batch, n_systems=n_systems)
-    if batch is None:
-        batch = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
-    return BeadGraph(
-        positions=positions,
-        types=types,
-        receivers=found.receivers,
-        senders=found.senders,
-        shifts=found.shifts,
-        batch=batch,
-        n_systems=n_systems,
-        cell=cell,
-        features=features,
-    )

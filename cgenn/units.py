@@ -27,7 +27,7 @@ _FACTORS: dict[str, dict[str, float]] = {
 
 
 def factor(quantity: str, unit: str) -> float:
-    """The number that turns a `quantity` ("length", "energy", "force", "time", "dipole") given in `unit` into cgenn's unit.
+    """The number that turns a `quantity` in `unit` into cgenn's: length, energy, force, time or dipole.
 
     Raises:
         ValueError: if the unit is not known for that quantity.

@@ -1,6 +1,6 @@
 import torch
 
-from cgenn.graph import BeadGraph
+from cgenn.graph import BeadGraph, build_graph
 
 
 def pair(cell: torch.Tensor | None = None) -> BeadGraph:
@@ -64,3 +64,11 @@ def test_strain_moves_images_along() -> None:
     strained = graph.strained(strain)
     torch.testing.assert_close(strained.edge_vectors(), graph.edge_vectors() @ (torch.eye(3) + strain[0]))
     torch.testing.assert_close(strained.positions[2], graph.positions[2])
+
+
+def test_build_graph() -> None:
+    points, types = torch.rand(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
+    graph = build_graph(points, types, 0.4, cell=torch.eye(3)[None], features=torch.ones(6, 2))
+    assert graph.batch.tolist() == [0] * 6
+    assert (graph.edge_vectors().norm(dim=1) < 0.4).all()
+    assert graph.features is not None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cgenn.neighbors import Neighbors, VerletList, build_graph, neighbors
+from cgenn.neighbors import Neighbors, VerletList, neighbors
 
 CUBIC = np.eye(3)
 TRICLINIC = np.array([[1.0, 0.0, 0.0], [0.45, 0.9, 0.0], [-0.48, 0.42, 1.1]])
@@ -134,11 +134,3 @@ def test_verlet_list_is_found_anew() -> None:
         assert kept.find(**call) is first
     with pytest.raises(ValueError, match="not finite"):
         kept.find(points * torch.nan)
-
-
-def test_build_graph() -> None:
-    points, types = torch.rand(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
-    graph = build_graph(points, types, 0.4, cell=torch.eye(3)[None], features=torch.ones(6, 2))
-    assert graph.batch.tolist() == [0] * 6
-    assert (graph.edge_vectors().norm(dim=1) < 0.4).all()
-    assert graph.features is not None

@@ -1,8 +1,9 @@
-"""The equivariant message-passing network: positions and types in, one energy per bead out."""
+"""The equivariant message-passing network: positions and types in; energies, charges and dipoles of the beads out."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from e3nn import o3
@@ -12,6 +13,23 @@ from torch import Tensor, nn
 from cgenn.nn.dense import Dense, perceptron
 from cgenn.nn.harmonics import SphericalHarmonics
 from cgenn.nn.layers import InteractionLayer
+from cgenn.nn.readouts import ChargeReadout, DipoleReadout
+
+
+class BeadOutputs(NamedTuple):
+    """What the network says of each bead, without units.
+
+    Attributes:
+        energies: shape (beads,).
+        charges: before they are made neutral, shape (beads,); None without that readout.
+        weights: share of each bead in what is missing from neutrality, positive, shape (beads,).
+        dipoles: shape (beads, 3); None without that readout.
+    """
+
+    energies: Float[Tensor, " beads"]
+    charges: Float[Tensor, " beads"] | None = None
+    weights: Float[Tensor, " beads"] | None = None
+    dipoles: Float[Tensor, "beads 3"] | None = None
 
 
 class EquivariantNetwork(nn.Module):
@@ -19,7 +37,7 @@ class EquivariantNetwork(nn.Module):
 
     With `reflection_invariant` the irreps are 0e, 1o, 2e, ... of O(3), and the energy of a mirror image is the same.
     Without it they are those of SO(3), written 0e, 1e, 2e, ...: a pseudoscalar is then a scalar like any other, and
-    mirror images may differ in energy.
+    mirror images may differ in energy. Charges and dipoles are read from the features of the last layer.
     """
 
     def __init__(
@@ -35,15 +53,19 @@ class EquivariantNetwork(nn.Module):
         radial_basis: int,
         radial_width: int,
         average_neighbors: float,
+        charges: bool = False,
+        dipoles: bool = False,
     ) -> None:
         super().__init__()
+        if dipoles and lmax < 1:
+            raise ValueError(f"dipoles need features of degree one: `lmax` must be at least 1, got {lmax}")
         self.cutoff = cutoff
         irreps = o3.Irreps.spherical_harmonics(lmax, p=-1 if reflection_invariant else 1)
         self.harmonics = SphericalHarmonics(lmax)
         scalar = o3.Irreps("0e")
         self.embedding = nn.Embedding(n_types, channels)
         self.feature_embedding = Dense(n_features, channels, bias=False) if n_features else None
-        widths = [scalar] + [irreps] * (layers - 1) + [scalar]
+        widths = [scalar] + [irreps] * (layers - 1) + [irreps[:2] if dipoles else scalar]
         self.layers = nn.ModuleList(
             InteractionLayer(
                 irreps_in,
@@ -59,6 +81,8 @@ class EquivariantNetwork(nn.Module):
             for irreps_in, irreps_out in pairwise(widths)
         )
         self.readouts = nn.ModuleList(perceptron(channels, channels, 1, hidden=1) for _ in range(layers))
+        self.charge_readout = ChargeReadout(channels) if charges else None
+        self.dipole_readout = DipoleReadout(channels) if dipoles else None
 
     def forward(
         self,
@@ -67,8 +91,8 @@ class EquivariantNetwork(nn.Module):
         receivers: Int[Tensor, " edges"],
         senders: Int[Tensor, " edges"],
         inputs: Float[Tensor, "beads features"] | None = None,
-    ) -> Float[Tensor, " beads"]:
-        """Energy of each bead, without unit.
+    ) -> BeadOutputs:
+        """Energy of each bead and, where they are read out, its charge and dipole.
 
         Args:
             vectors: from receiver to sender, in the unit of the cutoff.
@@ -86,4 +110,8 @@ class EquivariantNetwork(nn.Module):
         for layer, readout in zip(self.layers, self.readouts, strict=True):
             features = layer(features, types, receivers, senders, distance, harmonics)
             energy = energy + readout(features[:, 0]).squeeze(1)
-        return energy
+        charges = weights = None
+        if self.charge_readout is not None:
+            charges, weights = self.charge_readout(features[:, 0])
+        dipoles = None if self.dipole_readout is None else self.dipole_readout(features[:, 0], features[:, 1:4])
+        return BeadOutputs(energy, charges, weights, dipoles)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from cgenn.config import Config
+from cgenn.electrostatics.charges import neutralise
+from cgenn.electrostatics.coulomb import coulomb_energy
 from cgenn.files import atomic
-from cgenn.graph import BeadGraph
-from cgenn.neighbors import build_graph
-from cgenn.nn.network import EquivariantNetwork
+from cgenn.graph import BeadGraph, build_graph
+from cgenn.nn.network import BeadOutputs, EquivariantNetwork
+from cgenn.potential.electrostatics import CHARGE_UNIT, DIPOLE_UNIT, ElectrostaticsConfig, coulomb_graph
 from cgenn.potential.prior_energy import PriorEnergy
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
@@ -38,6 +41,7 @@ class NetworkConfig(Config):
         radial_basis: number of Bessel functions of the distance.
         radial_width: width of the perceptron on them.
         bead_features: properties of a bead, besides its type, that enter the network.
+        electrostatics: charges and their long-range energy; None for none.
     """
 
     cutoff: PositiveFloat = 1.0
@@ -48,6 +52,20 @@ class NetworkConfig(Config):
     radial_basis: PositiveInt = 8
     radial_width: PositiveInt = 32
     bead_features: tuple[Literal["charge", "mass"], ...] = ()
+    electrostatics: ElectrostaticsConfig | None = None
+
+    @model_validator(mode="after")
+    def _dipoles_need_vectors(self) -> NetworkConfig:
+        if self.electrostatics and self.electrostatics.dipoles and self.lmax < 1:
+            raise ValueError("dipoles need `lmax` of at least 1, got 0")
+        return self
+
+    @property
+    def predicts_charges(self) -> bool:
+        """Whether charges depend on where the beads are."""
+        return self.electrostatics is not None and (
+            self.electrostatics.charges == "predicted" or self.electrostatics.dipoles
+        )
 
 
 class PotentialConfig(NetworkConfig):
@@ -58,16 +76,33 @@ class PotentialConfig(NetworkConfig):
         average_neighbors: mean number of neighbours in the training data, scales the messages.
         energy_scale: energy that an output of one stands for [kJ/mol].
         temperature: temperature of the training data [K].
+        type_charges: charge of each type [e]: the constant one, or what the predicted ones are differences from.
     """
 
     types: tuple[str, ...] = Field(min_length=1)
     average_neighbors: PositiveFloat
     energy_scale: PositiveFloat
     temperature: PositiveFloat
+    type_charges: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_charge_for_each_type(self) -> PotentialConfig:
+        if self.electrostatics is not None and len(self.type_charges) != len(self.types):
+            raise ValueError(
+                f"`type_charges` needs one charge for each of {len(self.types)} types, got {len(self.type_charges)}"
+            )
+        return self
+
+
+class Moments(NamedTuple):
+    """Charges [e], shape (beads,), and dipoles [e nm], shape (beads, 3) or None."""
+
+    charges: Float[Tensor, " beads"]
+    dipoles: Float[Tensor, "beads 3"] | None
 
 
 class Potential(nn.Module):
-    """E = E_network + E_bonds + E_angles + E_dihedrals + E_repulsion [kJ/mol]."""
+    """E = E_network + E_electrostatics + E_bonds + E_angles + E_dihedrals + E_repulsion [kJ/mol]."""
 
     def __init__(self, config: PotentialConfig, priors: Priors, provenance: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -85,6 +120,8 @@ class Potential(nn.Module):
             radial_basis=config.radial_basis,
             radial_width=config.radial_width,
             average_neighbors=config.average_neighbors,
+            charges=config.electrostatics is not None and config.electrostatics.charges == "predicted",
+            dipoles=config.electrostatics is not None and config.electrostatics.dipoles,
         )
 
     @property
@@ -129,7 +166,7 @@ class Potential(nn.Module):
         if beads != len(topology):
             raise ValueError(f"positions hold {beads} beads, the topology {len(topology)}")
         features = self.bead_features(topology)
-        return build_graph(
+        graph = build_graph(
             positions.flatten(0, 1),
             self.type_indices(topology).to(positions.device).repeat(systems),
             self.reach,
@@ -138,23 +175,72 @@ class Potential(nn.Module):
             n_systems=systems,
             features=None if features is None else features.to(positions).repeat(systems, 1),
         )
+        if self.config.electrostatics is None:
+            return graph
+        coulomb = coulomb_graph(
+            self.config.electrostatics, topology, graph.positions, graph.cell, graph.batch, graph.n_systems
+        )
+        return replace(graph, coulomb=coulomb)
 
     def prior_energy(self, topology: BeadTopology) -> PriorEnergy:
         """The prior terms on one topology."""
         return PriorEnergy(self.priors, topology, list(self.config.types)).to(self.network.embedding.weight.device)
 
-    def bead_energies(self, graph: BeadGraph) -> Float[Tensor, " beads"]:
-        """What the network adds to the priors, bead by bead [kJ/mol]."""
-        per_bead = self.network(graph.edge_vectors(), graph.types, graph.receivers, graph.senders, graph.features)
-        return self.config.energy_scale * per_bead
+    def outputs(self, graph: BeadGraph) -> BeadOutputs:
+        """What the network says of each bead, without units."""
+        return self.network(graph.edge_vectors(), graph.types, graph.receivers, graph.senders, graph.features)
 
     def network_energy(self, graph: BeadGraph) -> Float[Tensor, " systems"]:
-        """The same for each system [kJ/mol]."""
-        return graph.per_system(self.bead_energies(graph))
+        """What the network itself adds to the energy of each system [kJ/mol]."""
+        return graph.per_system(self.config.energy_scale * self.outputs(graph).energies)
+
+    def moments(self, graph: BeadGraph, outputs: BeadOutputs | None = None) -> Moments:
+        """Charges and dipoles of the beads; the charges of each group add up to its total.
+
+        Raises:
+            ValueError: if the potential has no electrostatics.
+        """
+        if graph.coulomb is None or self.config.electrostatics is None:
+            raise ValueError("this potential has no electrostatics: train one with `network.electrostatics`")
+        charges = graph.positions.new_tensor(self.config.type_charges)[graph.types]
+        if not self.config.predicts_charges:
+            return Moments(charges, None)
+        outputs = self.outputs(graph) if outputs is None else outputs
+        if outputs.charges is not None and outputs.weights is not None:
+            raw = charges + CHARGE_UNIT * outputs.charges
+            charges = neutralise(raw, outputs.weights, graph.coulomb.groups, graph.coulomb.totals)
+        return Moments(charges, None if outputs.dipoles is None else DIPOLE_UNIT * outputs.dipoles)
+
+    def electrostatic_energy(self, graph: BeadGraph, moments: Moments | None = None) -> Float[Tensor, " systems"]:
+        """Coulomb energy of charges and dipoles, by default those of `moments`, in each system [kJ/mol]."""
+        charges, dipoles = self.moments(graph) if moments is None else moments
+        assert graph.coulomb is not None
+        return coulomb_energy(
+            graph.positions,
+            charges,
+            dipoles,
+            graph.coulomb.pairs,
+            graph.coulomb.settings,
+            cell=graph.cell,
+            batch=graph.batch,
+            n_systems=graph.n_systems,
+        )
+
+    def learned_terms(self, graph: BeadGraph) -> dict[str, Float[Tensor, " systems"]]:
+        """Energy that the network adds and, if there is electrostatics, that of the charges [kJ/mol]."""
+        outputs = self.outputs(graph)
+        terms = {"network": graph.per_system(self.config.energy_scale * outputs.energies)}
+        if self.config.electrostatics is not None:
+            terms["electrostatics"] = self.electrostatic_energy(graph, self.moments(graph, outputs))
+        return terms
+
+    def learned_energy(self, graph: BeadGraph) -> Float[Tensor, " systems"]:
+        """The sum of `learned_terms`: everything but the priors [kJ/mol]."""
+        return torch.stack(list(self.learned_terms(graph).values())).sum(0)
 
     def terms(self, graph: BeadGraph, topology: BeadTopology) -> dict[str, Float[Tensor, " systems"]]:
         """Energy of every term of every system [kJ/mol]."""
-        return {"network": self.network_energy(graph), **self.prior_energy(topology)(graph)}
+        return {**self.learned_terms(graph), **self.prior_energy(topology)(graph)}
 
     def forward(self, graph: BeadGraph, topology: BeadTopology) -> Float[Tensor, " systems"]:
         """Energy of every system [kJ/mol]: the sum of `terms`."""

@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cgenn.graph import BeadGraph
-from cgenn.neighbors import VerletList
 from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
+from cgenn.simulation.memory import ChargedBeads, Memory
 from cgenn.topology import BeadTopology
 
 Precision = Literal["single", "double"]
@@ -29,7 +29,7 @@ Precision = Literal["single", "double"]
 FAR = 1e4
 """A bead this far from the others is lost [nm]."""
 
-_FORMAT = 1
+_FORMAT = 2
 _DTYPES = {"single": torch.float32, "double": torch.float64}
 _KEPT = 8
 _LIVE: OrderedDict[str, LearnedForce] = OrderedDict()
@@ -38,6 +38,8 @@ _LIVE: OrderedDict[str, LearnedForce] = OrderedDict()
 @dataclass(eq=False)
 class LearnedForce:
     """The network of a potential on `replicas` copies of one system; the priors are native forces (bonded.py).
+
+    Charges that the network predicts, and their long-range energy, are part of it: the forces hold dE/dq dq/dR.
 
     It is written into an `openmm.System` by its content, `state`: weights and settings as safetensors and JSON, from
     which it is built again without running any code. Within a process one content is one object (`restore`), however
@@ -49,6 +51,7 @@ class LearnedForce:
         weights: its parameters, as safetensors, in the precision of the evaluation.
         types: number of the type of each bead of one copy.
         features: further inputs of each bead of one copy, or an empty tuple.
+        charged: what its charges add up to and which do not interact; None without electrostatics in this force.
         replicas: copies, one after the other, that do not feel each other.
         periodic: whether there is a box.
         precision: of the network; positions and forces are converted.
@@ -61,6 +64,7 @@ class LearnedForce:
     weights: bytes = field(repr=False)
     types: tuple[int, ...]
     features: tuple[tuple[float, ...], ...]
+    charged: ChargedBeads | None
     replicas: int
     periodic: bool
     precision: Precision
@@ -88,11 +92,14 @@ class LearnedForce:
         dtype = _DTYPES[precision]
         weights = {key: _cast(value, dtype) for key, value in potential.network.state_dict().items()}
         features = potential.bead_features(topology)
+        electrostatics = potential.config.electrostatics
+        fused = electrostatics is not None and (potential.config.predicts_charges or electrostatics.slab)
         return cls(
             config=potential.config,
             weights=safetensors.torch.save(weights),
             types=tuple(potential.type_indices(topology).tolist()),
             features=() if features is None else tuple(map(tuple, features.double().tolist())),
+            charged=ChargedBeads.of(topology, electrostatics) if fused and electrostatics else None,
             replicas=replicas,
             periodic=periodic,
             precision=precision,
@@ -109,6 +116,7 @@ class LearnedForce:
             "config": self.config.model_dump(),
             "types": self.types,
             "features": self.features,
+            "charged": None if self.charged is None else self.charged.model_dump(),
             "replicas": self.replicas,
             "periodic": self.periodic,
             "precision": self.precision,
@@ -151,6 +159,8 @@ class LearnedForce:
         settings["config"] = PotentialConfig.parse(settings["config"], "the network stored in the System")
         settings["types"] = tuple(settings["types"])
         settings["features"] = tuple(map(tuple, settings["features"]))
+        if settings["charged"] is not None:
+            settings["charged"] = ChargedBeads.parse(settings["charged"], "the charges stored in the System")
         return cls(weights=weights, **settings).registered()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -159,20 +169,48 @@ class LearnedForce:
     # ---- evaluation
 
     def unchecked(
-        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None
+        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None, scale: float = 1.0
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
         """Energy [kJ/mol] and forces [kJ/mol/nm], on the device of the network, whatever they are.
+
+        Charges and dipoles are multiplied by `scale`, and their energy by its square.
 
         Raises:
             ValueError: if the number of beads is wrong or a position is not finite.
         """
         with torch.inference_mode(False), torch.no_grad():
             memory = self._recall(self._place(positions))
-            energy, forces = energy_and_forces(memory.potential_energy, self._graph(positions, cell, memory))
+            graph = self._graph(positions, cell, memory)
+            energy, forces = energy_and_forces(lambda graph: memory.potential_energy(graph, scale), graph)
             return energy.squeeze(0), forces
 
-    def evaluate(
+    def moments(
         self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None
+    ) -> tuple[Float[np.ndarray, " beads"], Float[np.ndarray, "beads 3"] | None]:
+        """Charges [e] and, if they are predicted, dipoles [e nm] of the beads.
+
+        Raises:
+            ValueError: if this force has no electrostatics, or as `unchecked`.
+        """
+        if self.charged is None:
+            raise ValueError("the learned force has no electrostatics: its charges are constant, or there are none")
+        with torch.inference_mode(False), torch.no_grad():
+            memory = self._recall(self._place(positions))
+            charges, dipoles = memory.potential.moments(self._graph(positions, cell, memory))
+        return charges.double().cpu().numpy(), None if dipoles is None else dipoles.double().cpu().numpy()
+
+    def electrostatic_energy(
+        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None
+    ) -> float:
+        """The part of the energy that charges and dipoles have with each other [kJ/mol]; see `moments`."""
+        if self.charged is None:
+            return 0.0
+        with torch.inference_mode(False), torch.no_grad():
+            memory = self._recall(self._place(positions))
+            return float(memory.potential.electrostatic_energy(self._graph(positions, cell, memory)).double().sum())
+
+    def evaluate(
+        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None, scale: float = 1.0
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
         """Energy, in double precision [kJ/mol], and forces in the kind of the positions [kJ/mol/nm].
 
@@ -180,18 +218,18 @@ class LearnedForce:
             ValueError: if the number of beads is wrong or a position is not finite.
             FloatingPointError: if the energy or a force is not finite, naming the bead.
         """
-        energy, forces = self.unchecked(positions, cell)
+        energy, forces = self.unchecked(positions, cell, scale)
         if not math.isfinite((energy + 0.0 * forces.sum()).item()):
             raise FloatingPointError(self._complaint(positions, cell, energy, forces))
         self.last = positions.detach().clone(), None if cell is None else cell.detach().clone()
         return energy, forces.to(positions.device, positions.dtype).contiguous()
 
     def guarded(
-        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None
+        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None, scale: float = 1.0
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
         """`evaluate` as called by OpenMM, which keeps only the text of an exception: it is also put into `error`."""
         try:
-            return self.evaluate(positions, cell)
+            return self.evaluate(positions, cell, scale)
         except BaseException as error:
             self.error = error
             raise RuntimeError(f"{type(error).__name__} in the learned force: {error}") from error
@@ -216,14 +254,16 @@ class LearnedForce:
             return torch.device("cuda")
         return positions.device
 
-    def _recall(self, device: torch.device) -> _Memory:
+    def _recall(self, device: torch.device) -> Memory:
         """What this thread remembers of the last call."""
         held = self._memory
         if getattr(held, "device", None) != device:
-            held.device, held.memory = device, _Memory(self, device)
+            potential = _potential(self.config, self.weights, self.precision, device)
+            held.memory = Memory(potential, self.types, self.features, self.charged, self.replicas)
+            held.device = device
         return held.memory
 
-    def _graph(self, positions: Tensor, cell: Tensor | None, memory: _Memory) -> BeadGraph:
+    def _graph(self, positions: Tensor, cell: Tensor | None, memory: Memory) -> BeadGraph:
         expected = len(self.types) * self.replicas
         if positions.shape != (expected, 3):
             raise ValueError(f"the learned force is for {expected} beads, got positions {tuple(positions.shape)}")
@@ -234,7 +274,7 @@ class LearnedForce:
             raise ValueError(f"bead {bead} has gone to {positions[bead].tolist()} nm")
         return memory.graph(local, None if cell is None else cell.detach().to(device, dtype))
 
-    def _near_origin(self, positions: Tensor, cell: Tensor | None, memory: _Memory) -> Tensor:
+    def _near_origin(self, positions: Tensor, cell: Tensor | None, memory: Memory) -> Tensor:
         """The same configuration close to the origin, where single precision is enough: beads wander off for ever."""
         if cell is None:
             copies = positions.view(self.replicas, -1, 3)
@@ -252,50 +292,6 @@ class LearnedForce:
         if not len(broken):
             return f"the energy of the network is {energy.item()} kJ/mol"
         return f"the force of the network on bead {int(broken[0])} is not finite ({len(broken)} such beads)"
-
-
-class _Memory:
-    """A network on its device, the constant parts of its graph, and the neighbour list."""
-
-    def __init__(self, force: LearnedForce, device: torch.device) -> None:
-        self.potential = _potential(force.config, force.weights, force.precision, device)
-        beads = len(force.types)
-        self.replicas, self.periodic = force.replicas, force.periodic
-        self.types = torch.tensor(force.types, device=device).repeat(force.replicas)
-        self.batch = torch.arange(force.replicas, device=device).repeat_interleave(beads)
-        self.features = None
-        if force.features:
-            self.features = torch.tensor(force.features, device=device, dtype=self.potential.dtype)
-            self.features = self.features.repeat(force.replicas, 1)
-        self.verlet = VerletList(force.config.cutoff)
-        self.cells = torch.zeros(beads * force.replicas, 3, device=device)
-        """Whole cells that each bead is moved by."""
-
-    def graph(self, positions: Tensor, cell: Tensor | None) -> BeadGraph:
-        """The graph of neighbours; the skin of their list would cost more than they do and add nothing."""
-        cells = None if cell is None else cell.unsqueeze(0)
-        rebuilds = self.verlet.rebuilds
-        found = self.verlet.find(positions, cell=cells, batch=self.batch, n_systems=self.replicas)
-        if cell is not None and self.verlet.rebuilds > rebuilds:
-            strayed = torch.floor(positions @ torch.linalg.inv(cell))
-            if strayed.abs().max() > 2:  # from the next call on; until then positions and list belong together
-                self.cells += strayed
-        listed = BeadGraph(
-            positions=positions,
-            types=self.types,
-            receivers=found.receivers,
-            senders=found.senders,
-            shifts=found.shifts,
-            batch=self.batch,
-            n_systems=self.replicas,
-            cell=cells,
-            features=self.features,
-        )
-        return listed.within(self.verlet.cutoff)
-
-    def potential_energy(self, graph: BeadGraph) -> Float[Tensor, " 1"]:
-        """Energy of all copies together; summed in double precision, since a barostat compares large sums."""
-        return self.potential.bead_energies(graph).double().sum().unsqueeze(0)
 
 
 @lru_cache(maxsize=_KEPT)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from cgenn.data.dataset import BeadDataset
+from cgenn.h5md import Frames
 
 BUFFERED_BEADS = 20_000_000
 """Beads held in memory at a time; a larger training set is shuffled window by window."""
@@ -21,12 +22,29 @@ BLOCK = 64
 
 
 class FrameGroup(NamedTuple):
-    """Frames of one dataset within a batch: its number, positions [nm], forces [kJ/mol/nm], box [nm]."""
+    """Frames of one dataset within a batch: its number, and what `Frames` has of them, in the same units."""
 
     dataset: int
     positions: Float[Tensor, "frames beads 3"]
     forces: Float[Tensor, "frames beads 3"]
-    box: Float[Tensor, "frames 3 3"] | None
+    box: Float[Tensor, "frames 3 3"] | None = None
+    charges: Float[Tensor, "frames beads"] | None = None
+    dipoles: Float[Tensor, "frames beads 3"] | None = None
+    energies: Float[Tensor, " frames"] | None = None
+    virials: Float[Tensor, "frames 3 3"] | None = None
+
+    @classmethod
+    def of(cls, dataset: int, frames: Frames, dtype: torch.dtype) -> FrameGroup:
+        """Frames with forces, as tensors."""
+        parts = {name: getattr(frames, name) for name in cls._fields[1:]}
+        return cls(
+            dataset, **{name: torch.from_numpy(part).to(dtype) for name, part in parts.items() if part is not None}
+        )
+
+    def some(self, frames: Tensor) -> FrameGroup:
+        """Those of the frames."""
+        parts = self._asdict() | {"dataset": None}
+        return self._replace(**{name: part[frames] for name, part in parts.items() if part is not None})
 
 
 class Batches(IterableDataset):
@@ -98,16 +116,12 @@ class Batches(IterableDataset):
         held = {}
         for index, places in self._owners(numbers):
             frames = self.datasets[index].read(self.frames[index][places])
-            box = None if frames.box is None else torch.from_numpy(frames.box).to(self.dtype)
-            positions, forces = (torch.from_numpy(part).to(self.dtype) for part in (frames.positions, frames.forces))
-            held[index] = places, FrameGroup(index, positions, forces, box)
+            held[index] = places, FrameGroup.of(index, frames, self.dtype)
         return held
 
     def _groups(self, numbers: np.ndarray, held: dict[int, tuple[np.ndarray, FrameGroup]]) -> list[FrameGroup]:
         groups = []
         for index, places in self._owners(numbers):
             stored, group = held[index]
-            at = torch.from_numpy(np.searchsorted(stored, places))
-            box = None if group.box is None else group.box[at]
-            groups.append(FrameGroup(index, group.positions[at], group.forces[at], box))
+            groups.append(group.some(torch.from_numpy(np.searchsorted(stored, places))))
         return groups

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cgenn.config import Config
 from cgenn.potential.potential import NetworkConfig
@@ -13,11 +13,39 @@ BATCH_BEADS, BATCH_FRAMES = 1000, 128
 """What a batch holds by default: so many beads, in no more than so many frames."""
 
 
+class LossWeights(Config):
+    """Weight of the mean square error of each quantity, in units of what it should be small against.
+
+    What the datasets do not hold, or the potential does not have, does not count.
+
+    Attributes:
+        forces: in units of what the priors, and charges of the types, leave of them.
+        charges: of the beads, in units of 0.1 e.
+        dipoles: of the beads, in units of 0.01 e nm (half a debye).
+        molecular_dipoles: of the groups of beads whose charges add up to a given number, in the same unit; molecules
+            have to be whole in the dataset.
+        total_dipole: of the system, per square root of the number of beads, in the same unit.
+        energies: of the system per bead, in kT, whatever their zero: the mean error of the frames in a batch is free.
+        virials: of the system per bead, in kT.
+    """
+
+    forces: float = Field(default=1.0, ge=0)
+    charges: float = Field(default=1.0, ge=0)
+    dipoles: float = Field(default=1.0, ge=0)
+    molecular_dipoles: float = Field(default=0.0, ge=0)
+    total_dipole: float = Field(default=0.0, ge=0)
+    energies: float = Field(default=0.0, ge=0)
+    virials: float = Field(default=0.0, ge=0)
+
+
 class TrainingConfig(Config):
     """Force matching: how long, how fast, on what part of the data.
 
     Attributes:
         network: the network's architecture.
+        weights: of the parts of the loss.
+        balance: "fixed" takes the weights as they are; "uncertainty" multiplies each by a factor that is learnt, one
+            over the variance that the part comes down to (Kendall, Gal and Cipolla 2018).
         epochs: passes over the training frames.
         batch_size: frames in one step of the optimiser; by default as many as hold about 1000 beads, 128 at most.
         learning_rate: highest rate; it rises over the first twentieth of the steps and falls to nearly zero.
@@ -35,6 +63,8 @@ class TrainingConfig(Config):
     """
 
     network: NetworkConfig = NetworkConfig()
+    weights: LossWeights = LossWeights()
+    balance: Literal["fixed", "uncertainty"] = "fixed"
     epochs: PositiveInt = 30
     batch_size: PositiveInt | None = None
     learning_rate: PositiveFloat = 0.01
@@ -48,6 +78,14 @@ class TrainingConfig(Config):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: PositiveInt = 1
     threads: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> TrainingConfig:
+        if not any(self.weights.model_dump().values()):
+            raise ValueError("all `weights` are zero: there is nothing to learn")
+        if self.noise and (self.weights.energies or self.weights.virials):
+            raise ValueError("energies and virials are not those of displaced configurations: set `noise` to 0")
+        return self
 
     def with_batch_size(self, beads: int) -> TrainingConfig:
         """The same with a batch size, chosen for frames of so many beads if none was given.

@@ -1,8 +1,8 @@
-"""Force matching: the loss on a batch, and the numbers that say what a value of it means."""
+"""Force matching: what is left to explain of the forces, and the numbers that say what an error of them means."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from cgenn.data.dataset import BeadDataset
 from cgenn.graph import BeadGraph
-from cgenn.potential.derivatives import energy_and_forces
-from cgenn.potential.potential import Potential
+from cgenn.h5md import Frames
+from cgenn.potential.derivatives import energy_and_forces, virial
+from cgenn.potential.potential import Moments, Potential
 from cgenn.potential.prior_energy import PriorEnergy
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import FrameGroup
+from cgenn.training.loss import Targets, trained_terms
 from cgenn.training.noise_floor import noise_floor
 
 FLOOR_BEADS = 50_000
@@ -28,30 +30,34 @@ PART_BEADS = 2_000
 """Beads evaluated at a time: the edges of a liquid take much memory."""
 
 
-class ResidualForces(nn.Module):
-    """What the network has to explain: the forces less those of the priors, on the topologies of the datasets."""
+class Residual(nn.Module):
+    """What training has to explain: the data less the priors and, if they are constant, the charges."""
 
     def __init__(self, potential: Potential, priors: Priors, topologies: Sequence[BeadTopology]) -> None:
         super().__init__()
         types = list(potential.config.types)
+        self.potential = [potential]  # in a list, so that its weights are not those of this module as well
         self.topologies = list(topologies)
         self.energies = nn.ModuleList(PriorEnergy(priors, topology, types) for topology in topologies)
 
-    def forward(self, group: FrameGroup, graph: BeadGraph) -> Float[Tensor, "beads 3"]:
-        """Forces of the group less those of the priors [kJ/mol/nm]."""
-        prior = self.energies[group.dataset]
-        _, forces = energy_and_forces(lambda graph: torch.stack(list(prior(graph).values())).sum(0), graph)
-        return group.forces.flatten(0, 1) - forces
+    def fixed_energy(self, dataset: int, graph: BeadGraph) -> Float[Tensor, " systems"]:
+        """Energy that no trained parameter changes [kJ/mol]."""
+        terms = list(self.energies[dataset](graph).values())
+        potential = self.potential[0]
+        if potential.config.electrostatics is not None and not potential.config.predicts_charges:
+            terms.append(potential.electrostatic_energy(graph))
+        return torch.stack(terms).sum(0)
 
+    def forward(self, group: FrameGroup, graph: BeadGraph) -> Targets:
+        """What is left of forces and, where there are any, of energies and virials."""
 
-def squared_errors(
-    potential: Potential, residual: ResidualForces, group: FrameGroup, *, create_graph: bool
-) -> tuple[Float[Tensor, ""], int]:
-    """Sum of the squared errors of the force components of a group [(kJ/mol/nm)^2], and their number."""
-    graph = potential.graph(residual.topologies[group.dataset], group.positions, group.box)
-    target = residual(group, graph)
-    _, forces = energy_and_forces(potential.network_energy, graph, create_graph=create_graph)
-    return (forces - target).square().sum(), target.numel()
+        def fixed(graph: BeadGraph) -> Float[Tensor, " systems"]:
+            return self.fixed_energy(group.dataset, graph)
+
+        energies, forces = energy_and_forces(fixed, graph)
+        virials = None if group.virials is None else group.virials - virial(fixed, graph)
+        left = None if group.energies is None else group.energies - energies
+        return Targets(group.forces.flatten(0, 1) - forces, left, virials)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class ForceErrors:
 
     Attributes:
         null: of the forces themselves: what a model without any interaction gets.
-        priors: of the forces less those of the priors.
+        priors: of the forces less those of the priors and, if there are any, of the charges of the types.
         floor: estimate of what no potential of the beads can explain (training/noise_floor.py); NaN if there are too
             few frames to tell.
         model: of the forces less those of the potential; None before it is trained.
@@ -99,17 +105,20 @@ def force_errors(
     sums, count = np.zeros(3), 0
     floors: list[tuple[float, int]] = []
     for dataset, chosen in zip(datasets, frames, strict=True):
-        residual = ResidualForces(potential, potential.priors, [dataset.topology])
+        residual = Residual(potential, potential.priors, [dataset.topology])
         beads = len(dataset.topology)
         held, left = [], FLOOR_BEADS // len(datasets)
         for part in np.array_split(chosen, max(1, len(chosen) * beads // PART_BEADS)):
-            group = _group(dataset, part, potential.dtype)
+            group = FrameGroup.of(0, forces_only(dataset.read(part)), potential.dtype)
             graph = potential.graph(dataset.topology, group.positions, group.box)
-            target = residual(group, graph)
+            target = residual(group, graph).forces
             error = target
             if with_model:
-                error = target - energy_and_forces(potential.network_energy, graph)[1]
-            sums += [float(values.square().sum()) for values in (group.forces, target, error)]
+                error = target - energy_and_forces(lambda graph: trained_terms(potential, graph)[0], graph)[1]
+            left_by_priors = target
+            if potential.config.predicts_charges:
+                left_by_priors = target - energy_and_forces(_type_charges(potential), graph)[1]
+            sums += [float(values.square().sum()) for values in (group.forces, left_by_priors, error)]
             count += target.numel()
             if left > 0:
                 held.append((group.positions.numpy(), target.view_as(group.forces).numpy()))
@@ -121,7 +130,16 @@ def force_errors(
     return ForceErrors(null, priors, floor, model if with_model else None)
 
 
-def _group(dataset: BeadDataset, frames: np.ndarray, dtype: torch.dtype) -> FrameGroup:
-    read = dataset.read(frames)
-    positions, forces = (torch.from_numpy(values).to(dtype) for values in (read.positions, read.forces))
-    return FrameGroup(0, positions, forces, None if read.box is None else torch.from_numpy(read.box).to(dtype))
+def forces_only(frames: Frames) -> Frames:
+    """The frames without energies and so on."""
+    return Frames(frames.positions, frames.forces, frames.box)
+
+
+def _type_charges(potential: Potential) -> Callable[[BeadGraph], Float[Tensor, " systems"]]:
+    """The Coulomb energy of the charges that a predicting potential starts from."""
+
+    def energy(graph: BeadGraph) -> Float[Tensor, " systems"]:
+        charges = graph.positions.new_tensor(potential.config.type_charges)[graph.types]
+        return potential.electrostatic_energy(graph, Moments(charges, None))
+
+    return energy

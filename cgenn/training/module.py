@@ -1,4 +1,4 @@
-"""What lightning trains, and on what: the force-matching loss of the network, and the batches of each epoch."""
+"""What lightning trains, and on what: the loss of the potential, and the batches of each epoch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import Batches, FrameGroup
 from cgenn.training.config import BATCH_FRAMES, TrainingConfig
-from cgenn.training.force_matching import ResidualForces, squared_errors
+from cgenn.training.force_matching import Residual
+from cgenn.training.loss import Balance, Units, square_errors
 from cgenn.training.noise import NoisyLabels
+from cgenn.units import thermal_energy
 
 ENERGY_LENGTH = 0.003
 """The network's energies come in units of the residual force times this length [nm]."""
 
 
 class ForceMatching(lightning.LightningModule):
-    """Mean square force error of the network, as a fraction of what the priors leave."""
+    """The weighted mean square errors of a potential; that of forces as a fraction of what the priors leave."""
 
     def __init__(
         self,
@@ -37,44 +39,68 @@ class ForceMatching(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.potential = potential
-        self.residual = ResidualForces(potential, priors, topologies)
+        self.residual = Residual(potential, priors, topologies)
+        self.balance = Balance(config.weights, learnt=config.balance == "uncertainty")
         self.config, self.labels = config, labels
+        settings = potential.config
+        self.units = Units(settings.energy_scale / ENERGY_LENGTH, thermal_energy(settings.temperature))
 
     def training_step(self, batch: list[FrameGroup], number: int) -> Tensor:
         """Loss of a batch, with displacements that depend on seed, epoch, batch and process only."""
-        loss = self._loss(batch, (self.config.seed, self.current_epoch, number, self.global_rank), create_graph=True)
+        parts = self._parts(batch, (self.config.seed, self.current_epoch, number, self.global_rank), create_graph=True)
+        loss = self.balance(parts)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss.item()} in epoch {self.current_epoch}, batch {number}; a smaller `learning_rate` "
                 f"than {self.config.learning_rate} may help"
             )
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
+        self._log_parts("train", parts, 1)
         return loss
 
     def validation_step(self, batch: list[FrameGroup], number: int) -> None:
         """The same for the frames kept aside, with the same displacements in every epoch."""
-        loss = self._loss(batch, (self.config.seed, -1, number, self.global_rank), create_graph=False)
+        parts = self._parts(batch, (self.config.seed, -1, number, self.global_rank), create_graph=False)
         size = sum(len(group.positions) for group in batch)
+        loss = torch.stack([self.config.weights.model_dump()[name] * part for name, part in parts.items()]).sum()
         self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
+        self._log_parts("validation", parts, size)
 
-    def _loss(self, batch: list[FrameGroup], key: tuple[int, ...], *, create_graph: bool) -> Tensor:
-        error, count = torch.zeros((), device=self.device), 0
+    def _log_parts(self, stage: str, parts: dict[str, Tensor], size: int) -> None:
+        """Each part of a loss of several, as the mean square error in the unit of the part."""
+        if len(parts) > 1:
+            named = {f"{stage}_{name}": part.detach() for name, part in parts.items()}
+            self.log_dict(named, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+
+    def _parts(self, batch: list[FrameGroup], key: tuple[int, ...], *, create_graph: bool) -> dict[str, Tensor]:
+        """Mean square error of each quantity over all groups of a batch, in its unit."""
+        errors: dict[str, tuple[Tensor, int]] = {}
         for group in batch:
-            if self.labels is not None:
-                digest = hashlib.sha256(repr((*key, group.dataset)).encode()).digest()
-                random = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-                moved, forces = self.labels.displace(group.positions, group.forces, random)
-                group = FrameGroup(group.dataset, moved, forces, group.box)
-            part, size = squared_errors(self.potential, self.residual, group, create_graph=create_graph)
-            error, count = error + part, count + size
-        return error / count / (self.potential.config.energy_scale / ENERGY_LENGTH) ** 2
+            topology = self.residual.topologies[group.dataset]
+            moved = self._displaced(group, key)
+            graph = self.potential.graph(topology, moved.positions, moved.box)
+            targets = self.residual(moved, graph)
+            found = square_errors(
+                self.potential, graph, moved, targets, topology, self.config.weights, create_graph=create_graph
+            )
+            for name, (error, count) in found.items():
+                before, counted = errors.get(name, (torch.zeros((), device=self.device), 0))
+                errors[name] = before + error, counted + count
+        return {name: error / count / self.units.of(name) ** 2 for name, (error, count) in errors.items()}
+
+    def _displaced(self, group: FrameGroup, key: tuple[int, ...]) -> FrameGroup:
+        if self.labels is None:
+            return group
+        digest = hashlib.sha256(repr((*key, group.dataset)).encode()).digest()
+        random = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+        moved, forces = self.labels.displace(group.positions, group.forces, random)
+        return group._replace(positions=moved, forces=forces)
 
     def configure_optimizers(self) -> Any:
         """Adam with decoupled weight decay; the rate rises for a twentieth of the steps and falls as a cosine."""
         config = self.config
-        optimizer = torch.optim.AdamW(
-            self.potential.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        trained = [*self.potential.parameters(), *self.balance.parameters()]
+        optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, config.learning_rate, total_steps=steps, pct_start=0.05

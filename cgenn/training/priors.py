@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cgenn.graph import edge_vectors
-from cgenn.neighbors import neighbors
+from cgenn.neighbors import edge_vectors, neighbors
 from cgenn.potential import bonded
 from cgenn.potential.priors import (
     REPULSION_RANGE,

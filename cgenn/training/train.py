@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.threads import torch_threads
 from cgenn.topology import BeadTopology
+from cgenn.training.charges import type_charges
 from cgenn.training.config import TrainingConfig
 from cgenn.training.force_matching import force_errors
 from cgenn.training.module import ENERGY_LENGTH, ForceMatching, FrameSource
@@ -53,8 +55,8 @@ def train(
         out: folder for the results.
 
     Raises:
-        ValueError: if forces are missing, temperatures differ, there is but one bead, or `out` holds a run of another
-            configuration or data.
+        ValueError: if forces are missing, temperatures differ, there is but one bead, reference charges are missing
+            or cannot be right, or `out` holds a run of another configuration or data.
         FloatingPointError: if the loss is not finite.
     """
     datasets = _open(dataset)
@@ -137,11 +139,15 @@ def _prepare(
         average_neighbors=_average_neighbors(samples, reach),
         energy_scale=1.0,
         temperature=temperature,
+        type_charges=type_charges(datasets, types, chosen) if (chosen := config.network.electrostatics) else (),
     )
     potential = Potential(full, sharp.priors)
     for readout in potential.network.readouts:
         assert isinstance(readout, torch.nn.Sequential)
         torch.nn.init.zeros_(readout[-1].get_parameter("weight"))  # training starts from the priors alone
+    for moment in (potential.network.charge_readout, potential.network.dipole_readout):
+        if moment is not None:
+            moment.start_from_zero()
     residual = force_errors(potential, datasets, [part[:1000] for part in frames], with_model=False).priors ** 0.5
     log.info(
         "%d frames to train on, %d beads each, %.0f neighbours within %g nm; %d frames in a batch",
@@ -194,7 +200,7 @@ def _average_neighbors(samples: Sequence[tuple[BeadTopology, np.ndarray, np.ndar
 def _fingerprint(data: BeadDataset) -> str:
     """A digest of a hundred frames, evenly spread."""
     frames = data.read(np.unique(np.linspace(0, len(data) - 1, 100).round().astype(int)))
-    parts = [frames.positions, frames.forces, frames.box]
+    parts = [getattr(frames, entry.name) for entry in fields(frames) if entry.name != "velocities"]
     return hashlib.sha256(b"".join(part.tobytes() for part in parts if part is not None)).hexdigest()
 
 

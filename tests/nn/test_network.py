@@ -71,7 +71,7 @@ def test_every_component_is_used() -> None:
 def test_every_parameter_gets_a_gradient() -> None:
     model = network(lmax=2, n_features=1)
     positions, types, receivers, senders = cloud()
-    model(vectors(positions, receivers, senders), types, receivers, senders, torch.rand(8, 1)).sum().backward()
+    model(vectors(positions, receivers, senders), types, receivers, senders, torch.rand(8, 1)).energies.sum().backward()
     missing = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
     assert missing == []
 
@@ -81,9 +81,9 @@ def test_types_and_features_matter() -> None:
     positions, types, receivers, senders = cloud()
     edges = vectors(positions, receivers, senders)
     inputs = torch.rand(8, 2)
-    energy = model(edges, types, receivers, senders, inputs)
-    assert not torch.allclose(energy, model(edges, 1 - types, receivers, senders, inputs))
-    assert not torch.allclose(energy, model(edges, types, receivers, senders, 2 * inputs))
+    energy = model(edges, types, receivers, senders, inputs).energies
+    assert not torch.allclose(energy, model(edges, 1 - types, receivers, senders, inputs).energies)
+    assert not torch.allclose(energy, model(edges, types, receivers, senders, 2 * inputs).energies)
 
 
 @pytest.mark.parametrize("options", [{"lmax": 1}, {"lmax": 2, "layers": 1}, {"lmax": 0}], ids=str)
@@ -92,7 +92,7 @@ def test_second_derivatives(options: dict) -> None:
     positions, types, receivers, senders = cloud(4)
 
     def energy(at: torch.Tensor) -> torch.Tensor:
-        return model(vectors(at, receivers, senders), types, receivers, senders)
+        return model(vectors(at, receivers, senders), types, receivers, senders).energies
 
     positions.requires_grad_(True)
     assert torch.autograd.gradcheck(energy, positions)
@@ -101,7 +101,7 @@ def test_second_derivatives(options: dict) -> None:
 
 def test_beads_without_neighbours_have_an_energy() -> None:
     none = torch.zeros(0, dtype=torch.int64)
-    energy = network()(torch.zeros(0, 3), torch.tensor([0, 1, 0]), none, none)
+    energy = network()(torch.zeros(0, 3), torch.tensor([0, 1, 0]), none, none).energies
     assert energy[0] == energy[2] != energy[1]
 
 
@@ -110,15 +110,15 @@ def test_doubling_a_float32_network_restores_equivariance() -> None:
     model = network(lmax=3).float().double()
     positions, types, receivers, senders = cloud()
     edges = vectors(positions, receivers, senders)
-    turned = model(edges @ o3.rand_matrix().T, types, receivers, senders)
-    torch.testing.assert_close(turned, model(edges, types, receivers, senders), atol=1e-12, rtol=0)
+    turned = model(edges @ o3.rand_matrix().T, types, receivers, senders).energies
+    torch.testing.assert_close(turned, model(edges, types, receivers, senders).energies, atol=1e-12, rtol=0)
 
 
 def test_float32() -> None:
     model = network()
     positions, types, receivers, senders = cloud()
     edges = vectors(positions, receivers, senders)
-    expected = model(edges, types, receivers, senders)
-    found = model.float()(edges.float(), types, receivers, senders)
+    expected = model(edges, types, receivers, senders).energies
+    found = model.float()(edges.float(), types, receivers, senders).energies
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-4)

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from cgenn.graph import BeadGraph
-from cgenn.neighbors import build_graph
+from cgenn.graph import BeadGraph, build_graph
 from cgenn.potential.derivatives import energy_and_forces, hessian_vector_product, virial
 
 

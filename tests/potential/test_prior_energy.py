@@ -6,7 +6,7 @@ import torch
 
 import openmm  # isort: skip
 
-from cgenn.neighbors import build_graph
+from cgenn.graph import build_graph
 from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.prior_energy import PriorEnergy
 from cgenn.potential.priors import Priors

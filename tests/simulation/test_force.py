@@ -113,7 +113,7 @@ def test_pickle_holds_content_and_gives_back_the_same_object(force, positions, m
 
 def test_content_of_another_version(force):
     with pytest.raises(ValueError, match="another version"):
-        LearnedForce.restore(force.state.replace(b'"format": 1', b'"format": 9', 1))
+        LearnedForce.restore(force.state.replace(b'"format": 2', b'"format": 9', 1))
 
 
 def test_building_leaves_the_seed_alone(potential, topology, positions):

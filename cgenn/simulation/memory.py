@@ -1,0 +1,164 @@
+"""What a learned force remembers from call to call: its network on a device, and which beads are neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cgenn.config import Config
+from cgenn.electrostatics.pairs import CoulombPairs, coulomb_pairs
+from cgenn.electrostatics.settings import CoulombSettings
+from cgenn.graph import BeadGraph, CoulombGraph
+from cgenn.neighbors import VerletList, edge_vectors
+from cgenn.potential.electrostatics import (
+    ElectrostaticsConfig,
+    coulomb_settings,
+    excluded_pairs,
+    group_index,
+    group_totals,
+)
+from cgenn.potential.potential import Potential
+from cgenn.topology import BeadTopology
+
+SKIN = 0.1
+"""Of the list of pairs of the Coulomb sum in real space [nm]."""
+
+GROWTH = 1.1
+"""The mesh is chosen anew when an edge of the box has changed by this factor."""
+
+
+class ChargedBeads(Config):
+    """The charges of one copy of a system.
+
+    Attributes:
+        groups: index of the group of each bead whose charges have a fixed sum.
+        totals: that sum of each group [e].
+        excluded: pairs of beads that do not interact by their charges.
+    """
+
+    groups: tuple[int, ...]
+    totals: tuple[float, ...]
+    excluded: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, topology: BeadTopology, config: ElectrostaticsConfig) -> ChargedBeads:
+        """Of the beads of a topology."""
+        index = group_index(topology, config.groups)
+        totals = group_totals(topology.charges, index)
+        excluded = [(first, second) for first, second in excluded_pairs(topology, config.excluded_bonds).tolist()]
+        return cls(groups=tuple(index.tolist()), totals=tuple(totals.tolist()), excluded=tuple(excluded))
+
+
+class Memory:
+    """A network on its device, the constant parts of its graph, and the neighbour lists."""
+
+    def __init__(
+        self,
+        potential: Potential,
+        types: tuple[int, ...],
+        features: tuple[tuple[float, ...], ...],
+        charged: ChargedBeads | None,
+        replicas: int,
+    ) -> None:
+        self.potential = potential
+        device, beads = potential.network.embedding.weight.device, len(types)
+        self.replicas = replicas
+        self.types = torch.tensor(types, device=device).repeat(replicas)
+        self.batch = torch.arange(replicas, device=device).repeat_interleave(beads)
+        self.features = None
+        if features:
+            self.features = torch.tensor(features, device=device, dtype=potential.dtype).repeat(replicas, 1)
+        self.verlet = VerletList(potential.config.cutoff)
+        self.coulomb = None if charged is None else _CoulombMemory(potential, charged, self.batch, replicas)
+        self.cells = torch.zeros(beads * replicas, 3, device=device)
+        """Whole cells that each bead is moved by."""
+
+    def graph(self, positions: Tensor, cell: Tensor | None) -> BeadGraph:
+        """The graph of neighbours; the skin of their list would cost more than they do and add nothing."""
+        cells = None if cell is None else cell.unsqueeze(0)
+        rebuilds = self.verlet.rebuilds
+        found = self.verlet.find(positions, cell=cells, batch=self.batch, n_systems=self.replicas)
+        coulomb = None if self.coulomb is None else self.coulomb.graph(positions, cells)
+        if cell is not None and self.verlet.rebuilds > rebuilds:
+            strayed = torch.floor(positions @ torch.linalg.inv(cell))
+            if strayed.abs().max() > 2:  # from the next call on; until then positions and list belong together
+                self.cells += strayed
+        listed = BeadGraph(
+            positions=positions,
+            types=self.types,
+            receivers=found.receivers,
+            senders=found.senders,
+            shifts=found.shifts,
+            batch=self.batch,
+            n_systems=self.replicas,
+            cell=cells,
+            features=self.features,
+            coulomb=coulomb,
+        )
+        return listed.within(self.verlet.cutoff)
+
+    def potential_energy(self, graph: BeadGraph, scale: float) -> Float[Tensor, " 1"]:
+        """Energy of all copies together; summed in double precision, since a barostat compares large sums."""
+        outputs = self.potential.outputs(graph)
+        energy = self.potential.config.energy_scale * outputs.energies.double().sum()
+        if self.coulomb is not None:
+            moments = self.potential.moments(graph, outputs)
+            energy = energy + scale**2 * self.potential.electrostatic_energy(graph, moments).double().sum()
+        return energy.unsqueeze(0)
+
+
+class _CoulombMemory:
+    """The pairs of the Coulomb sum, found anew when a bead has moved more than half their skin, or the box changed."""
+
+    def __init__(self, potential: Potential, charged: ChargedBeads, batch: Tensor, replicas: int) -> None:
+        assert potential.config.electrostatics is not None
+        self.config, self.batch, self.replicas = potential.config.electrostatics, batch, replicas
+        self.beads, device = len(charged.groups), batch.device
+        copies = torch.arange(replicas, device=device)
+        groups = torch.tensor(charged.groups, device=device)
+        self.groups = (groups[None] + len(charged.totals) * copies[:, None]).flatten()
+        self.totals = torch.tensor(charged.totals, device=device, dtype=potential.dtype).repeat(replicas)
+        excluded = torch.tensor(charged.excluded, device=device, dtype=torch.int64).reshape(-1, 2).T
+        self.excluded = (excluded[:, None] + self.beads * copies[None, :, None]).flatten(1)
+        self.settings: CoulombSettings | None = None
+        self.tuned: Tensor | None = None
+        self.listed: tuple[Tensor, Tensor | None, CoulombPairs] | None = None
+
+    def graph(self, positions: Tensor, cell: Tensor | None) -> CoulombGraph:
+        """For a graph at these positions; the same whatever was remembered."""
+        if self.settings is None or self._resized(cell):
+            self.settings = coulomb_settings(self.config, self.beads, cell)
+            self.tuned, self.listed = cell, None
+        pairs = self._pairs(positions, cell, self.settings)
+        return CoulombGraph(self.groups, self.totals, pairs, self.settings)
+
+    def _resized(self, cell: Tensor | None) -> bool:
+        if cell is None or self.tuned is None:
+            return cell is not self.tuned
+        ratio = torch.linalg.vector_norm(cell, dim=-1) / torch.linalg.vector_norm(self.tuned, dim=-1)
+        return bool((ratio > GROWTH).any() or (ratio < 1 / GROWTH).any())
+
+    def _pairs(self, positions: Tensor, cell: Tensor | None, settings: CoulombSettings) -> CoulombPairs:
+        if self.listed is None or self._outdated(positions, cell):
+            found = coulomb_pairs(
+                positions, settings, cell=cell, batch=self.batch, n_systems=self.replicas, excluded=self.excluded,
+                skin=SKIN,
+            )  # fmt: skip
+            self.listed = positions.clone(), None if cell is None else cell.clone(), found
+        pairs = self.listed[2]
+        if cell is None:
+            return pairs
+        cells = cell.expand(self.replicas, 3, 3)[self.batch[pairs.receivers]]
+        vectors = edge_vectors(positions, pairs.receivers, pairs.senders, pairs.shifts, cells)
+        near = (vectors.square().sum(1) < settings.cutoff**2).nonzero().squeeze(1)
+        return replace(pairs, receivers=pairs.receivers[near], senders=pairs.senders[near], shifts=pairs.shifts[near])
+
+    def _outdated(self, positions: Tensor, cell: Tensor | None) -> bool:
+        assert self.listed is not None
+        before, box, _ = self.listed
+        if cell is None or box is None:
+            return False  # in open space all pairs are listed
+        return not torch.equal(cell, box) or bool((positions - before).square().sum(1).max() > (0.5 * SKIN) ** 2)

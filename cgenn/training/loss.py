@@ -1,0 +1,132 @@
+"""The parts of the loss: how far a potential is from forces, charges, dipoles, energies and virials of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cgenn.graph import BeadGraph
+from cgenn.potential.electrostatics import CHARGE_UNIT, DIPOLE_UNIT
+from cgenn.potential.potential import Moments, Potential
+from cgenn.topology import BeadTopology
+from cgenn.training.batches import FrameGroup
+from cgenn.training.config import LossWeights
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the trained part of a potential has to explain of a group of frames: the data less all that is fixed.
+
+    Attributes:
+        forces: shape (beads of all frames, 3) [kJ/mol/nm].
+        energies: shape (frames,) [kJ/mol]; None where the data has none.
+        virials: shape (frames, 3, 3) [kJ/mol]; None where the data has none.
+    """
+
+    forces: Float[Tensor, "beads 3"]
+    energies: Float[Tensor, " frames"] | None
+    virials: Float[Tensor, "frames 3 3"] | None
+
+
+@dataclass(frozen=True)
+class Units:
+    """What errors are measured in: forces [kJ/mol/nm], energies and virials of a bead [kJ/mol]."""
+
+    force: float
+    energy: float
+
+    def of(self, part: str) -> float:
+        """The unit of a part of the loss."""
+        known = {"forces": self.force, "energies": self.energy, "virials": self.energy, "charges": CHARGE_UNIT}
+        return known.get(part, DIPOLE_UNIT)
+
+
+def trained_terms(potential: Potential, graph: BeadGraph) -> tuple[Float[Tensor, " systems"], Moments | None]:
+    """Energy [kJ/mol] that depends on trainable parameters, and the charges and dipoles in it.
+
+    That of constant charges does not: it is part of what is subtracted from the data.
+    """
+    outputs = potential.outputs(graph)
+    energy = graph.per_system(potential.config.energy_scale * outputs.energies)
+    if not potential.config.predicts_charges:
+        return energy, None
+    moments = potential.moments(graph, outputs)
+    return energy + potential.electrostatic_energy(graph, moments), moments
+
+
+def square_errors(
+    potential: Potential,
+    graph: BeadGraph,
+    group: FrameGroup,
+    targets: Targets,
+    topology: BeadTopology,
+    weights: LossWeights,
+    *,
+    create_graph: bool,
+) -> dict[str, tuple[Float[Tensor, ""], int]]:
+    """For each part of the loss the sum of the squared errors, in `Units`, and how many numbers are in it."""
+    wants_virials = targets.virials is not None and weights.virials > 0
+    with torch.inference_mode(False), torch.enable_grad():
+        positions = graph.positions.detach().clone().requires_grad_(True)
+        strain = positions.new_zeros(graph.n_systems, 3, 3).requires_grad_(wants_virials)
+        at = graph.with_positions(positions)
+        energy, moments = trained_terms(potential, at.strained(strain) if wants_virials else at)
+        inputs = [positions, strain] if wants_virials else [positions]
+        slopes = torch.autograd.grad(energy.sum(), inputs, create_graph=create_graph, materialize_grads=True)
+    errors = {"forces": -slopes[0] - targets.forces}
+    if targets.energies is not None and len(energy) > 1:
+        away = (energy - targets.energies) / len(topology)
+        errors["energies"] = away - away.mean()
+    if targets.virials is not None and wants_virials:
+        found = 0.5 * (slopes[1] + slopes[1].transpose(1, 2))
+        errors["virials"] = (found - targets.virials) / len(topology)
+    if moments is not None:
+        errors |= _moment_errors(moments, graph, group, topology)
+    return {name: (error.square().sum(), error.numel()) for name, error in errors.items() if getattr(weights, name) > 0}
+
+
+def _moment_errors(found: Moments, graph: BeadGraph, group: FrameGroup, topology: BeadTopology) -> dict[str, Tensor]:
+    """Errors of charges and dipoles of beads, groups of beads and systems [e], [e nm]."""
+    assert graph.coulomb is not None
+    reference = group.charges
+    if reference is None:
+        reference = torch.from_numpy(topology.charges.copy()).to(found.charges).expand(len(group.positions), -1)
+    charge = found.charges - reference.reshape(-1)
+    errors = {"charges": charge}
+    dipole = charge.new_zeros(len(charge), 3)
+    if group.dipoles is not None:
+        dipole = (0 if found.dipoles is None else found.dipoles) - group.dipoles.flatten(0, 1)
+        if found.dipoles is not None:
+            errors["dipoles"] = dipole
+    elif found.dipoles is not None:
+        return errors  # the dipoles of molecules are unknown, too
+    moment = charge.unsqueeze(1) * graph.positions + dipole
+    groups, systems = len(graph.coulomb.totals), graph.n_systems
+    by_group = moment.new_zeros(groups, 3).index_add(0, graph.coulomb.groups, moment)
+    by_system = moment.new_zeros(systems, 3).index_add(0, graph.batch, moment)
+    errors["molecular_dipoles"] = by_group
+    errors["total_dipole"] = by_system / len(topology) ** 0.5
+    return errors
+
+
+class Balance(nn.Module):
+    """Adds the parts of the loss up: sum_p w_p L_p, or with learnt factors sum_p w_p (exp(-s_p) L_p + s_p)."""
+
+    def __init__(self, weights: LossWeights, *, learnt: bool) -> None:
+        super().__init__()
+        self.weights = weights.model_dump()
+        self.names = [name for name, weight in self.weights.items() if weight > 0]
+        self.log_variance = nn.Parameter(torch.zeros(len(self.names))) if learnt else None
+
+    def forward(self, parts: dict[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        total: Tensor = torch.zeros((), device=next(iter(parts.values())).device)
+        for name, part in parts.items():
+            if self.log_variance is None:
+                total = total + self.weights[name] * part
+            else:
+                s = self.log_variance[self.names.index(name)]
+                total = total + self.weights[name] * (torch.exp(-s) * part + s)
+        return total
