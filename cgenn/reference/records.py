@@ -93,14 +93,16 @@ def write_state(records: np.ndarray, path: Path, mass: float, periodic: bool) ->
 
 
 def write_trajectory(records: np.ndarray, path: Path, **particles: object) -> None:
-    """Write positions, forces and box as H5MD; `particles` as `H5MDWriter` takes them."""
-    with atomic(path) as temporary, H5MDWriter(temporary, forces=True, group="atoms", **particles) as writer:  # type: ignore[arg-type]
+    """Write positions, forces, energies and box as H5MD; `particles` as `H5MDWriter` takes them."""
+    holds = {"forces": True, "energies": True, "group": "atoms"}
+    with atomic(path) as temporary, H5MDWriter(temporary, **holds, **particles) as writer:  # type: ignore[arg-type]
         for start in range(0, len(records), _CHUNK):
             chunk = records[start : start + _CHUNK]
             writer.write(
                 chunk["positions"],
                 box=chunk["box"] if particles["periodic"] else None,
                 forces=chunk["forces"],
+                energies=chunk["potential"],
                 time=chunk["time"],
                 step=chunk["step"],
             )

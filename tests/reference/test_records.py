@@ -58,6 +58,7 @@ def test_trajectory(tmp_path, periodic):
     assert file.group == "atoms"
     np.testing.assert_array_equal(frames.positions, records["positions"])
     np.testing.assert_array_equal(frames.forces, records["forces"])
+    np.testing.assert_array_equal(frames.energies, records["potential"])
     np.testing.assert_array_equal(file.steps, records["step"])
     assert frames.box is None if not periodic else np.array_equal(frames.box, records["box"])
     assert list(tmp_path.iterdir()) == [path]
