@@ -50,6 +50,11 @@ def describe(model: type[Config], prefix: str = "") -> str:
             lines.append(describe(type(field.default), f"{prefix}{name}."))
             continue
         default = "required" if field.is_required() else f"default {field.default}"
+        inner = [part for part in get_args(field.annotation) if isinstance(part, type) and issubclass(part, Config)]
+        if inner:
+            lines.append(f"{prefix}{name}: {meanings.get(name, '')} ({default}); any of its settings turns it on:")
+            lines.append(describe(inner[0], f"{prefix}{name}."))
+            continue
         choices = "".join(f"{choice} | " for choice in _choices(field.annotation)).removesuffix(" | ")
         lines.append(f"{prefix}{name}: {meanings.get(name, '')} ({choices and choices + '; '}{default})")
     return "\n\n".join(lines)
