@@ -127,11 +127,12 @@ def add_beads(
             force.addInteractionGroup(copy, copy)
 
 
-def apart(force: openmm.Force) -> openmm.CustomCVForce:
-    """The same force evaluated on its own: beside a force field it may then have exclusions and a cutoff of its own."""
-    result = openmm.CustomCVForce("inner")
-    result.addCollectiveVariable("inner", force)
-    result.setName(force.getName())
+def apart(*forces: openmm.Force) -> openmm.CustomCVForce:
+    """The sum of forces, evaluated on its own: its exclusions and cutoff need not be those of the System's others."""
+    result = openmm.CustomCVForce("+".join(f"inner{number}" for number in range(len(forces))))
+    result.setName(forces[0].getName())
+    for number, force in enumerate(forces):
+        result.addCollectiveVariable(f"inner{number}", force)
     return result
 
 

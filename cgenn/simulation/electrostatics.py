@@ -1,0 +1,201 @@
+"""Constant charges as OpenMM's own forces, and the parameter that scales all charges of a potential.
+
+In a box there is a NonbondedForce with PME; in open space pairs are listed, or summed up by a CustomNonbondedForce. They
+are in group `ELECTROSTATICS_GROUP`, have names that begin with "electrostatics", and know the global parameter
+`LAMBDA`, 1 by default: charges are multiplied by it, and their energy by its square. Charges that the network predicts
+are part of the learned force, which knows the same parameter.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Collection
+
+import numpy as np
+import openmm
+from jaxtyping import Float
+
+from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs
+from cgenn.simulation.bonded import EXPLICIT_PAIRS, add_beads, apart
+from cgenn.simulation.placement import Placement
+from cgenn.topology import BeadTopology
+from cgenn.units import COULOMB
+
+ELECTROSTATICS_GROUP = 2
+"""Force group of constant charges; the learned force is in group 0, the priors are in group 1."""
+
+LAMBDA = "lambda_electrostatics"
+"""Global parameter that multiplies all charges and dipoles of the beads."""
+
+SHRINKING = 0.9
+"""The cutoff leaves room for a box that shrinks by this factor."""
+
+_log = logging.getLogger(__name__)
+
+
+def charge_forces(
+    charges: Float[np.ndarray, " beads"],
+    topology: BeadTopology,
+    placement: Placement,
+    config: ElectrostaticsConfig,
+    box: Float[np.ndarray, "3 3"] | None = None,
+) -> list[openmm.Force]:
+    """The Coulomb energy of constant charges [e] on the beads of a topology; `box` [nm] is that of the start.
+
+    E = sum_{i<j} q_i q_j erf(r / 2 sigma) / (4 pi epsilon_0 r) over all images, without the pairs that the
+    configuration excludes; sigma is its `smearing`, and 1/r stands there without it. A net charge in a box has a
+    uniform background, which is said aloud.
+
+    Raises:
+        ValueError: if the box is too small for the cutoff, or a slab is asked for, which OpenMM does not know.
+    """
+    if config.slab:
+        raise ValueError("OpenMM's own forces know no slab: the learned force has to sum up the charges")
+    if not charges.any():
+        return []
+    excluded = set(map(tuple, excluded_pairs(topology, config.excluded_bonds).tolist()))
+    near = set(map(tuple, topology.excluded_pairs.tolist()))
+    forces: list[openmm.Force] = []
+    if placement.periodic:
+        if box is None:
+            raise ValueError("`box` is missing: charges in a periodic System need it")
+        _announce_background(charges, len(placement.copies))
+        forces += _pme(charges, topology, placement, config, box)
+        forces += _pairs(charges, sorted(near - excluded), placement, config.smearing)
+    elif len(topology) <= EXPLICIT_PAIRS:
+        every = set(itertools.combinations(range(len(topology)), 2))
+        forces += _pairs(charges, sorted(every - excluded), placement, config.smearing)
+    else:
+        forces += _open(charges, topology, placement, config.smearing)
+        forces += _pairs(charges, sorted(near - excluded), placement, config.smearing)
+    for force in forces:
+        force.setForceGroup(ELECTROSTATICS_GROUP)
+    return forces
+
+
+def native_cutoff(box: Float[np.ndarray, "3 3"], beads: int, config: ElectrostaticsConfig) -> float:
+    """Cutoff in real space [nm] of PME in OpenMM, which wants at most half the width of the box.
+
+    Three times the distance between beads, (V/N)^(1/3), unless the configuration says otherwise.
+
+    Raises:
+        ValueError: if the box is too small for it, or for the smearing.
+    """
+    width = float(np.diag(box).min())
+    smeared = 2 * config.smearing * math.sqrt(-math.log(config.accuracy))
+    if config.cutoff is not None:
+        if 2 * config.cutoff > width:
+            raise ValueError(
+                f"the cutoff of the electrostatics is {config.cutoff:.3f} nm, but the box is {width:.3f} nm wide and "
+                "OpenMM needs at least twice the cutoff: use a larger box or a shorter cutoff"
+            )
+        cutoff = config.cutoff
+    else:
+        spacing = float(np.prod(np.diag(box)) / beads) ** (1 / 3)
+        cutoff = min(max(3 * spacing, smeared), 0.5 * SHRINKING * width)
+    if smeared > cutoff:
+        raise ValueError(
+            f"charges smeared over {config.smearing:.3f} nm need a cutoff of {smeared:.3f} nm for an accuracy of "
+            f"{config.accuracy:g}, but it is {cutoff:.3f} nm in a box {width:.3f} nm wide"
+        )
+    return cutoff
+
+
+def electrostatics_derivative(context: openmm.Context, groups: Collection[int] | None = None) -> float:
+    """dE/d lambda [kJ/mol] at the present value of `lambda_electrostatics`, of all or some force groups.
+
+    The energy is E_0 + lambda^2 E_1, so that the derivative is 2 lambda (E(1) - E(0)): two evaluations. Parameter and
+    positions are afterwards what they were.
+
+    Raises:
+        ValueError: if the Context has no such parameter.
+    """
+    if LAMBDA not in context.getParameters():
+        raise ValueError(f"the Context has no parameter {LAMBDA!r}: its potential has no electrostatics")
+    present = context.getParameter(LAMBDA)
+    energies = []
+    try:
+        for value in (1.0, 0.0):
+            context.setParameter(LAMBDA, value)
+            state = context.getState(energy=True, **({} if groups is None else {"groups": set(groups)}))
+            energies.append(state.getPotentialEnergy()._value)
+    finally:
+        context.setParameter(LAMBDA, present)
+    return 2 * present * (energies[0] - energies[1])
+
+
+def _announce_background(charges: np.ndarray, copies: int) -> None:
+    total = float(charges.sum()) * copies
+    if abs(total) > 1e-6:
+        _log.warning(
+            "the charges add up to %+.6g e in a periodic box: a uniform background of the opposite charge is assumed",
+            total,
+        )
+
+
+def _pme(
+    charges: np.ndarray, topology: BeadTopology, placement: Placement, config: ElectrostaticsConfig, box: np.ndarray
+) -> list[openmm.Force]:
+    """Without the pairs up to three bonds apart: OpenMM wants all nonbonded forces to exclude the same pairs."""
+    cutoff = native_cutoff(box, placement.n_particles, config)
+    force = openmm.NonbondedForce()
+    force.setName("electrostatics")
+    force.setNonbondedMethod(openmm.NonbondedForce.PME)
+    force.setCutoffDistance(cutoff)
+    force.setEwaldErrorTolerance(config.accuracy)
+    force.setExceptionsUsePeriodicBoundaryConditions(True)
+    force.addGlobalParameter(LAMBDA, 1.0)
+    for _ in range(placement.n_particles):
+        force.addParticle(0.0, 1.0, 0.0)
+    for copy in placement.copies:
+        for particle, charge in zip(copy, charges.tolist(), strict=True):
+            force.addParticleParameterOffset(LAMBDA, particle, charge, 0.0, 0.0)
+        for i, j in topology.excluded_pairs.tolist():
+            force.addException(copy[i], copy[j], 0.0, 1.0, 0.0)
+    forces = [force]
+    if config.smearing:
+        smeared = _between(charges, topology, placement, f"-erfc(r/{2 * config.smearing!r})/r")
+        smeared.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
+        smeared.setCutoffDistance(cutoff)
+        smeared.setName("electrostatics (smearing)")
+        forces.append(smeared)
+    return [apart(*forces)] if placement.shared else forces
+
+
+def _open(charges: np.ndarray, topology: BeadTopology, placement: Placement, smearing: float) -> list[openmm.Force]:
+    force = _between(charges, topology, placement, _interaction(smearing))
+    force.setNonbondedMethod(openmm.CustomNonbondedForce.NoCutoff)
+    force.setName("electrostatics")
+    return [apart(force)]
+
+
+def _between(
+    charges: np.ndarray, topology: BeadTopology, placement: Placement, function: str
+) -> openmm.CustomNonbondedForce:
+    force = openmm.CustomNonbondedForce(f"{LAMBDA}^2*{COULOMB!r}*charge1*charge2*{function}")
+    force.addGlobalParameter(LAMBDA, 1.0)
+    force.addPerParticleParameter("charge")
+    add_beads(force, topology, placement, charges[:, None].tolist())
+    return force
+
+
+def _pairs(
+    charges: np.ndarray, pairs: list[tuple[int, int]], placement: Placement, smearing: float
+) -> list[openmm.Force]:
+    """Pairs one by one, nearest images."""
+    force = openmm.CustomBondForce(f"{LAMBDA}^2*{COULOMB!r}*charges*{_interaction(smearing)}")
+    force.setName("electrostatics (pairs)")
+    force.addGlobalParameter(LAMBDA, 1.0)
+    force.addPerBondParameter("charges")
+    force.setUsesPeriodicBoundaryConditions(placement.periodic)
+    products = [(i, j, float(charges[i] * charges[j])) for i, j in pairs if charges[i] and charges[j]]
+    for copy in placement.copies:
+        for i, j, product in products:
+            force.addBond(copy[i], copy[j], [product])
+    return [force] if products else []
+
+
+def _interaction(smearing: float) -> str:
+    return f"erf(r/{2 * smearing!r})/r" if smearing else "1/r"
