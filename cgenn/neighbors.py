@@ -46,8 +46,9 @@ def neighbors(
     cell: Float[Tensor, "systems 3 3"] | None = None,
     batch: Int[Tensor, " beads"] | None = None,
     n_systems: int = 1,
+    both: bool = True,
 ) -> Neighbors:
-    """All pairs closer than `cutoff` [nm] within each system.
+    """All pairs closer than `cutoff` [nm] within each system, in both directions; else each once, in any order.
 
     Systems without a cell are laid out side by side in open space and searched in one go; periodic ones one by one.
     `batch` has to be sorted.
@@ -62,7 +63,7 @@ def neighbors(
         raise ValueError(f"the position of bead {int(np.argwhere(~np.isfinite(points))[0, 0])} is not finite")
     if cell is None:
         spread = points if batch is None else _side_by_side(points, batch.cpu().numpy(), n_systems, cutoff)
-        parts = [_search_open(spread, cutoff)]
+        parts = [_search_open(spread, cutoff, both)]
     else:
         cells = cell.detach().to("cpu", torch.float64).numpy()
         flat = np.abs(np.linalg.det(cells)) < 1e-9
@@ -73,7 +74,7 @@ def neighbors(
         owners = np.zeros(len(points), dtype=np.int64) if batch is None else batch.cpu().numpy()
         starts = np.searchsorted(owners, np.arange(n_systems + 1))
         parts = [
-            _search_periodic(points[start:stop], cells[system], cutoff, start)
+            _search_periodic(points[start:stop], cells[system], cutoff, start, both)
             for system, (start, stop) in enumerate(pairwise(starts.tolist()))
         ]
     receivers, senders, shifts = (np.concatenate(entries) for entries in zip(*parts, strict=True))
@@ -84,18 +85,20 @@ def neighbors(
     )
 
 
-def _search_open(points: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _search_open(points: np.ndarray, cutoff: float, both: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A tree rather than a grid: beads that flew far apart cost nothing."""
     pairs = cKDTree(points).query_pairs(cutoff, output_type="ndarray").astype(np.int64)
+    if not both:
+        return pairs[:, 0], pairs[:, 1], np.zeros((len(pairs), 3))
     i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
     order = np.lexsort((j, i))
     return i[order], j[order], np.zeros((len(i), 3))
 
 
 def _search_periodic(
-    points: np.ndarray, cell: np.ndarray, cutoff: float, offset: int
+    points: np.ndarray, cell: np.ndarray, cutoff: float, offset: int, both: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
+    search = vesin.NeighborList(cutoff=cutoff, full_list=both, sorted=both, n_threads=1)
     i, j, shift = search.compute(points, cell, True, "ijS")
     return i.astype(np.int64) + offset, j.astype(np.int64) + offset, shift
 

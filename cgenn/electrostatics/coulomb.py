@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cgenn.electrostatics.ewald import ewald_energy
 from cgenn.electrostatics.pairs import CoulombPairs
+from cgenn.electrostatics.pme import pme_energy
 from cgenn.electrostatics.real_space import real_space_energy
 from cgenn.electrostatics.settings import CoulombSettings
 
@@ -51,4 +52,8 @@ def coulomb_energy(
     )
     if cell is None:
         return energy
+    if settings.method == "pme":
+        if dipoles is not None:
+            raise ValueError("dipoles need method 'ewald', got 'pme'")
+        return energy + pme_energy(positions, charges, settings, cell=cell, batch=batch, n_systems=n_systems)
     return energy + ewald_energy(positions, charges, dipoles, settings, cell=cell, batch=batch, n_systems=n_systems)

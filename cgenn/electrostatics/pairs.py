@@ -61,15 +61,18 @@ def coulomb_pairs(
         first, second = _all_pairs(batch, n_systems)
         shifts, barred_shifts = torch.zeros((len(first), 3)), torch.zeros((barred.shape[1], 3))
     else:
-        found = neighbors(positions, settings.cutoff + skin, cell=cell, batch=batch.to(device), n_systems=n_systems)
-        once = _once(found.receivers, found.senders, found.shifts)
-        first, second, shifts = (part[once].cpu() for part in (found.receivers, found.senders, found.shifts))
+        found = neighbors(
+            positions, settings.cutoff + skin, cell=cell, batch=batch.to(device), n_systems=n_systems, both=False
+        )
+        first, second, shifts = found.receivers.cpu(), found.senders.cpu(), found.shifts.cpu()
         barred_shifts = _nearest(positions.detach().cpu(), cell.detach().cpu()[batch[barred[0]]], barred)
-    keep = _kept(first, second, shifts, barred, barred_shifts, len(positions))
+    if barred.shape[1]:
+        keep = _kept(first, second, shifts, barred, barred_shifts, len(positions))
+        first, second, shifts = first[keep], second[keep], shifts[keep]
     return CoulombPairs(
-        first[keep].to(device),
-        second[keep].to(device),
-        shifts[keep].to(device, dtype),
+        first.to(device),
+        second.to(device),
+        shifts.to(device, dtype),
         barred.to(device),
         barred_shifts.to(device, dtype),
     )
@@ -90,15 +93,6 @@ def pair_vectors(
     if len(cell) == 1:
         return vectors + shifts @ cell[0]
     return vectors + torch.einsum("pi,pij->pj", shifts, cell.index_select(0, system))
-
-
-def _once(receivers: Tensor, senders: Tensor, shifts: Tensor) -> Tensor:
-    """Which of the directed pairs to keep: i < j, and of a bead with its own images one of each opposite two."""
-    own = (receivers == senders).nonzero().squeeze(1)
-    keep = receivers < senders
-    order = shifts.new_tensor([1e12, 1e6, 1.0]).to(torch.float64)
-    keep[own] = (shifts[own].to(torch.float64) @ order) > 0
-    return keep.nonzero().squeeze(1)
 
 
 def _all_pairs(batch: Tensor, n_systems: int) -> tuple[Tensor, Tensor]:
@@ -141,14 +135,12 @@ def _nearest(positions: Tensor, cells: Tensor, pairs: Tensor) -> Tensor:
 
 def _kept(first: Tensor, second: Tensor, shifts: Tensor, barred: Tensor, barred_shifts: Tensor, n_beads: int) -> Tensor:
     """Indices of the pairs that are not excluded."""
-    if barred.shape[1] == 0:
-        return torch.arange(len(first))
     keys = (barred[0] * n_beads + barred[1]).numpy()  # ordered: `unique` sorts
-    wanted = (first * n_beads + second).numpy()
+    wanted = (torch.minimum(first, second) * n_beads + torch.maximum(first, second)).numpy()
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     suspects = torch.from_numpy(np.flatnonzero(keys[place] == wanted))
     theirs = barred_shifts[torch.from_numpy(place)[suspects]].to(shifts.dtype)
-    drop = suspects[(shifts[suspects] == theirs).all(1)]
+    ours = torch.where((first < second)[suspects, None], shifts[suspects], -shifts[suspects])
     keep = torch.ones(len(first), dtype=torch.bool)
-    keep[drop] = False
+    keep[suspects[(ours == theirs).all(1)]] = False
     return keep.nonzero().squeeze(1)

@@ -1,0 +1,124 @@
+"""The sum over wave vectors on a mesh: smooth particle-mesh Ewald, N log N."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cgenn.electrostatics.ewald import background_energy, self_energy
+from cgenn.electrostatics.settings import CoulombSettings
+from cgenn.units import COULOMB
+
+Shape = tuple[int, int, int, int]
+"""Systems, and points along the three cell vectors."""
+
+
+def pme_energy(
+    positions: Float[Tensor, "beads 3"],
+    charges: Float[Tensor, " beads"],
+    settings: CoulombSettings,
+    *,
+    cell: Float[Tensor, "systems 3 3"],
+    batch: Int[Tensor, " beads"],
+    n_systems: int,
+) -> Float[Tensor, " systems"]:
+    """As `ewald_energy`, with the charges spread on a mesh by B-splines [kJ/mol].
+
+    S(k) is the Fourier transform of the mesh over that of the spline (Essmann et al., J. Chem. Phys. 103, 8577, 1995);
+    forces are the derivatives of this energy, so that it is conserved. Spreading and its derivatives are nvalchemiops'.
+    """
+    assert settings.mesh is not None
+    fractional = torch.einsum("bi,bij->bj", positions, torch.linalg.inv(cell).index_select(0, batch))
+    shape = (n_systems, *settings.mesh)
+    energy = COULOMB * _MeshEnergy.apply(fractional, charges, influence(cell, settings), batch, shape, settings.order)
+    return (
+        energy
+        - self_energy(charges, None, settings.alpha, batch, n_systems)
+        + background_energy(charges, settings.alpha, cell, batch, n_systems)
+    )
+
+
+def influence(cell: Float[Tensor, "systems 3 3"], settings: CoulombSettings) -> Float[Tensor, "systems nx ny half_nz"]:
+    """(4 pi / V) exp(-k^2 / 4 alpha^2) / k^2 over the squared transform of the spline; 0 at k = 0.
+
+    Of the last direction the half that a real transform has.
+    """
+    assert settings.mesh is not None
+    inverse = torch.linalg.inv(cell)
+    metric = (2 * math.pi) ** 2 * inverse.transpose(1, 2) @ inverse  # k^2 = n metric n
+    x, y, z = (_frequencies(points, axis == 2, cell) for axis, points in enumerate(settings.mesh))
+    xx, yy, zz, xy, yz, xz = (
+        metric[:, a, b][:, None, None, None] for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (0, 2))
+    )
+    x, y = x[:, None, None], y[:, None]
+    k2 = (xx * x * x + yy * y * y + 2 * xy * x * y) + 2 * (xz * x + yz * y) * z + zz * z * z
+    at_zero = torch.zeros_like(k2)
+    at_zero[:, 0, 0, 0] = 1.0
+    volume = torch.linalg.det(cell).abs()[:, None, None, None]
+    green = torch.exp(-k2 / (4 * settings.alpha**2)) / (k2 + at_zero) - at_zero
+    a, b, c = (
+        torch.sinc(axis / points) ** (-2 * settings.order)
+        for axis, points in zip((x, y, z), settings.mesh, strict=True)
+    )
+    return green * (4 * math.pi / volume * a * b) * c
+
+
+def _frequencies(points: int, half: bool, like: Tensor) -> Tensor:
+    whole = torch.fft.rfftfreq if half else torch.fft.fftfreq
+    return whole(points, 1 / points, dtype=like.dtype, device=like.device)
+
+
+class _MeshEnergy(torch.autograd.Function):
+    """Half the sum over wave vectors of influence times |S|^2, with its first derivatives found on the way.
+
+    Derivatives of those come from the operations themselves.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, fractional: Tensor, charges: Tensor, influence: Tensor, batch: Tensor, shape: Shape, order: int
+    ) -> Tensor:
+        energy, *gradients = _mesh_sum(fractional, charges, influence, batch, shape, order)
+        ctx.save_for_backward(fractional, charges, influence, batch, *gradients)
+        ctx.grid = (shape, order)
+        return energy
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        fractional, charges, influence, batch, slope, potential, power = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            _, slope, potential, power = _mesh_sum(fractional, charges, influence, batch, *ctx.grid)
+        each = gradient if len(gradient) == 1 else gradient.index_select(0, batch)
+        whole = gradient[:, None, None, None]
+        return each[:, None] * slope, each * potential, whole * power, None, None, None
+
+
+def _mesh_sum(
+    fractional: Tensor, charges: Tensor, influence: Tensor, batch: Tensor, shape: Shape, order: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The energy and its derivatives with respect to fractional positions, charges and influence."""
+    from nvalchemiops.torch.spline import spline_gather_with_force, spline_spread  # takes seconds to import
+
+    unit = torch.eye(3, dtype=fractional.dtype, device=fractional.device).expand(shape[0], 3, 3).contiguous()
+    index = batch.to(torch.int32) if shape[0] > 1 else None
+    mesh = spline_spread(fractional, charges, unit, shape[1:], order, index, unit)
+    transform = torch.fft.rfftn(mesh.reshape(shape), dim=(1, 2, 3))
+    power = 0.5 * _power(transform, shape[3])
+    energy = (influence * power).sum((1, 2, 3))
+    field = torch.fft.irfftn(influence * transform, s=shape[1:], dim=(1, 2, 3), norm="forward")
+    field = field if shape[0] > 1 else field[0]
+    potential, force = spline_gather_with_force(fractional, charges, field, unit, order, index, unit)
+    return energy, -force, potential, power
+
+
+def _power(transform: Tensor, points: int) -> Tensor:
+    """|transform|^2, twice where -k is not among the wave vectors."""
+    twice = torch.full((transform.shape[3],), 2.0, dtype=transform.real.dtype, device=transform.device)
+    twice[0] = 1.0
+    if points % 2 == 0:
+        twice[-1] = 1.0
+    return (transform.real.square() + transform.imag.square()) * twice

@@ -1,0 +1,178 @@
+from dataclasses import replace
+
+import openmm
+import pytest
+import torch
+
+from cgenn.electrostatics.charges import neutralise
+from cgenn.electrostatics.settings import CoulombSettings, tune
+from tests.electrostatics.conftest import Charges, join, random_charges, rock_salt
+from tests.electrostatics.test_ewald import CRYSTALS, crystal
+
+
+def openmm_pme(ions: Charges, alpha: float, points: int, cutoff: float) -> tuple[float, torch.Tensor]:
+    """Energy and forces of OpenMM's PME, Reference platform."""
+    assert ions.cell is not None
+    system, force = openmm.System(), openmm.NonbondedForce()
+    system.setDefaultPeriodicBoxVectors(*[openmm.Vec3(*row) for row in ions.cell[0].tolist()])
+    force.setNonbondedMethod(openmm.NonbondedForce.PME)
+    force.setCutoffDistance(cutoff)
+    force.setPMEParameters(alpha, points, points, points)
+    for charge in ions.charges.tolist():
+        system.addParticle(1.0)
+        force.addParticle(charge, 1.0, 0.0)
+    for first, second in [] if ions.excluded is None else ions.excluded.T.tolist():
+        force.addException(first, second, 0.0, 1.0, 0.0)
+    system.addForce(force)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(ions.positions.numpy())
+    state = context.getState(energy=True, forces=True)
+    energy = state.getPotentialEnergy()._value
+    return energy, torch.from_numpy(state.getForces(asNumpy=True)._value.copy())
+
+
+@pytest.mark.parametrize("accuracy", [1e-4, 1e-6])
+@pytest.mark.parametrize("name", CRYSTALS)
+def test_madelung(name: str, accuracy: float) -> None:
+    ions, expected = crystal(name, 3)
+    settings = tune(ions.cell, len(ions.charges), accuracy=accuracy, method="pme")
+    assert ions.energy(settings).item() == pytest.approx(expected, rel=accuracy)
+
+
+@pytest.mark.parametrize("excluded", [False, True])
+@pytest.mark.parametrize("accuracy", [1e-4, 1e-6])
+@pytest.mark.parametrize("kind", ["salt", "tilted"])
+def test_forces_are_those_of_openmm(kind: str, accuracy: float, excluded: bool) -> None:
+    if kind == "salt":
+        ions = rock_salt(3)
+    else:
+        ions = random_charges(60, tilted=True)
+        ions = replace(ions, positions=2 * ions.positions, cell=2 * ions.cell, charges=ions.charges + 0.1)  # type: ignore[operator]
+    if excluded:  # neighbours in the same cell: OpenMM takes no image for them
+        distances = torch.cdist(ions.positions, ions.positions)
+        near = (distances < (0.3 if kind == "salt" else 0.5)).triu(1).nonzero()[:8].T
+        ions = replace(ions, excluded=near)
+    settings = tune(ions.cell, len(ions.charges), accuracy=accuracy, method="pme")
+    cutoff = 0.84 if kind == "salt" else 0.98
+    energy, forces = openmm_pme(ions, 4.35 / cutoff, 64 if accuracy > 1e-5 else 144, cutoff)
+    assert (ions.forces(settings) - forces).norm() / forces.norm() < accuracy
+    assert ions.energy(settings).item() == pytest.approx(energy, rel=accuracy)
+
+
+@pytest.mark.parametrize("accuracy", [1e-3, 1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("kind", ["salt", "tilted"])
+def test_the_error_is_as_requested(kind: str, accuracy: float) -> None:
+    ions = rock_salt(3) if kind == "salt" else random_charges(60, tilted=True)
+    exact = ions.forces(tune(ions.cell, len(ions.charges), accuracy=1e-9, method="ewald"))
+    error = ions.forces(tune(ions.cell, len(ions.charges), accuracy=accuracy, method="pme")) - exact
+    assert 0.03 * accuracy < error.norm() / exact.norm() < accuracy
+
+
+TIGHT = CoulombSettings("pme", cutoff=1.6, alpha=3.4, mesh=(54, 54, 54), order=6)
+EXACT = CoulombSettings("ewald", cutoff=1.6, alpha=3.4, k_cutoff=38.0)
+"""The same split, so that what differs is the mesh."""
+
+
+def test_derivatives_are_those_of_ewald() -> None:
+    """Also those of a batch, by a cell and of charged systems."""
+    ions = join([random_charges(10), random_charges(24, tilted=True)])
+    ions = replace(ions, charges=ions.charges + 0.1)
+    both = []
+    for settings in (TIGHT, EXACT):
+        inputs = [value.clone().requires_grad_() for value in (ions.positions, ions.charges, ions.cell)]  # type: ignore[union-attr]
+        moving = replace(ions, positions=inputs[0], charges=inputs[1], cell=inputs[2])
+        energies = moving.energy(settings, ions.pairs(settings))
+        weighted = energies @ torch.tensor([1.0, -0.5])
+        both.append([energies, *torch.autograd.grad(weighted, inputs)])
+    for mesh, waves in zip(*both, strict=True):
+        assert (mesh - waves).norm() < 1e-6 * waves.norm()
+
+
+def charges_of(positions: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+    """Charges that depend on where the others are, neutral in all."""
+    squares = (positions[:, None] - positions).square().sum(2, keepdim=True)
+    seen = torch.tanh(torch.exp(-squares * parameters[0]).sum(1)) @ parameters[1]
+    groups = torch.zeros(len(positions), dtype=torch.int64)
+    return neutralise(seen, torch.ones(len(positions)), groups, torch.zeros(1))
+
+
+def gradient_of_loss(ions: Charges, settings: CoulombSettings) -> torch.Tensor:
+    """Of a loss on forces, with respect to the parameters of the charges."""
+    parameters = torch.tensor([[3.0, 5.0, 8.0], [2.0, -1.5, 3.0]], requires_grad=True)
+    positions = ions.positions.clone().requires_grad_()
+    moving = replace(ions, positions=positions, charges=charges_of(positions, parameters))
+    energy = moving.energy(settings, ions.pairs(settings)).sum()
+    (gradient,) = torch.autograd.grad(energy, positions, create_graph=True)
+    wanted = torch.linspace(-1.0, 1.0, gradient.numel()).reshape(-1, 3)
+    loss = (gradient / 100 - wanted).square().mean()
+    return torch.autograd.grad(loss, parameters)[0]
+
+
+@pytest.mark.parametrize("tilted", [False, True])
+def test_a_loss_on_forces_sees_through_the_charges(tilted: bool) -> None:
+    ions = random_charges(tilted=tilted)
+    exact = gradient_of_loss(ions, EXACT)
+    assert (gradient_of_loss(ions, TIGHT) - exact).norm() < 1e-6 * exact.norm()
+
+
+def test_forces_with_and_without_a_graph_are_the_same() -> None:
+    ions = random_charges(tilted=True)
+    positions = ions.positions.clone().requires_grad_()
+    energy = replace(ions, positions=positions).energy(TIGHT, ions.pairs(TIGHT)).sum()
+    (gradient,) = torch.autograd.grad(energy, positions, create_graph=True)
+    torch.testing.assert_close(-gradient.detach(), ions.forces(TIGHT), rtol=1e-10, atol=1e-10)
+
+
+def test_strain() -> None:
+    """The derivative of the energy by a strain, by differences."""
+    ions, settings = random_charges(tilted=True), replace(TIGHT, mesh=(30, 30, 30))
+    ions = replace(ions, charges=ions.charges + 0.1, excluded=torch.tensor([[0], [1]]))
+    pairs = ions.pairs(settings)
+
+    def energy(strain: torch.Tensor) -> torch.Tensor:
+        deformed = torch.eye(3) + strain
+        return replace(ions, positions=ions.positions @ deformed, cell=ions.cell @ deformed).energy(settings, pairs)  # type: ignore[operator]
+
+    strain = torch.zeros((3, 3), requires_grad=True)
+    (virial,) = torch.autograd.grad(energy(strain).sum(), strain)
+    step = 1e-4
+    for a in range(3):
+        for b in range(3):
+            shift = torch.zeros((3, 3))
+            shift[a, b] = step
+            with torch.no_grad():
+                slope = (8 * (energy(shift) - energy(-shift)) - energy(2 * shift) + energy(-2 * shift)) / (12 * step)
+            assert abs(slope - virial[a, b]) < 1e-6 * virial.norm()
+
+
+def test_nothing_jumps_where_a_charge_crosses_the_mesh() -> None:
+    ions = rock_salt(2)
+    settings = tune(ions.cell, 64, method="pme")
+    assert settings.mesh is not None
+    assert ions.cell is not None
+    pairs, step = ions.pairs(settings), ions.cell[0, 0, 0] / settings.mesh[0]
+    crossing = (ions.positions[0, 0] / step).ceil() * step
+    energies = []
+    for side in (-1e-11, 1e-11):
+        positions = ions.positions.clone()
+        positions[0, 0] = crossing + side
+        energies.append(replace(ions, positions=positions).energy(settings, pairs).item())
+    assert energies[0] == pytest.approx(energies[1], rel=1e-10)
+
+
+def test_single_precision() -> None:
+    ions = rock_salt(3)
+    settings = tune(ions.cell, 216)
+    settings = replace(settings, method="pme", mesh=(36, 36, 36))
+    single = ions.single()
+    assert single.energy(settings).dtype == torch.float32
+    assert single.energy(settings).item() == pytest.approx(ions.energy(settings).item(), rel=1e-6)
+    exact = ions.forces(settings)
+    assert (single.forces(settings) - exact).norm() < 5e-5 * exact.norm()
+
+
+def test_dipoles_need_ewald() -> None:
+    ions = random_charges(dipoles=True)
+    with pytest.raises(ValueError, match="dipoles need method 'ewald', got 'pme'"):
+        ions.energy(TIGHT)
