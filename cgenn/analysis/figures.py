@@ -52,7 +52,7 @@ def surface_figure(
     for axis in axes:
         axis.set_xlabel(f"{names[0]} (degrees)")
     axes[0].set_ylabel(f"{names[1]} (degrees)")
-    return _png(figure)
+    return to_png(figure)
 
 
 def _map(axis: Axes, values: np.ma.MaskedArray, colours: str, limits: tuple[float, float], title: str):  # type: ignore[no-untyped-def]
@@ -78,7 +78,7 @@ def distributions_figure(distributions: Sequence[Distribution], labels: tuple[st
         axis.set_visible(False)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize=10)
-    return _png(figure)
+    return to_png(figure)
 
 
 def _distribution_panel(axis: Axes, entry: Distribution, labels: tuple[str, str]) -> None:
@@ -98,14 +98,26 @@ def _distribution_panel(axis: Axes, entry: Distribution, labels: tuple[str, str]
         axis.set_xticks(range(-180, 181, 90))
     else:
         axis.xaxis.set_major_locator(MaxNLocator(4))
-    _plain(axis)
+    plain(axis)
     axis.spines["left"].set_visible(False)
 
 
 def radial_figure(
-    reference: RadialDistributions, model: RadialDistributions, rows: Sequence[int], labels: tuple[str, str]
+    reference: RadialDistributions,
+    model: RadialDistributions,
+    rows: Sequence[int],
+    labels: tuple[str, ...],
+    control: RadialDistributions | None = None,
 ) -> bytes:
-    """g(r) of the pairs in `rows`; a band shows one standard error of the model."""
+    """g(r) of the pairs in `rows`; a band shows one standard error of the model.
+
+    Args:
+        reference: of the same types as the model.
+        model: drawn as a line over it.
+        rows: of the functions to draw.
+        labels: of the reference and of the model, and of the control if there is one.
+        control: of another model of the same types, drawn as a broken line.
+    """
     columns = min(3, len(rows))
     lines = -(-len(rows) // columns)
     width = 4.1 * columns if columns > 1 else 6.0
@@ -118,18 +130,20 @@ def radial_figure(
         if model.error is not None:
             low, high = model.g[row] - model.error[row], model.g[row] + model.error[row]
             axis.fill_between(model.r, low, high, color=MODEL, alpha=0.2, linewidth=0)
+        if control is not None:
+            axis.plot(control.r, control.g[row], color=GUIDE, linewidth=1.4, linestyle=(0, (4, 2)), label=labels[2])
         axis.set_title(_joined(model.names[row]), fontsize=10)
         axis.set_xlabel("r (nm)", fontsize=9)
         axis.set_ylabel("g(r)", fontsize=9)
         axis.set_xlim(0.0, model.edges[-1])
         axis.set_ylim(bottom=0.0)
         axis.xaxis.set_major_locator(MaxNLocator(5))
-        _plain(axis)
+        plain(axis)
     for axis in axes[len(rows) :]:
         axis.set_visible(False)
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize=10)
-    return _png(figure)
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=10)
+    return to_png(figure)
 
 
 def series_figure(columns: Mapping[str, Real[np.ndarray, ...]]) -> bytes:
@@ -147,9 +161,9 @@ def series_figure(columns: Mapping[str, Real[np.ndarray, ...]]) -> bytes:
     for axis, (name, values) in zip(axes, curves.items(), strict=True):
         axis.plot(x[::stride], values[::stride], color=MODEL, linewidth=0.9)
         axis.set_ylabel(name.replace(" (", "\n(").replace(" [", "\n["), fontsize=9)
-        _plain(axis)
+        plain(axis)
     axes[-1].set_xlabel(x_name, fontsize=9)
-    return _png(figure)
+    return to_png(figure)
 
 
 def training_figure(
@@ -186,8 +200,8 @@ def training_figure(
     if axis.get_ylim()[1] > 20 * max(axis.get_ylim()[0], 1e-12):
         axis.set_yscale("log")
     axis.legend(frameon=False, fontsize=9)
-    _plain(axis)
-    return _png(figure)
+    plain(axis)
+    return to_png(figure)
 
 
 def _first_column(
@@ -205,12 +219,14 @@ def _joined(types: str) -> str:
     return types.replace("|", " – ")
 
 
-def _plain(axis: Axes) -> None:
+def plain(axis: Axes) -> None:
+    """Draw an axis as those of all figures."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """The image: the same numbers give the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
