@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch  # isort: skip  (before openmm: its torch plugin needs the libraries that torch loads)
 import openmm
 
-from cgenn.simulation.force import LearnedForce
+from cgenn.simulation.force import LAMBDA, LearnedForce
 from cgenn.simulation.torchscript import OperatorModule, register_operator
 
 Backend = Literal["auto", "openmm-torch", "python"]
@@ -38,9 +38,8 @@ def openmm_force(
         ImportError: if openmm-torch was asked for and does not work here, with the reason.
     """
     chosen = choose_backend(backend)
-    result = _torch_force(force, particles) if chosen == "openmm-torch" else openmm.PythonForce(force)
-    if chosen == "python" and particles is not None:
-        result.setParticles(particles)
+    make = _torch_force if chosen == "openmm-torch" else _python_force
+    result = make(force, particles)
     result.setName("network")
     result.setForceGroup(NETWORK_GROUP)
     result.setUsesPeriodicBoundaryConditions(force.periodic)
@@ -100,12 +99,21 @@ def load_plugins() -> None:
                 _log.info("plugin %s: %s", library, error)
 
 
+def _python_force(force: LearnedForce, particles: Sequence[int] | None) -> Any:
+    result = openmm.PythonForce(force, {} if force.charged is None else {LAMBDA: 1.0})
+    if particles is not None:
+        result.setParticles(particles)
+    return result
+
+
 def _torch_force(force: LearnedForce, particles: Sequence[int] | None) -> Any:
     import openmmtorch
 
     register_operator()
     result = openmmtorch.TorchForce(torch.jit.script(OperatorModule(force, particles)))
     result.setOutputsForces(True)
+    if force.charged is not None:
+        result.addGlobalParameter(LAMBDA, 1.0)
     return result
 
 

@@ -1,9 +1,9 @@
 """Constant charges as OpenMM's own forces, and the parameter that scales all charges of a potential.
 
-In a box there is a NonbondedForce with PME; in open space pairs are listed, or summed up by a CustomNonbondedForce. They
-are in group `ELECTROSTATICS_GROUP`, have names that begin with "electrostatics", and know the global parameter
-`LAMBDA`, 1 by default: charges are multiplied by it, and their energy by its square. Charges that the network predicts
-are part of the learned force, which knows the same parameter.
+In a box there is a NonbondedForce with PME; in open space pairs are listed, or summed up by a CustomNonbondedForce.
+They are in group `ELECTROSTATICS_GROUP`, have names that begin with "electrostatics", and know the global parameter
+`lambda_electrostatics`, 1 by default: charges are multiplied by it, and their energy by its square. Charges that the
+network predicts are part of the learned force, which knows the same parameter.
 """
 
 from __future__ import annotations
@@ -19,15 +19,13 @@ from jaxtyping import Float
 
 from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs
 from cgenn.simulation.bonded import EXPLICIT_PAIRS, add_beads, apart
+from cgenn.simulation.force import LAMBDA
 from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 from cgenn.units import COULOMB
 
 ELECTROSTATICS_GROUP = 2
 """Force group of constant charges; the learned force is in group 0, the priors are in group 1."""
-
-LAMBDA = "lambda_electrostatics"
-"""Global parameter that multiplies all charges and dipoles of the beads."""
 
 SHRINKING = 0.9
 """The cutoff leaves room for a box that shrinks by this factor."""

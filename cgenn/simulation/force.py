@@ -29,6 +29,9 @@ Precision = Literal["single", "double"]
 FAR = 1e4
 """A bead this far from the others is lost [nm]."""
 
+LAMBDA = "lambda_electrostatics"
+"""Global parameter of OpenMM that multiplies all charges and dipoles of the beads."""
+
 _FORMAT = 2
 _DTYPES = {"single": torch.float32, "double": torch.float64}
 _KEPT = 8
@@ -240,7 +243,8 @@ class LearnedForce:
         cell = None
         if self.periodic:
             cell = torch.from_numpy(np.ascontiguousarray(state.getPeriodicBoxVectors(asNumpy=True)._value))
-        energy, forces = self.guarded(positions, cell)
+        scale = 1.0 if self.charged is None else state.getParameters()[LAMBDA]
+        energy, forces = self.guarded(positions, cell, scale)
         return energy.item(), forces.numpy()
 
     def forget(self) -> None:

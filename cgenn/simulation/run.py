@@ -226,11 +226,16 @@ class _Driver:
             yield
         except openmm.OpenMMException as error:
             cause = self.learned.error
-            if isinstance(cause, KeyboardInterrupt):
+            if isinstance(cause, KeyboardInterrupt) or (cause is None and _interrupted(str(error))):
                 raise KeyboardInterrupt from None
             if cause is None or isinstance(cause, (ArithmeticError, ValueError)):
                 raise self.watch.explain(self.simulation, str(cause or error)) from (cause or error)
             raise cause from error
+
+
+def _interrupted(message: str) -> bool:
+    """Whether this is what OpenMM makes of a Ctrl-C just before or after the learned force."""
+    return not message.strip() or "KeyboardInterrupt" in message
 
 
 def _integrator(config: SimulationConfig, temperature: float) -> openmm.Integrator:

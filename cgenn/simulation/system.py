@@ -18,6 +18,7 @@ from cgenn.potential.potential import Potential
 from cgenn.potential.priors import REPULSION_RANGE
 from cgenn.simulation.backends import Backend, openmm_force
 from cgenn.simulation.bonded import prior_forces
+from cgenn.simulation.electrostatics import charge_forces
 from cgenn.simulation.force import LearnedForce, Precision
 from cgenn.simulation.mixing import without_terms_among
 from cgenn.simulation.placement import Placement
@@ -42,8 +43,10 @@ def create_system(
 ) -> tuple[openmm.System, BeadTopology]:
     """A System of beads under the forces of a potential, and the topology of the beads.
 
-    The network is in force group 0 (name "network"), the priors are OpenMM's own forces in group 1 ("bonds", "angles",
-    "dihedrals", "repulsion"). Add what else you need; the platform is chosen when the Context is made.
+    The network is in force group 0 (name "network"), with the charges that it predicts; the priors are OpenMM's own
+    forces in group 1 ("bonds", "angles", "dihedrals", "repulsion"), and so are constant charges in group 2
+    ("electrostatics"). The global parameter `lambda_electrostatics` multiplies all charges. Add what else you need; the
+    platform is chosen when the Context is made.
 
     With `system` and `particles` the beads are particles of an existing System, of which a changed copy is returned.
     There the potential takes the place of the force field among the beads: bonded terms and constraints wholly among
@@ -147,7 +150,7 @@ def _mixed(
         beads, _ = read_topology(topology)
     if len(beads) != len(placement.particles):
         raise ValueError(f"`particles` must name one particle for each of {len(beads)} beads, got {len(particles)}")
-    mixed = without_terms_among(system, placement)
+    mixed = without_terms_among(system, placement, long_range=potential.config.electrostatics is not None)
     vectors = default_box(system) if placement.periodic else None
     for force in potential_forces(potential, beads, placement, vectors, **options)[0]:
         mixed.addForce(force)
@@ -176,10 +179,28 @@ def potential_forces(
         potential, beads, replicas=len(placement.copies), periodic=placement.periodic, precision=precision,
         device=device,
     )  # fmt: skip
-    return [
-        openmm_force(learned, backend, placement.subset),
-        *prior_forces(potential.priors, beads, placement),
-    ], learned
+    network = openmm_force(learned, backend, placement.subset)
+    return [network, *native_forces(potential, beads, placement, learned, box)], learned
+
+
+def native_forces(
+    potential: Potential,
+    beads: BeadTopology,
+    placement: Placement,
+    learned: LearnedForce,
+    box: Float[np.ndarray, "3 3"] | None = None,
+) -> list[openmm.Force]:
+    """OpenMM's own forces in a potential: the priors, and constant charges unless the learned force has them.
+
+    Raises:
+        ValueError: if the box is too small for the charges.
+    """
+    forces = prior_forces(potential.priors, beads, placement)
+    config = potential.config
+    if config.electrostatics is not None and learned.charged is None:
+        charges = np.array(config.type_charges)[potential.type_indices(beads).numpy()]
+        forces += charge_forces(charges, beads, placement, config.electrostatics, box)
+    return forces
 
 
 def read_topology(

@@ -14,7 +14,7 @@ from cgenn.simulation.force import LearnedForce
 
 
 class OperatorModule(torch.nn.Module):
-    """Passes positions and box on to `cgenn::learned_force`, together with the content of the force.
+    """Passes positions, box and scale of charges on to `cgenn::learned_force`, together with the content of the force.
 
     With `particles` these are the positions of some particles; the others feel no force.
     """
@@ -25,13 +25,20 @@ class OperatorModule(torch.nn.Module):
         super().__init__()
         self.key = force.key
         self.register_buffer("state", torch.frombuffer(bytearray(force.state), dtype=torch.uint8))
-        self.all = particles is None
+        self.periodic, self.all = force.periodic, particles is None
         self.register_buffer("particles", torch.tensor([] if particles is None else list(particles), dtype=torch.long))
 
-    def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:  # noqa: UP045
+    def forward(
+        self,
+        positions: Tensor,
+        first: Optional[Tensor] = None,  # noqa: UP045
+        second: Optional[Tensor] = None,  # noqa: UP045
+    ) -> tuple[Tensor, Tensor]:
+        """OpenMM passes on the box where there is one, and then the parameter where there is one."""
+        box, scale = (first, second) if self.periodic else (second, first)
         if self.all:
-            return torch.ops.cgenn.learned_force(positions, box, self.key, self.state)
-        energy, inner = torch.ops.cgenn.learned_force(positions[self.particles], box, self.key, self.state)
+            return torch.ops.cgenn.learned_force(positions, box, scale, self.key, self.state)
+        energy, inner = torch.ops.cgenn.learned_force(positions[self.particles], box, scale, self.key, self.state)
         return energy, torch.zeros_like(positions).index_copy(0, self.particles, inner)
 
 
@@ -42,12 +49,15 @@ def register_operator() -> torch.library.Library:
     The implementation is one for all devices and not differentiable, so that torch hands the tensors straight on.
     """
     library = torch.library.Library("cgenn", "DEF")
-    library.define("learned_force(Tensor positions, Tensor? box, str key, Tensor state) -> (Tensor, Tensor)")
+    arguments = "Tensor positions, Tensor? box, Tensor? scale, str key, Tensor state"
+    library.define(f"learned_force({arguments}) -> (Tensor, Tensor)")
     library.impl("learned_force", _learned_force, "CompositeExplicitAutograd")
     return library
 
 
-def _learned_force(positions: Tensor, box: Tensor | None, key: str, state: Tensor) -> tuple[Tensor, Tensor]:
+def _learned_force(
+    positions: Tensor, box: Tensor | None, scale: Tensor | None, key: str, state: Tensor
+) -> tuple[Tensor, Tensor]:
     force = LearnedForce.find(key) or LearnedForce.restore(state.cpu().numpy().tobytes())
-    energy, forces = force.guarded(positions, box)
+    energy, forces = force.guarded(positions, box, 1.0 if scale is None else scale.item())
     return energy.to(positions.device, positions.dtype), forces

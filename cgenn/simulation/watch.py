@@ -10,9 +10,9 @@ import openmm
 from jaxtyping import Float
 
 from cgenn.potential.potential import Potential
-from cgenn.simulation.bonded import prior_forces
 from cgenn.simulation.force import FAR, LearnedForce
 from cgenn.simulation.placement import Placement
+from cgenn.simulation.system import native_forces
 from cgenn.topology import BeadTopology
 
 STRETCH = 5.0
@@ -122,15 +122,15 @@ class Watch:
         for _ in range(len(positions)):
             system.addParticle(1.0)
         placement = Placement.replicas(len(self._topology), self._replicas, periodic=self._learned.periodic)
-        priors = prior_forces(self._potential.priors, self._topology, placement)
-        for number, force in enumerate(priors):
+        native = native_forces(self._potential, self._topology, placement, self._learned, box)
+        for number, force in enumerate(native):
             force.setForceGroup(number)
             system.addForce(force)
         if box is not None:
             system.setDefaultPeriodicBoxVectors(*box.tolist())
         context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
         context.setPositions(positions)
-        for number, force in enumerate(priors):
+        for number, force in enumerate(native):
             state = context.getState(forces=True, groups={number})
             forces[force.getName()] = np.asarray(state.getForces(asNumpy=True)._value)
         return forces

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors, RepulsionPrior
 from cgenn.topology import BeadTopology
@@ -66,3 +67,24 @@ def potential(topology: BeadTopology, positions: np.ndarray) -> Potential:
     result = Potential(config.model_copy(update={"energy_scale": 30.0 / strongest}), PRIORS).double()
     result.load_state_dict(weights.state_dict())
     return result.requires_grad_(False).eval()
+
+
+TYPE_CHARGES = (0.4, -0.6, 0.25, 0.3, -0.35)
+
+
+def with_charges(potential: Potential, **electrostatics) -> Potential:
+    """The same priors, and a random network whose electrostatics has these settings."""
+    update = {"electrostatics": ElectrostaticsConfig(**electrostatics), "type_charges": TYPE_CHARGES}
+    torch.manual_seed(3)
+    result = Potential(potential.config.model_copy(update=update), potential.priors).double()
+    return result.requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="session")
+def molecules(topology: BeadTopology, positions: np.ndarray) -> tuple[BeadTopology, np.ndarray, np.ndarray]:
+    """Six charged molecules in a tilted box, their positions, and the box."""
+    random = np.random.default_rng(11)
+    one = BeadTopology.from_dict({**topology.to_dict(), "charges": list(TYPE_CHARGES)})
+    places = np.array([[i, j, k] for i in (0.0, 1.0) for j in (0.0, 0.8, 1.6) for k in (0.3,)])
+    frames = places[:, None] + positions + random.normal(scale=0.01, size=(6, 5, 3))
+    return one.repeat(6), frames.reshape(-1, 3), np.array([[2.2, 0, 0], [0.3, 2.4, 0], [-0.2, 0.4, 2.1]])

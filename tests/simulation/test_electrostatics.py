@@ -13,11 +13,11 @@ from cgenn.electrostatics.settings import tune
 from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs
 from cgenn.simulation.electrostatics import (
     ELECTROSTATICS_GROUP,
-    LAMBDA,
     charge_forces,
     electrostatics_derivative,
     native_cutoff,
 )
+from cgenn.simulation.force import LAMBDA
 from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 

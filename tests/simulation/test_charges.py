@@ -1,0 +1,139 @@
+"""Potentials with charges in OpenMM: constant ones as native forces, predicted ones in the learned force."""
+
+from __future__ import annotations
+
+import numpy as np
+import openmm
+import pytest
+import torch
+
+from cgenn.graph import BeadGraph
+from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.potential import Potential
+from cgenn.simulation.backends import NETWORK_GROUP
+from cgenn.simulation.electrostatics import ELECTROSTATICS_GROUP, electrostatics_derivative
+from cgenn.simulation.force import LAMBDA
+from cgenn.simulation.system import create_system
+
+from .conftest import with_charges
+
+BACKENDS = ["python", pytest.param("openmm-torch", marks=pytest.mark.openmmtorch)]
+KINDS = {
+    "types": {"charges": "types", "excluded_bonds": 1, "smearing": 0.05, "accuracy": 1e-6},
+    "predicted": {"charges": "predicted", "excluded_bonds": 2, "accuracy": 1e-7},
+    "dipoles": {"charges": "predicted", "dipoles": True, "smearing": 0.1, "accuracy": 1e-7},
+    "slab": {"charges": "types", "slab": True, "accuracy": 1e-7},
+}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request) -> str:
+    if request.param == "openmm-torch":
+        pytest.importorskip("openmmtorch")
+    return request.param
+
+
+def make_context(system: openmm.System, positions: np.ndarray, platform: str = "Reference") -> openmm.Context:
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform(platform))
+    context.setPositions(positions)
+    return context
+
+
+def evaluate(context: openmm.Context) -> tuple[float, np.ndarray]:
+    state = context.getState(energy=True, forces=True)
+    return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+
+
+def graph_of(potential: Potential, topology, positions, box) -> BeadGraph:
+    cell = None if box is None else torch.from_numpy(box)[None]
+    return potential.graph(topology, torch.from_numpy(positions)[None], cell)
+
+
+def in_torch(potential: Potential, topology, positions, box) -> tuple[float, np.ndarray]:
+    graph = graph_of(potential, topology, positions, box)
+    energy, forces = energy_and_forces(lambda graph: potential(graph, topology), graph)
+    return energy.item(), forces.numpy()
+
+
+@pytest.mark.parametrize(
+    ("kind", "periodic"),
+    [("types", True), ("types", False), ("predicted", True), ("predicted", False), ("dipoles", True), ("slab", True)],
+)
+def test_energy_and_forces_are_those_of_the_potential(potential, molecules, kind, periodic, backend):
+    charged = with_charges(potential, **KINDS[kind])
+    topology, positions, box = molecules
+    box = np.diag([2.2, 2.4, 4.1]) if kind == "slab" else box if periodic else None
+    system, _ = create_system(charged, topology, box=box, backend=backend, precision="double", device="cpu")
+    groups = {force.getForceGroup() for force in system.getForces() if "electrostatics" in force.getName()}
+    assert groups == ({ELECTROSTATICS_GROUP} if kind == "types" else set())
+    expected = in_torch(charged, topology, positions, box)
+    for platform, tolerance in {"Reference": 3e-6, "CPU": 1e-4}.items():
+        energy, forces = evaluate(make_context(system, positions, platform))
+        assert energy == pytest.approx(expected[0], rel=tolerance)
+        np.testing.assert_allclose(forces, expected[1], atol=tolerance * np.abs(expected[1]).max())
+    assert abs(charged.electrostatic_energy(graph_of(charged, topology, positions, box)).item()) > 0.5
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("kind", ["types", "dipoles"])
+def test_lambda_and_its_derivative(potential, molecules, kind, periodic, backend):
+    charged = with_charges(potential, **KINDS[kind])
+    topology, positions, box = molecules
+    system, _ = create_system(
+        charged, topology, box=box if periodic else None, backend=backend, precision="double", device="cpu"
+    )
+    context = make_context(system, positions)
+    energies, forces = {}, {}
+    for value in (0.0, 1.0, 0.7, 0.7001, 0.6999):
+        context.setParameter(LAMBDA, value)
+        energies[value], forces[value] = evaluate(context)
+    assert energies[0.7] == pytest.approx(0.49 * energies[1.0] + 0.51 * energies[0.0], rel=1e-7)
+    mixed = 0.49 * forces[1.0] + 0.51 * forces[0.0]
+    np.testing.assert_allclose(forces[0.7], mixed, atol=1e-7 * np.abs(mixed).max())
+    context.setParameter(LAMBDA, 0.7)
+    slope = (energies[0.7001] - energies[0.6999]) / 2e-4
+    assert electrostatics_derivative(context) == pytest.approx(slope, rel=1e-5)
+    group = ELECTROSTATICS_GROUP if kind == "types" else NETWORK_GROUP
+    assert electrostatics_derivative(context, {group}) == pytest.approx(slope, rel=1e-5)
+    context.setParameter(LAMBDA, 0.0)
+    assert electrostatics_derivative(context) == 0
+
+
+def test_potentials_without_charges_have_no_parameter(potential, topology, positions, backend):
+    system, _ = create_system(potential, topology, backend=backend)
+    assert LAMBDA not in make_context(system, positions).getParameters()
+
+
+@pytest.mark.parametrize("kind", ["types", "predicted"])
+def test_beside_a_force_field_charges_count_once(potential, molecules, kind, backend):
+    charged = with_charges(potential, **KINDS[kind])
+    topology, positions, box = molecules
+    ions = np.random.default_rng(5).uniform(0, 2, size=(4, 3))
+    everything, particles = np.concatenate([ions, positions]), range(4, 34)
+    charges = np.r_[[1.0, -1.0, 1.0, -1.0], -topology.charges]  # not those of the model
+
+    def host(factors: np.ndarray, method: int = openmm.NonbondedForce.PME) -> openmm.System:
+        system, force = openmm.System(), openmm.NonbondedForce()
+        system.setDefaultPeriodicBoxVectors(*box.tolist())
+        for charge in charges * factors:
+            system.addParticle(10.0)
+            force.addParticle(charge, 0.1, 0.0)
+        force.setNonbondedMethod(method)
+        force.setEwaldErrorTolerance(1e-6)
+        system.addForce(force)
+        return system
+
+    inner = np.arange(34) >= 4
+    parts = [evaluate(make_context(host(factors), everything)) for factors in (np.ones(34), inner)]
+    model = in_torch(charged, topology, positions, box)
+    options = {"backend": backend, "precision": "double", "device": "cpu"}
+    system, _ = create_system(charged, topology, system=host(np.ones(34)), particles=particles, **options)
+    for platform, tolerance in {"Reference": 3e-6, "CPU": 1e-4}.items():
+        energy, forces = evaluate(make_context(system, everything, platform))
+        assert energy == pytest.approx(parts[0][0] - parts[1][0] + model[0], rel=tolerance)
+        expected = parts[0][1] - parts[1][1]
+        expected[4:] += model[1]
+        np.testing.assert_allclose(forces, expected, atol=tolerance * np.abs(expected).max())
+    cut = host(np.ones(34), openmm.NonbondedForce.CutoffPeriodic)
+    with pytest.raises(ValueError, match=r"long-range electrostatics \(PME\), but the NonbondedForce"):
+        create_system(charged, topology, system=cut, particles=particles)
