@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -6,6 +6,9 @@ import pytest
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.import_beads import import_beads
 from cgenn.h5md import Frames, H5MDWriter
+from cgenn.reference.charge_equilibration import EquilibratedIons
+from cgenn.reference.crystals import Crystal
+from cgenn.reference.ions import frames_of
 from cgenn.topology import BeadTopology
 
 
@@ -65,6 +68,30 @@ def test_mdanalysis_reads_it(tmp_path, topology, frames):
     BeadDataset.write(tmp_path / "a.h5", topology, frames, temperature=300)
     universe.load_new(str(tmp_path / "a.h5"), format="H5MD")
     np.testing.assert_allclose(universe.trajectory[49].positions, 10 * frames.positions[49], atol=1e-5)
+
+
+def test_ions_whose_charges_change_are_read_by_mdanalysis_and_imported_again(tmp_path):
+    universe = pytest.importorskip("MDAnalysis").Universe.empty(8, trajectory=False)
+    crystal, random = Crystal.build("rock-salt", 1, 0.3), np.random.default_rng(0)
+    positions, box = crystal.disturbed(6, displacement=0.01, strain=0.02, random=random)
+    written = frames_of(EquilibratedIons(), crystal.types, positions, box)
+    ions = BeadTopology.build(["cation" if kind == 0 else "anion" for kind in crystal.types], [30.0] * 8)
+    path = BeadDataset.write(tmp_path / "a.h5", ions, written, temperature=300).path
+    assert np.ptp(written.charges[:, 0]) > 1e-4
+    universe.load_new(str(path), format="H5MD")
+    assert len(universe.trajectory) == 6
+    for number, step in enumerate(universe.trajectory):
+        np.testing.assert_allclose(step.positions, 10 * positions[number], atol=1e-5)
+        np.testing.assert_allclose(step.forces, written.forces[number] / 10, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(step.dimensions[:3], 10 * np.linalg.norm(box[number], axis=1), rtol=1e-6)
+        assert step.data["potential_energy"] == pytest.approx(written.energies[number])
+    again = import_beads(path, ions, tmp_path / "b.h5", temperature=300).read([4, 1])
+    for entry in fields(Frames):
+        expected = getattr(written, entry.name)
+        found = getattr(again, entry.name)
+        assert (found is None) == (expected is None)
+        if expected is not None:
+            np.testing.assert_allclose(found, expected[[4, 1]], rtol=1e-6, atol=1e-5)
 
 
 def test_a_failure_leaves_nothing(tmp_path, topology, frames):
