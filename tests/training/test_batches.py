@@ -67,3 +67,24 @@ def test_chosen_frames_and_precision(numbered):
     source = Batches(numbered, chosen, batch_size=8, seed=0, epoch=0, dtype=torch.float64)
     assert set(_seen(source)) == {(0, 3), (0, 600), (1, 499)}
     assert next(iter(source))[0].forces.dtype == torch.float64
+
+
+def test_batches_carry_all_that_frames_hold(tmp_path):
+    """Charges, dipoles, energies and virials stay with their frame, whatever the order; absent ones are None."""
+    random = np.random.default_rng(0)
+    topology = BeadTopology.build(["A", "B"], [1.0, 1.0], charges=[1.0, -1.0])
+    extra = {"charges": (2,), "dipoles": (2, 3), "energies": (), "virials": (3, 3)}
+    values = {name: random.normal(size=(20, *shape)) for name, shape in extra.items()}
+    positions = random.normal(size=(20, 2, 3))
+    full = BeadDataset.write(tmp_path / "full.h5", topology, Frames(positions, positions, **values), temperature=300.0)
+    plain = BeadDataset.write(tmp_path / "plain.h5", topology, Frames(positions, positions), temperature=300.0)
+    for batch in Batches([full, plain], [np.arange(20)] * 2, batch_size=8, seed=0, epoch=0, dtype=torch.float64):
+        for group in batch:
+            if group.dataset == 1:
+                assert (group.charges, group.dipoles, group.energies, group.virials, group.box) == (None,) * 5
+                continue
+            distance = np.abs(group.positions.numpy()[:, None] - positions[None]).max(axis=(2, 3))
+            for name in extra:
+                found = getattr(group, name)
+                assert found.dtype == torch.float64
+                np.testing.assert_allclose(found.numpy(), values[name][distance.argmin(axis=1)], rtol=1e-6)
