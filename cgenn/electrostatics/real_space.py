@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -28,21 +30,79 @@ def real_space_energy(
 
     Excluded pairs are given -erf(alpha r)/r, which takes back what the sum in reciprocal space holds of them.
     """
+    fixed = cell is not None and not cell.requires_grad
+    if settings.method == "pme" and fixed and dipoles is None and not settings.smearing:
+        energy = _PointCharges.apply(positions, charges, pairs, settings, cell, batch, n_systems)
+    else:
+        energy = _listed_energy(positions, charges, dipoles, pairs, settings, cell, batch, n_systems)
+    if cell is not None and pairs.excluded.shape[1]:
+        first, second = pairs.excluded
+        system = batch.index_select(0, first)
+        vectors = pair_vectors(positions, first, second, pairs.excluded_shifts, cell, system)
+        energies = pair_energy(vectors, charges, dipoles, first, second, Kernel(settings.alpha, 0.0))
+        energy = energy + _per_system(energies, system, n_systems)
+    return COULOMB * energy
+
+
+class _PointCharges(torch.autograd.Function):
+    """As `_listed_energy` for point charges, with the first derivatives found in the same pass over the pairs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        positions: Tensor,
+        charges: Tensor,
+        pairs: CoulombPairs,
+        settings: CoulombSettings,
+        cell: Tensor,
+        batch: Tensor,
+        n_systems: int,
+    ) -> Tensor:
+        from cgenn.electrostatics.pair_kernel import pair_sums
+
+        listed = (pairs.receivers, pairs.senders, pairs.shifts)
+        energy, *slopes = pair_sums(positions, charges, *listed, cell, batch, settings.alpha, settings.cutoff)
+        ctx.save_for_backward(positions, charges, batch, *slopes)
+        ctx.rest = (pairs, settings, cell, batch, n_systems)
+        return _per_system(energy, batch, n_systems).to(positions.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        positions, charges, batch, slope, potential = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # Views, so that charges which depend on the positions are not differentiated here too.
+            at, of = positions.view_as(positions), charges.view_as(charges)
+            energy = _listed_energy(at, of, None, *ctx.rest)
+            wanted = [value for value in (at, of) if value.requires_grad]
+            found = iter(torch.autograd.grad(energy, wanted, gradient, create_graph=True))
+            return *(next(found) if value.requires_grad else None for value in (at, of)), None, None, None, None, None
+        each = gradient.index_select(0, batch)
+        return each[:, None] * slope, each * potential, None, None, None, None, None
+
+
+def _listed_energy(
+    positions: Tensor,
+    charges: Tensor,
+    dipoles: Tensor | None,
+    pairs: CoulombPairs,
+    settings: CoulombSettings,
+    cell: Tensor | None,
+    batch: Tensor,
+    n_systems: int,
+) -> Tensor:
     beta = 1 / (2 * settings.smearing) if settings.smearing > 0 else math.inf
     system = batch.index_select(0, pairs.receivers)
     vectors = pair_vectors(positions, pairs.receivers, pairs.senders, pairs.shifts, cell, system)
     near = (vectors.detach().square().sum(1) < settings.cutoff**2).nonzero().squeeze(1)
     vectors, system = vectors.index_select(0, near), system.index_select(0, near)
     ends = (pairs.receivers.index_select(0, near), pairs.senders.index_select(0, near))
-    energies = pair_energy(vectors, charges, dipoles, *ends, Kernel(settings.alpha, beta))
-    energy = energies.new_zeros(n_systems).index_add(0, system, energies)
-    if cell is not None and pairs.excluded.shape[1]:
-        first, second = pairs.excluded
-        system = batch.index_select(0, first)
-        vectors = pair_vectors(positions, first, second, pairs.excluded_shifts, cell, system)
-        energies = pair_energy(vectors, charges, dipoles, first, second, Kernel(settings.alpha, 0.0))
-        energy = energy.index_add(0, system, energies)
-    return COULOMB * energy
+    return _per_system(pair_energy(vectors, charges, dipoles, *ends, Kernel(settings.alpha, beta)), system, n_systems)
+
+
+def _per_system(energies: Tensor, system: Tensor, n_systems: int) -> Tensor:
+    """Sums in double precision: they are small beside what they are made of."""
+    total = energies.new_zeros(n_systems, dtype=torch.float64).index_add(0, system, energies.to(torch.float64))
+    return total.to(energies.dtype)
 
 
 def pair_energy(

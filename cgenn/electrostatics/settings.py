@@ -20,7 +20,7 @@ _MESH_ERROR = {5: 0.05, 6: 0.03}
 
 _SHARE_OF_ORDER_6 = 1e-6
 _CUTOFFS = tuple(1.5 * 1.05**step for step in range(40))
-_PAIR_TIME, _POINT_TIME, _WAVE_TIME = 120.0, 12.0, 30.0
+_PAIR_TIME, _POINT_TIME, _WAVE_TIME = {"ewald": 120.0, "pme": 40.0}, 12.0, 30.0
 """Of each pair in real space, point of the mesh, and pair of bead and wave vector [ns]."""
 
 
@@ -126,9 +126,9 @@ def _cost(settings: CoulombSettings, cells: Tensor, n_beads: int) -> float:
     volume = float(torch.linalg.det(cells).abs().max())
     pairs = 2 / 3 * math.pi * settings.cutoff**3 * n_beads**2 / volume
     if settings.mesh is not None:
-        return _PAIR_TIME * pairs + _POINT_TIME * math.prod(settings.mesh)
+        return _PAIR_TIME["pme"] * pairs + _POINT_TIME * math.prod(settings.mesh)
     waves = settings.k_cutoff**3 * volume / (12 * math.pi**2)
-    return _PAIR_TIME * pairs + _WAVE_TIME * waves * n_beads
+    return _PAIR_TIME["ewald"] * pairs + _WAVE_TIME * waves * n_beads
 
 
 def smearing_range(smearing: float, accuracy: float) -> float:
