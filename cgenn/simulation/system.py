@@ -20,7 +20,7 @@ from cgenn.simulation.backends import Backend, openmm_force
 from cgenn.simulation.bonded import prior_forces
 from cgenn.simulation.electrostatics import charge_forces
 from cgenn.simulation.force import LearnedForce, Precision
-from cgenn.simulation.mixing import without_terms_among
+from cgenn.simulation.mixing import mixed_system
 from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 
@@ -150,11 +150,9 @@ def _mixed(
         beads, _ = read_topology(topology)
     if len(beads) != len(placement.particles):
         raise ValueError(f"`particles` must name one particle for each of {len(beads)} beads, got {len(particles)}")
-    mixed = without_terms_among(system, placement, long_range=potential.config.electrostatics is not None)
     vectors = default_box(system) if placement.periodic else None
-    for force in potential_forces(potential, beads, placement, vectors, **options)[0]:
-        mixed.addForce(force)
-    return mixed, beads
+    forces, _ = potential_forces(potential, beads, placement, vectors, **options)
+    return mixed_system(system, forces, placement, long_range=potential.config.electrostatics is not None), beads
 
 
 def potential_forces(

@@ -9,9 +9,9 @@ import openmm
 import openmm.app
 import pytest
 
-from cgenn.simulation.mixing import without_terms_among
+from cgenn.simulation.mixing import LAMBDA_INTERPOLATE, mixed_system
 from cgenn.simulation.placement import Placement
-from cgenn.simulation.system import create_system
+from cgenn.simulation.system import create_system, potential_forces
 from cgenn.topology import BeadTopology
 from cgenn.units import COULOMB
 
@@ -77,8 +77,15 @@ def everything(positions: np.ndarray) -> np.ndarray:
     return result
 
 
-def evaluate(system: openmm.System, positions: np.ndarray, platform: str = "Reference") -> tuple[float, np.ndarray]:
+def evaluate(
+    system: openmm.System,
+    positions: np.ndarray,
+    platform: str = "Reference",
+    parameters: dict[str, float] | None = None,
+) -> tuple[float, np.ndarray]:
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform(platform))
+    for name, value in (parameters or {}).items():
+        context.setParameter(name, value)
     context.setPositions(positions)
     state = context.getState(energy=True, forces=True)
     return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
@@ -140,7 +147,7 @@ def test_repulsion_of_many_beads_has_exclusions_of_its_own(potential, topology, 
 @pytest.mark.parametrize("method", ["PME", "Ewald", "LJPME"])
 def test_nothing_of_the_charges_is_left_for_a_model_with_its_own(everything, method):
     placement = Placement.among(BEADS, 11, periodic=True)
-    found = evaluate(without_terms_among(force_field(method, custom=False), placement, long_range=True), everything)
+    found = evaluate(mixed_system(force_field(method, custom=False), [], placement, long_range=True), everything)
     parts = [evaluate(force_field(method, among, custom=False), everything) for among in (None, set(BEADS))]
     assert abs(parts[1][0]) > 10
     tolerance = 1e-6 if method != "LJPME" else 1e-3  # dispersion of farther images stays
@@ -163,8 +170,39 @@ def test_farther_images_keep_their_charges_for_a_model_without(everything):
     for i, j in itertools.combinations(BEADS, 2):
         images = everything[i] - everything[j] + np.array(list(itertools.product((-1, 0, 1), repeat=3))) @ BOX
         pairs += COULOMB * CHARGES[i] * CHARGES[j] / np.linalg.norm(images, axis=1).min()
-    found = evaluate(without_terms_among(host, Placement.among(BEADS, 11, periodic=True)), everything)[0]
+    found = evaluate(mixed_system(host, [], Placement.among(BEADS, 11, periodic=True)), everything)[0]
     assert found == pytest.approx(evaluate(host, everything)[0] - pairs, rel=1e-4)
+
+
+@pytest.mark.parametrize("platform", ["Reference", "CPU"])
+@pytest.mark.parametrize(
+    ("method", "long_range"), [("NoCutoff", False), ("CutoffPeriodic", False), ("PME", False), ("LJPME", True)]
+)
+def test_interpolation(potential, topology, everything, method, long_range, platform):
+    host = force_field(method, custom=method != "LJPME")
+    placement = Placement.among(BEADS, 11, periodic=method != "NoCutoff")
+
+    def forces() -> list[openmm.Force]:
+        return potential_forces(potential, topology, placement, backend="python", precision="double", device="cpu")[0]
+
+    force_field_alone = evaluate(host, everything)
+    potential_alone = evaluate(mixed_system(host, forces(), placement, long_range=long_range), everything)
+    system = mixed_system(host, forces(), placement, long_range=long_range, interpolate=True)
+    tolerance = 1e-6 if platform == "Reference" else 1e-4
+    for value in (1.0, 0.0, 0.3):
+        found = evaluate(system, everything, platform, {LAMBDA_INTERPOLATE: value})
+        expected = [value * a + (1 - value) * b for a, b in zip(potential_alone, force_field_alone, strict=True)]
+        assert found[0] == pytest.approx(expected[0], rel=tolerance)
+        np.testing.assert_allclose(found[1], expected[1], atol=tolerance * np.abs(expected[1]).max())
+
+
+@pytest.mark.openmmtorch
+def test_interpolation_needs_the_python_backend(potential, topology):
+    pytest.importorskip("openmmtorch")
+    placement = Placement.among(BEADS, 11)
+    forces, _ = potential_forces(potential, topology, placement, backend="openmm-torch")
+    with pytest.raises(ValueError, match="use backend='python'"):
+        mixed_system(force_field(), forces, placement, interpolate=True)
 
 
 def test_beads_from_the_topology_of_the_whole_system(potential, topology, everything):
@@ -204,8 +242,8 @@ def test_offsets_of_exceptions_between_beads_go(everything):
     nonbonded.addExceptionParameterOffset("scale", 0, 5.0, 0.0, 0.0)
     assert set(nonbonded.getExceptionParameters(0)[:2]) <= set(BEADS)
     placement = Placement.among(BEADS, 11)
-    expected = evaluate(without_terms_among(force_field(custom=False), placement), everything)
-    assert evaluate(without_terms_among(host, placement), everything)[0] == pytest.approx(expected[0], rel=1e-9)
+    expected = evaluate(mixed_system(force_field(custom=False), [], placement), everything)
+    assert evaluate(mixed_system(host, [], placement), everything)[0] == pytest.approx(expected[0], rel=1e-9)
 
 
 def test_bad_requests(potential, topology):
@@ -233,10 +271,11 @@ def test_bad_requests(potential, topology):
 
 
 def test_model_with_pme_and_force_field_with_cutoff():
+    placement = Placement.among(BEADS, 11, periodic=True)
     with pytest.raises(ValueError, match=r"long-range .* \(PME\), but the NonbondedForce .* cuts charges off at 1 nm"):
-        without_terms_among(force_field("CutoffPeriodic"), Placement.among(BEADS, 11, periodic=True), long_range=True)
+        mixed_system(force_field("CutoffPeriodic"), [], placement, long_range=True)
     host = force_field("PME")
     host.getForce(0).addGlobalParameter("scale", 1.0)
     host.getForce(0).addParticleParameterOffset("scale", 3, 0.5, 0.0, 0.0)
     with pytest.raises(ValueError, match="depend on a global parameter"):
-        without_terms_among(host, Placement.among(BEADS, 11, periodic=True), long_range=True)
+        mixed_system(host, [], placement, long_range=True)
