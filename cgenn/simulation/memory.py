@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,7 +10,7 @@ from cgenn.config import Config
 from cgenn.electrostatics.pairs import CoulombPairs, coulomb_pairs
 from cgenn.electrostatics.settings import CoulombSettings
 from cgenn.graph import BeadGraph, CoulombGraph
-from cgenn.neighbors import VerletList, edge_vectors
+from cgenn.neighbors import VerletList
 from cgenn.potential.electrostatics import (
     ElectrostaticsConfig,
     coulomb_settings,
@@ -148,13 +146,7 @@ class _CoulombMemory:
                 skin=SKIN,
             )  # fmt: skip
             self.listed = positions.clone(), None if cell is None else cell.clone(), found
-        pairs = self.listed[2]
-        if cell is None:
-            return pairs
-        cells = cell.expand(self.replicas, 3, 3)[self.batch[pairs.receivers]]
-        vectors = edge_vectors(positions, pairs.receivers, pairs.senders, pairs.shifts, cells)
-        near = (vectors.square().sum(1) < settings.cutoff**2).nonzero().squeeze(1)
-        return replace(pairs, receivers=pairs.receivers[near], senders=pairs.senders[near], shifts=pairs.shifts[near])
+        return self.listed[2]
 
     def _outdated(self, positions: Tensor, cell: Tensor | None) -> bool:
         assert self.listed is not None
