@@ -11,6 +11,7 @@ from cgenn.electrostatics.pairs import CoulombPairs
 from cgenn.electrostatics.pme import pme_energy
 from cgenn.electrostatics.real_space import real_space_energy
 from cgenn.electrostatics.settings import CoulombSettings
+from cgenn.electrostatics.slab import slab_energy
 
 
 def coulomb_energy(
@@ -52,6 +53,8 @@ def coulomb_energy(
     )
     if cell is None:
         return energy
+    if settings.slab:
+        energy = energy + slab_energy(positions, charges, dipoles, cell=cell, batch=batch, n_systems=n_systems)
     if settings.method == "pme":
         if dipoles is not None:
             raise ValueError("dipoles need method 'ewald', got 'pme'")

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cgenn.electrostatics.settings import CoulombSettings
+from cgenn.electrostatics.slab import check_vacuum
 from cgenn.neighbors import neighbors
 
 
@@ -47,14 +48,16 @@ def coulomb_pairs(
     Of an excluded pair only the nearest image does not interact.
 
     Raises:
-        ValueError: if the cell does not fit the method, the batch is not sorted, or an excluded pair names a bead
-            twice, one that does not exist, or beads of two systems.
+        ValueError: if the cell does not fit the method, a slab has too little vacuum, the batch is not sorted, or an
+            excluded pair names a bead twice, one that does not exist, or beads of two systems.
     """
     if (cell is None) != (settings.method == "open"):
         raise ValueError(f"method {settings.method!r} {'needs a cell' if cell is None else 'is without a cell'}")
     batch = torch.zeros(len(positions), dtype=torch.int64) if batch is None else batch.cpu()
     if bool((batch[1:] < batch[:-1]).any()):
         raise ValueError("the beads of a batch have to be ordered by system")
+    if settings.slab and cell is not None:
+        check_vacuum(positions, cell, batch)
     barred = torch.zeros((2, 0), dtype=torch.int64) if excluded is None else _distinct(excluded.cpu(), batch)
     device, dtype = positions.device, positions.dtype
     if cell is None:

@@ -1,0 +1,74 @@
+"""Slabs: periodic along x and y, with vacuum along z that the three-dimensional sum takes for periodic."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cgenn.units import COULOMB
+
+
+def slab_energy(
+    positions: Float[Tensor, "beads 3"],
+    charges: Float[Tensor, " beads"],
+    dipoles: Float[Tensor, "beads 3"] | None,
+    *,
+    cell: Float[Tensor, "systems 3 3"],
+    batch: Int[Tensor, " beads"],
+    n_systems: int,
+) -> Float[Tensor, " systems"]:
+    """What takes the interaction with the images along z out of a sum that is periodic in three directions [kJ/mol].
+
+    (2 pi / V) (M^2 - Q sum q z^2 - Q^2 L^2 / 12) with the dipole M along z (Yeh and Berkowitz, J. Chem. Phys. 111,
+    3155, 1999), the net charge Q and the height L of the cell (Ballenegger, Arnold and Cerda, J. Chem. Phys. 131,
+    094107, 2009, eq. 15). What is left falls as exp(-2 pi h / a), vacuum h, longest edge a in the plane. A charged
+    slab has the potential -2 pi |z| / A of its charged sheets.
+    """
+    height = positions[:, 2]
+    moment = dipole_along_z(positions, charges, dipoles, batch=batch, n_systems=n_systems)
+    second = charges * height.square()
+    if dipoles is not None:
+        second = second + 2 * dipoles[:, 2] * height
+    total, second = _per_system(charges, batch, n_systems), _per_system(second, batch, n_systems)
+    volume = torch.linalg.det(cell).abs()
+    bracket = moment.square() - total * second - total.square() * cell[:, 2, 2].square() / 12
+    return 2 * math.pi * COULOMB / volume * bracket
+
+
+def dipole_along_z(
+    positions: Float[Tensor, "beads 3"],
+    charges: Float[Tensor, " beads"],
+    dipoles: Float[Tensor, "beads 3"] | None = None,
+    *,
+    batch: Int[Tensor, " beads"],
+    n_systems: int,
+) -> Float[Tensor, " systems"]:
+    """The dipole of each system along z [e nm]: with one, a slab is wrong without the correction (`slab=True`)."""
+    moments = charges * positions[:, 2]
+    if dipoles is not None:
+        moments = moments + dipoles[:, 2]
+    return _per_system(moments, batch, n_systems)
+
+
+def check_vacuum(
+    positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "systems 3 3"], batch: Int[Tensor, " beads"]
+) -> None:
+    """Raise a ValueError where there is less vacuum along z than the cell is wide."""
+    for number, vectors in enumerate(cell.detach().cpu()):
+        heights = positions.detach()[batch == number, 2].cpu()
+        if not len(heights):
+            continue
+        height, width = float(vectors[2, 2].abs()), float(vectors[:2].norm(dim=1).max())
+        extent = float(heights.max() - heights.min())
+        if height - extent < width:
+            raise ValueError(
+                f"a slab needs at least {width:.3f} nm of vacuum along z, as much as the cell is wide; the beads of "
+                f"system {number} extend over {extent:.3f} of {height:.3f} nm (are they wrapped into the cell?)"
+            )
+
+
+def _per_system(values: Tensor, batch: Tensor, n_systems: int) -> Tensor:
+    return values.new_zeros(n_systems).index_add(0, batch, values)
