@@ -1,0 +1,204 @@
+"""Training on ions whose charges depend on their surroundings, and reference charges that cannot be right."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cgenn.data.dataset import BeadDataset
+from cgenn.electrostatics.coulomb import coulomb_energy
+from cgenn.electrostatics.pairs import coulomb_pairs
+from cgenn.electrostatics.settings import tune
+from cgenn.h5md import Frames
+from cgenn.potential.electrostatics import ElectrostaticsConfig
+from cgenn.potential.potential import NetworkConfig, Potential, PotentialConfig
+from cgenn.potential.priors import Priors
+from cgenn.topology import BeadTopology
+from cgenn.training.charges import type_charges
+from cgenn.training.config import LossWeights, TrainingConfig
+from cgenn.training.module import ForceMatching, FrameSource
+from cgenn.training.train import train
+from cgenn.training.trainer import make_trainer, quiet
+
+IONS, EDGE = 12, 1.2
+TOPOLOGY = BeadTopology.build(["P", "N"] * (IONS // 2), [20.0, 30.0] * (IONS // 2))
+PREDICTED = ElectrostaticsConfig(groups="system")
+
+
+def salt(n_frames: int = 64) -> Frames:
+    """Ions at random on a jittered lattice; each takes 0.2 e for the charge of every close ion, in all neutral.
+
+    Forces and virials are the derivatives of a Coulomb energy with these charges and of a repulsion.
+    """
+    random = np.random.default_rng(0)
+    lattice = np.stack(np.meshgrid(*[np.arange(3)] * 3), axis=-1).reshape(-1, 3) * EDGE / 3
+    places = np.stack([lattice[random.permutation(27)[:IONS]] for _ in range(n_frames)])
+    positions = torch.from_numpy(places + random.uniform(-0.07, 0.07, places.shape)).flatten(0, 1).requires_grad_()
+    strain = torch.zeros(n_frames, 3, 3, requires_grad=True)
+    batch, box = torch.arange(n_frames).repeat_interleave(IONS), EDGE * torch.eye(3).repeat(n_frames, 1, 1)
+    settings = tune(box, IONS, accuracy=1e-8, cutoff=0.6)
+    pairs = coulomb_pairs(positions, settings, cell=box, batch=batch, n_systems=n_frames)
+    change = torch.eye(3) + strain
+    at, cell = torch.einsum("bi,bij->bj", positions, change[batch]), box @ change
+    ends, system = (pairs.receivers, pairs.senders), batch[pairs.receivers]
+    distance = (at[ends[1]] - at[ends[0]] + torch.einsum("pi,pij->pj", pairs.shifts, cell[system])).norm(dim=1)
+    signs = torch.tensor([1.0, -1.0]).repeat(n_frames * IONS // 2)
+    taken = torch.zeros(len(signs))
+    for one, other in (ends, ends[::-1]):
+        taken = taken.index_add(0, one, 0.2 * torch.exp(-((distance / 0.35) ** 4)) * signs[other])
+    raw = (0.8 * signs + taken).view(n_frames, IONS)
+    charges = raw - raw.mean(1, keepdim=True)
+    repulsion = 5.0 * (0.3 / distance) ** 4 * torch.exp(-((distance / 0.5) ** 8))
+    energies = coulomb_energy(
+        at, charges.flatten(), None, pairs, settings, cell=cell, batch=batch, n_systems=n_frames
+    ).index_add(0, system, repulsion)
+    slope, virials = torch.autograd.grad(energies.sum(), [positions, strain])
+    parts = {"charges": charges, "energies": energies, "virials": virials}
+    frames = {name: part.detach().numpy() for name, part in parts.items()}
+    return Frames(positions.detach().view(-1, IONS, 3).numpy(), -slope.view(-1, IONS, 3).numpy(), box.numpy(), **frames)
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    torch.set_default_dtype(torch.float64)
+    return salt()
+
+
+@pytest.fixture
+def data(frames: Frames, tmp_path: Path) -> BeadDataset:
+    return BeadDataset.write(tmp_path / "salt.h5", TOPOLOGY, frames, temperature=100.0)
+
+
+def config(electrostatics: ElectrostaticsConfig = PREDICTED, **options) -> TrainingConfig:
+    network = NetworkConfig(cutoff=0.5, channels=8, layers=1, radial_width=16, electrostatics=electrostatics)
+    chosen = dict(epochs=1, batch_size=4, learning_rate=0.02, ema_decay=0.9, precision="double", accelerator="cpu")
+    return TrainingConfig(network=network, **{**chosen, **options})
+
+
+def charge_error(potential: Potential, frames: Frames) -> float:
+    """Root mean square over the last frames, which training keeps aside [e]."""
+    held = frames[-7:]
+    graph = potential.graph(TOPOLOGY, torch.from_numpy(held.positions), torch.from_numpy(held.box))
+    found = potential.moments(graph).charges.view(held.charges.shape).numpy()
+    np.testing.assert_allclose(found.sum(axis=1), 0.0, atol=1e-12)
+    return float(np.sqrt(np.square(found - held.charges).mean()))
+
+
+def test_charges_are_learnt_with_forces(data, frames):
+    """Better than constant charges with a network, and that is better than a network alone."""
+    potential = train(data, config(epochs=8))
+    of_types = frames.charges[-7:] - np.tile(potential.config.type_charges[::-1], IONS // 2)
+    assert charge_error(potential, frames) < 0.3 * np.sqrt(np.square(of_types).mean())
+    constant = train(data, config(ElectrostaticsConfig(charges="types", groups="system"), epochs=4))
+    assert not any("charge" in name for name in constant.network.state_dict())
+    plain = TrainingConfig(
+        **{**config(epochs=4).model_dump(), "network": NetworkConfig(cutoff=0.5, channels=8, layers=1)}
+    )
+    errors = [model.provenance["force_errors"] for model in (potential, constant, train(data, plain))]
+    best, middle, worst = (error["model"] ** 0.5 for error in errors)
+    assert best < 0.6 * middle
+    assert middle < 0.7 * worst
+    # before training there is no difference between constant charges and those that start from them
+    assert errors[0]["priors"] == pytest.approx(errors[1]["priors"], rel=1e-6)
+
+
+def fitted(potential: Potential, data: BeadDataset, folder: Path) -> tuple[float, float]:
+    """One epoch; the mean square errors of charges and forces on the frames kept aside, in the loss's units."""
+    chosen, splits = config(ema_decay=0.0, batch_size=2), [(np.arange(56), np.arange(56, 64))]
+    module = ForceMatching(potential, Priors(), [TOPOLOGY], chosen, None)
+    with quiet():
+        trainer = make_trainer(chosen, folder, "run")
+        trainer.fit(module, FrameSource([data], splits, chosen, torch.float64))
+    return tuple(float(trainer.callback_metrics[f"validation_{name}"]) for name in ("charges", "forces"))
+
+
+def test_charges_frozen_in_one_epoch_and_free_in_the_next(data, tmp_path):
+    """The readout is in the optimiser: frozen it stays as it was, free it moves and the charges get better."""
+    torch.manual_seed(0)
+    full = PotentialConfig(
+        **config().network.model_dump(), types=("N", "P"), average_neighbors=5.0, energy_scale=1.0, temperature=100.0,
+        type_charges=(-0.8, 0.8),
+    )  # fmt: skip
+    potential = Potential(full, Priors())
+    readout = potential.network.charge_readout
+    readout.start_from_zero()
+    start = {name: value.clone() for name, value in readout.state_dict().items()}
+    readout.requires_grad_(False)
+    frozen = fitted(potential, data, tmp_path / "frozen")
+    assert all(torch.equal(value, start[name]) for name, value in readout.state_dict().items())
+    readout.requires_grad_(True)
+    free = fitted(potential, data, tmp_path / "free")
+    assert not any(torch.equal(value, start[name]) for name, value in readout.state_dict().items())
+    assert free[0] < 0.7 * frozen[0]
+
+
+def test_balance_is_learnt_with_every_part(data, tmp_path):
+    """Factors of all parts that the data hold move towards the logarithm of their errors; the others stay."""
+    weights = LossWeights(energies=0.1, virials=0.1, molecular_dipoles=0.1)
+    chosen = config(weights=weights, balance="uncertainty", epochs=2)
+    train(data, chosen, tmp_path / "out")
+    (checkpoint,) = (tmp_path / "out").glob("*/last.ckpt")
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    names = [name for name, weight in weights.model_dump().items() if weight > 0]
+    factors = dict(zip(names, state["balance.log_variance"].tolist(), strict=True))
+    assert factors.pop("dipoles") == 0.0
+    assert all(abs(value) > 1e-3 for value in factors.values()), factors
+    header = (tmp_path / "out" / "metrics" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {f"validation_{name}" for name in ("forces", "charges", "energies", "virials")} <= set(header)
+
+
+def test_a_balanced_run_goes_on_to_the_same_result(frames, tmp_path, monkeypatch):
+    """The checkpoint holds the factors, too."""
+    data = BeadDataset.write(tmp_path / "few.h5", TOPOLOGY, frames[:20], temperature=100.0)
+    chosen = config(balance="uncertainty", epochs=3)
+    whole = train(data, chosen, tmp_path / "whole")
+
+    def stop(module: ForceMatching) -> None:
+        if module.current_epoch == 2:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ForceMatching, "on_train_epoch_start", stop)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(data, chosen, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    again = train(data, chosen, tmp_path / "killed")
+    assert all(
+        torch.equal(value, again.network.state_dict()[name]) for name, value in whole.network.state_dict().items()
+    )
+    fixed = train(data, config(epochs=3))
+    assert any(
+        not torch.equal(value, whole.network.state_dict()[name]) for name, value in fixed.network.state_dict().items()
+    )
+
+
+def test_mean_charge_of_each_type(data, frames, tmp_path):
+    """Over frames and datasets; from the topology where frames have none; a type without beads counts for nothing."""
+    other = BeadTopology.build(["P", "Q"], [1.0, 1.0], charges=[0.5, -0.5])
+    pair = Frames(np.zeros((3, 2, 3)), np.zeros((3, 2, 3)))
+    fixed = BeadDataset.write(tmp_path / "pair.h5", other, pair, temperature=100.0)
+    assert type_charges([fixed], ("N", "P", "Q"), PREDICTED) == (0.0, 0.5, -0.5)
+    found = type_charges([data, fixed], ("N", "P", "Q"), PREDICTED)
+    positive = frames.charges[:, ::2]
+    assert found[1] == pytest.approx((positive.sum() + 0.5) / (positive.size + 1))
+
+
+def test_reference_charges_that_are_missing(frames, tmp_path):
+    bare = replace(frames, charges=None)
+    data = BeadDataset.write(tmp_path / "bare.h5", TOPOLOGY, bare, temperature=100.0)
+    for electrostatics in (PREDICTED, ElectrostaticsConfig(charges="types")):
+        with pytest.raises(
+            ValueError, match=r"bare.h5 has no reference charges, which `electrostatics` needs: .*map it"
+        ):
+            train(data, config(electrostatics))
+
+
+def test_totals_that_the_charges_do_not_have(data):
+    """Single ions keep their charge as molecules of their own, which these do not."""
+    message = (
+        r"salt.h5: the charges of molecule \d+, which begins with bead \d+, add up to 0.0000 e .*`groups`, such as"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(data, config(ElectrostaticsConfig(groups="molecule")))
