@@ -14,7 +14,7 @@ from jaxtyping import Float
 from openmm.app.internal.unitcell import reducePeriodicBoxVectors
 
 from cgenn.h5md import H5MDFile
-from cgenn.potential.potential import Potential
+from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import REPULSION_RANGE
 from cgenn.simulation.backends import Backend, openmm_force
 from cgenn.simulation.bonded import prior_forces
@@ -56,8 +56,8 @@ def create_system(
     Args:
         potential: a potential or the path of its file.
         topology: the beads: a BeadTopology, the path of a bead dataset or of a run's trajectory.h5, or an OpenMM
-            topology, whose atom ids or "{residue}-{atom name}" are bead types and which needs `masses`. With `system`
-            an OpenMM topology is that of the whole System.
+            topology, whose atom ids or "{residue}-{atom name}" are bead types and which needs `masses`; its beads
+            have the charges of their types. With `system` an OpenMM topology is that of the whole System.
         system: a System made with a force field; it is not changed.
         particles: which particles of `system` the beads are, in the order of the beads.
         box: box vectors in rows, or three edges [nm]; by default that of the topology or of the dataset's first frame.
@@ -106,7 +106,7 @@ def assemble(
 ) -> tuple[openmm.System, BeadTopology, LearnedForce]:
     """`create_system` of beads alone, and the learned force in it."""
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
-    beads, own_box = read_topology(topology, masses, known=potential.config.types)
+    beads, own_box = read_topology(topology, masses, potential.config)
     vectors = box_vectors(own_box if box is None else box)
     if replicas < 1:
         raise ValueError(f"`replicas` must be at least 1, got {replicas}")
@@ -145,7 +145,7 @@ def _mixed(
                 f"got one of {topology.getNumAtoms()} atoms"
             )
         masses = [system.getParticleMass(i)._value for i in placement.particles]
-        beads = beads_of(topology, masses, potential.config.types, placement.particles)
+        beads = beads_of(topology, masses, potential.config, placement.particles)
     else:
         beads, _ = read_topology(topology)
     if len(beads) != len(placement.particles):
@@ -202,13 +202,15 @@ def native_forces(
 
 
 def read_topology(
-    source: TopologySource, masses: Sequence[float] | np.ndarray | None = None, known: Sequence[str] = ()
+    source: TopologySource,
+    masses: Sequence[float] | np.ndarray | None = None,
+    config: PotentialConfig | None = None,
 ) -> tuple[BeadTopology, np.ndarray | None]:
-    """The topology and, where it comes with one, the box; see `create_system`."""
+    """The topology and, where it comes with one, the box; `config` is for an OpenMM topology, see `beads_of`."""
     if isinstance(source, BeadTopology):
         return source, None
     if isinstance(source, openmm.app.Topology):
-        return _from_openmm(source, masses, known)
+        return _from_openmm(source, masses, config)
     file = H5MDFile(source)
     entries = file.metadata.get("dataset")
     if entries is None:
@@ -218,7 +220,7 @@ def read_topology(
 
 
 def _from_openmm(
-    topology: openmm.app.Topology, masses: Sequence[float] | np.ndarray | None, known: Sequence[str]
+    topology: openmm.app.Topology, masses: Sequence[float] | np.ndarray | None, config: PotentialConfig | None
 ) -> tuple[BeadTopology, np.ndarray | None]:
     if masses is None:
         raise ValueError("an OpenMM topology has no masses of beads: pass `masses` [amu], one for each atom")
@@ -226,29 +228,43 @@ def _from_openmm(
         masses = masses.value_in_unit(openmm.unit.dalton)  # type: ignore[union-attr]
     vectors = topology.getPeriodicBoxVectors()
     box = None if vectors is None else np.array(vectors.value_in_unit(openmm.unit.nanometer))
-    return beads_of(topology, np.asarray(masses, dtype=float), known), box
+    return beads_of(topology, np.asarray(masses, dtype=float), config), box
 
 
 def beads_of(
     topology: openmm.app.Topology,
     masses: Sequence[float] | np.ndarray,
-    known: Sequence[str],
+    config: PotentialConfig | None = None,
     atoms: Sequence[int] | None = None,
 ) -> BeadTopology:
     """The beads that an OpenMM topology, or some `atoms` of it, stand for, with one mass [amu] each.
 
-    Their types are the atoms' ids, or "{residue}-{atom name}" where an id is not `known`.
+    Their types are the atoms' ids, or "{residue}-{atom name}" where the potential does not know an id. Their charges,
+    which an OpenMM topology does not hold, are those of the types.
+
+    Raises:
+        ValueError: if the network reads charges and there are none.
     """
     everything = list(topology.atoms())
     chosen = everything if atoms is None else [everything[index] for index in atoms]
     types = [atom.id for atom in chosen]
-    if not set(types) <= set(known):  # a PDB file keeps numbers there
-        types = [f"{atom.residue.name}-{atom.name}" for atom in chosen]
+    charges = None
+    if config is not None:
+        if not set(types) <= set(config.types):  # a PDB file keeps numbers there
+            types = [f"{atom.residue.name}-{atom.name}" for atom in chosen]
+        of_type = dict(zip(config.types, config.type_charges, strict=False))
+        charges = [of_type.get(name, 0.0) for name in types]
+        if "charge" in config.bead_features and not of_type:
+            raise ValueError(
+                "the network reads the charges of the beads, which an OpenMM topology does not hold: pass "
+                "a BeadTopology"
+            )
     number = {atom.index: bead for bead, atom in enumerate(chosen)}
     residues = {index: k for k, index in enumerate(dict.fromkeys(atom.residue.index for atom in chosen))}
     return BeadTopology.build(
         types,
         masses,
+        charges=charges,
         bonds=[
             (number[bond[0].index], number[bond[1].index])
             for bond in topology.bonds()
