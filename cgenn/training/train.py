@@ -56,11 +56,13 @@ def train(
 
     Raises:
         ValueError: if forces are missing, temperatures differ, there is but one bead, reference charges are missing
-            or cannot be right, or `out` holds a run of another configuration or data.
+            or cannot be right, something has a weight that cannot be learnt, or `out` holds a run of another
+            configuration or data.
         FloatingPointError: if the loss is not finite.
     """
     datasets = _open(dataset)
     config = (config or TrainingConfig()).with_batch_size(max(len(data.topology) for data in datasets))
+    _check_weights(datasets, config)
     with torch_threads(config.threads), ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cgenn-")) if out is None else out
         return _train(datasets, config, Path(folder))
@@ -178,6 +180,30 @@ def _open(dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path]
                 "potential is trained at one temperature"
             )
     return datasets
+
+
+def _check_weights(datasets: list[BeadDataset], config: TrainingConfig) -> None:
+    """What was given a weight, and has none by default, must be there; so must something to learn."""
+    weights, chosen = config.weights, config.network.electrostatics
+    dipoles = chosen is not None and chosen.dipoles
+    known = any(data.has_dipoles for data in datasets)
+    moments = None
+    if not config.network.predicts_charges or (dipoles and not known):
+        moments = "charges and dipoles are not predicted, or no dataset holds dipoles of the beads"
+    energies = None if any(data.has_energies for data in datasets) else "no dataset holds energies"
+    if energies is None and (config.batch_size or 1) // config.devices < 2:
+        energies = "they are compared within a batch, which holds a single frame: set a larger `batch_size`"
+    virials = None if any(data.has_virials for data in datasets) else "no dataset holds virials"
+    missing = {"energies": energies, "virials": virials, "molecular_dipoles": moments, "total_dipole": moments}
+    for name, problem in missing.items():
+        if problem and getattr(weights, name):
+            raise ValueError(f"`weights.{name}` is {getattr(weights, name)}, but {problem}")
+    learnt = {"forces"} | {name for name, problem in missing.items() if problem is None}
+    learnt |= {"charges"} if chosen is not None and chosen.charges == "predicted" else set()
+    learnt |= {"dipoles"} if dipoles and known else set()
+    asked = [name for name, weight in weights.model_dump().items() if weight]
+    if not learnt.intersection(asked):
+        raise ValueError(f"`weights` are those of {' and '.join(asked)}, of which there is nothing to learn here")
 
 
 def _sample(data: BeadDataset, frames: np.ndarray, beads: int) -> tuple[BeadTopology, np.ndarray, np.ndarray | None]:

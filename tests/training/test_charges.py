@@ -202,3 +202,35 @@ def test_totals_that_the_charges_do_not_have(data):
     )
     with pytest.raises(ValueError, match=message):
         train(data, config(ElectrostaticsConfig(groups="molecule")))
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "message"),
+    [
+        ({"virials": 1.0}, {}, "`weights.virials` is 1.0, but no dataset holds virials"),
+        ({"energies": 2.0}, {}, "`weights.energies` is 2.0, but no dataset holds energies"),
+        (
+            {"total_dipole": 1.0},
+            {"electrostatics": None},
+            "`weights.total_dipole` is 1.0, but charges and dipoles",
+        ),
+        ({"molecular_dipoles": 1.0}, {"electrostatics": {"dipoles": True}}, "no dataset holds those of the beads"),
+        (
+            {"forces": 0.0},
+            {"electrostatics": None},
+            "`weights` are those of charges and dipoles, of which there is nothing",
+        ),
+    ],
+)
+def test_weights_of_what_is_not_there(frames, tmp_path, weights, options, message):
+    data = BeadDataset.write(
+        tmp_path / "bare.h5", TOPOLOGY, replace(frames, energies=None, virials=None), temperature=100.0
+    )
+    network = {**config().network.model_dump(), **options}
+    with pytest.raises(ValueError, match=message):
+        train(data, TrainingConfig(**{**config().model_dump(), "network": network, "weights": weights}))
+
+
+def test_energies_need_several_frames_in_a_batch(data):
+    with pytest.raises(ValueError, match="a batch, which holds a single frame: set a larger `batch_size`"):
+        train(data, config(weights=LossWeights(energies=1.0), batch_size=1))
