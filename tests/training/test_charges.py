@@ -214,7 +214,7 @@ def test_totals_that_the_charges_do_not_have(data):
             {"electrostatics": None},
             "`weights.total_dipole` is 1.0, but charges and dipoles",
         ),
-        ({"molecular_dipoles": 1.0}, {"electrostatics": {"dipoles": True}}, "no dataset holds those of the beads"),
+        ({"molecular_dipoles": 1.0}, {"electrostatics": {"dipoles": True}}, "or no dataset holds dipoles of the beads"),
         (
             {"forces": 0.0},
             {"electrostatics": None},
