@@ -19,6 +19,7 @@ class SimulationConfig(Config):
         steps: time steps after equilibration.
         equilibration: time steps before, which are not reported.
         report_interval: steps between frames.
+        dipole_interval: steps between rows of dipole.csv, the dipole of the whole system; only with charges.
         checkpoint_interval: steps between checkpoints, a multiple of `report_interval`; by default ten frames.
         ensemble: "nvt" (Langevin middle), "npt" (the same with a Monte Carlo barostat) or "nve" (Verlet).
         pressure: of the barostat [bar].
@@ -41,6 +42,7 @@ class SimulationConfig(Config):
     steps: PositiveInt = 500_000
     equilibration: NonNegativeInt = 0
     report_interval: PositiveInt = 500
+    dipole_interval: PositiveInt | None = None
     checkpoint_interval: PositiveInt | None = None
     ensemble: Literal["nvt", "npt", "nve"] = "nvt"
     pressure: float = 1.0

@@ -18,6 +18,7 @@ import openmm
 from jaxtyping import Float
 
 from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs
+from cgenn.potential.potential import Potential
 from cgenn.simulation.bonded import EXPLICIT_PAIRS, add_beads, apart
 from cgenn.simulation.force import LAMBDA
 from cgenn.simulation.placement import Placement
@@ -31,6 +32,11 @@ SHRINKING = 0.9
 """The cutoff leaves room for a box that shrinks by this factor."""
 
 _log = logging.getLogger(__name__)
+
+
+def type_charges(potential: Potential, topology: BeadTopology) -> Float[np.ndarray, " beads"]:
+    """The charge that a potential gives to the type of each bead [e]."""
+    return np.array(potential.config.type_charges)[potential.type_indices(topology).numpy()]
 
 
 def charge_forces(

@@ -67,6 +67,11 @@ class RunFolder:
         return self.path / "state.csv"
 
     @property
+    def dipoles(self) -> Path:
+        """Dipole of the whole system."""
+        return self.path / "dipole.csv"
+
+    @property
     def checkpoint(self) -> Path:
         """Where to go on from."""
         return self.path / "checkpoint.chk"
@@ -111,15 +116,13 @@ class RunFolder:
         with atomic(self.path / "topology.pdb") as temporary, open(temporary, "w", encoding="utf-8") as file:
             openmm.app.PDBFile.writeFile(topology, origin.positions[0] * openmm.unit.nanometer, file)
 
-    def cut_states(self, reports: int) -> None:
-        """Drop the rows of state.csv after the first `reports`."""
-        lines = self.states.read_text(encoding="utf-8").splitlines(keepends=True)
-        if len(lines) <= reports:
-            raise ValueError(
-                f"{self.states}: holds {len(lines) - 1} rows, but the checkpoint was written after {reports}"
-            )
-        with atomic(self.states) as temporary:
-            temporary.write_text("".join(lines[: reports + 1]), encoding="utf-8")
+    def cut(self, table: Path, rows: int) -> None:
+        """Drop the rows of a table after the first `rows`."""
+        lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+        if len(lines) <= rows:
+            raise ValueError(f"{table}: holds {len(lines) - 1} rows, but the checkpoint was written after {rows}")
+        with atomic(table) as temporary:
+            temporary.write_text("".join(lines[: rows + 1]), encoding="utf-8")
 
     def export(self, formats: Sequence[str]) -> None:
         """Write the finished trajectory in other formats too, unless that was done."""
@@ -194,10 +197,25 @@ class Run:
 
     def states(self) -> dict[str, np.ndarray]:
         """Columns of state.csv, sums over replicas; the volume is NaN without a box."""
-        with open(self.folder / "state.csv", newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
-        table = np.array([[float(value or "nan") for value in row] for row in rows]).reshape(-1, len(header))
-        return {name: table[:, column] for column, name in enumerate(header)}
+        return _columns(self.folder / "state.csv")
+
+    def dipoles(self) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, "rows replicas 3"]]:
+        """Times [ps] and the dipole of the whole system [e nm], every `dipole_interval` steps.
+
+        Raises:
+            ValueError: if the run did not write them.
+        """
+        if not (self.folder / "dipole.csv").exists():
+            raise ValueError(f"{self.folder}: there is no dipole.csv: simulate with `dipole_interval`")
+        _, times, *axes = _columns(self.folder / "dipole.csv").values()
+        return times[:: self.replicas], np.stack(axes, axis=1).reshape(-1, self.replicas, 3)
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    with open(path, newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file))
+    table = np.array([[float(value or "nan") for value in row] for row in rows]).reshape(-1, len(header))
+    return {name: table[:, column] for column, name in enumerate(header)}
 
 
 def model_digest(potential: Potential) -> str:

@@ -1,8 +1,12 @@
-"""Reporters: objects for `openmm.app.Simulation.reporters`, in one's own scripts as in `simulate`."""
+"""Reporters: objects for `openmm.app.Simulation.reporters`, in one's own scripts as in `simulate`.
+
+Charges and dipoles are reported by the `BeadMoments` of the potential.
+"""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import openmm
 
 from cgenn.h5md import H5MDWriter
 from cgenn.simulation.bonded import PRIOR_GROUP
+from cgenn.simulation.moments import BeadMoments, frame_of
 from cgenn.topology import BeadTopology
 from cgenn.units import GAS_CONSTANT, thermal_energy
 
@@ -20,7 +25,8 @@ _DATASET_VERSION = 1
 class H5MDReporter:
     """Writes frames as a bead dataset, which `compare`, `train` and MDAnalysis read.
 
-    With replicas every report adds one frame of each replica, one replica after the other. Call `close` at the end.
+    With replicas every report adds one frame of each replica, one replica after the other. Charges and dipoles that are
+    predicted are stored with every frame. Call `close` at the end.
     """
 
     def __init__(
@@ -32,15 +38,21 @@ class H5MDReporter:
         temperature: float,
         periodic: bool = False,
         replicas: int = 1,
+        moments: BeadMoments | None = None,
         provenance: dict[str, Any] | None = None,
         append: bool = False,
     ) -> None:
         """`topology` is that of one copy; `interval` in steps, `temperature` [K].
 
+        Constant charges are those of `moments`, or without it those of the topology.
+
         Raises:
             ValueError: if the temperature is not positive, or the file to append to holds something else.
         """
         thermal_energy(temperature)
+        if moments is not None and not moments.predicted:
+            topology = replace(topology, charges=moments.constant)
+        self._moments = moments if moments is not None and moments.predicted else None
         self._interval, self._replicas, self._periodic = interval, replicas, periodic
         self._dataset = {
             "version": _DATASET_VERSION,
@@ -55,10 +67,12 @@ class H5MDReporter:
             metadata={"dataset": self._dataset},
             species=topology.types,
             masses=topology.masses,
-            charges=topology.charges,
+            charges=None if self._moments else topology.charges,
             bonds=topology.bonds,
             periodic=periodic,
             forces=False,
+            frame_charges=self._moments is not None,
+            dipoles=self._moments is not None and self._moments.has_dipoles,
             append=append,
         )
 
@@ -71,12 +85,16 @@ class H5MDReporter:
         """Add the frames of one report; steps up to zero are equilibration."""
         if simulation.currentStep <= 0:
             return
-        positions = np.asarray(state.getPositions(asNumpy=True)._value).reshape(self._replicas, -1, 3)
-        box = None
-        if self._periodic:
-            vectors = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value)
-            box = np.broadcast_to(vectors, (self._replicas, 3, 3))
-        self.file.write(positions, box=box, time=state.getTime()._value, step=simulation.currentStep)
+        positions, box = frame_of(state, self._replicas, self._periodic)
+        charges, dipoles = (None, None) if self._moments is None else self._moments(positions, box)
+        self.file.write(
+            positions,
+            box=None if box is None else np.broadcast_to(box, (self._replicas, 3, 3)),
+            time=state.getTime()._value,
+            step=simulation.currentStep,
+            charges=charges,
+            dipoles=dipoles,
+        )
 
     def flush(self) -> None:
         """Write everything to disk."""
@@ -93,21 +111,27 @@ class H5MDReporter:
 
 
 class StateReporter:
-    """Writes step, time, energies, temperature and volume as CSV, energies summed over replicas."""
+    """Writes step, time, energies, temperature and volume as CSV, energies summed over replicas.
 
-    def __init__(self, path: str | Path, interval: int, *, append: bool = False) -> None:
+    With charges there is a column more, their energy, whichever force it is in; otherwise that of the network has it.
+    """
+
+    def __init__(
+        self, path: str | Path, interval: int, *, moments: BeadMoments | None = None, append: bool = False
+    ) -> None:
         """`interval` in steps."""
-        self._interval = interval
+        self._interval, self._moments = interval, moments
         self._freedom: int | None = None
         self._file = open(path, "a" if append else "w", newline="", encoding="utf-8")  # noqa: SIM115
         self._writer = csv.writer(self._file)
         if not append:
-            self._writer.writerow(COLUMNS)
+            self._writer.writerow(COLUMNS if moments is None else (*COLUMNS, CHARGES_COLUMN))
 
     def describeNextReport(self, simulation: Any) -> dict[str, Any]:
         """What OpenMM asks a reporter."""
         steps = self._interval - simulation.currentStep % self._interval
-        return {"steps": steps, "periodic": False, "include": ["energy"]}
+        include = ["energy"] if self._moments is None else ["energy", "positions"]
+        return {"steps": steps, "periodic": False, "include": include}
 
     def report(self, simulation: Any, state: openmm.State) -> None:
         """Add one row; the native priors are evaluated once more on their own, which costs next to nothing."""
@@ -120,8 +144,9 @@ class StateReporter:
         temperature = 2 * kinetic / (self._freedom * GAS_CONSTANT)
         periodic = simulation.system.usesPeriodicBoundaryConditions()
         volume = state.getPeriodicBoxVolume()._value if periodic else ""
-        energies = [potential - priors, priors, kinetic, potential + kinetic]
-        values = [simulation.currentStep, state.getTime()._value, *energies, temperature, volume]
+        charges = [] if self._moments is None else [self._moments.energy(simulation, *frame_of(state, 1, periodic))]
+        energies = [potential - priors - sum(charges), priors, kinetic, potential + kinetic]
+        values = [simulation.currentStep, state.getTime()._value, *energies, temperature, volume, *charges]
         self._writer.writerow([value if isinstance(value, (int, str)) else f"{value:.10g}" for value in values])
 
     def flush(self) -> None:
@@ -138,6 +163,55 @@ COLUMNS = (
     "temperature [K]", "volume [nm^3]",
 )  # fmt: skip
 """Columns of state.csv."""
+
+CHARGES_COLUMN = "electrostatics [kJ/mol]"
+"""The last column, where there are charges."""
+
+
+class DipoleReporter:
+    """Writes the dipole of the whole system, sum_i q_i r_i + mu_i [e nm], as CSV with columns step, time [ps], x, y, z.
+
+    For infrared spectra, which need it more often than frames are kept. Positions are those of OpenMM, which are not
+    put back into the box. With replicas every report adds a row for each.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        interval: int,
+        moments: BeadMoments,
+        *,
+        periodic: bool = False,
+        replicas: int = 1,
+        append: bool = False,
+    ) -> None:
+        """`interval` in steps."""
+        self._interval, self._moments, self._periodic, self._replicas = interval, moments, periodic, replicas
+        self._file = open(path, "a" if append else "w", newline="", encoding="utf-8")  # noqa: SIM115
+        self._writer = csv.writer(self._file)
+        if not append:
+            self._writer.writerow(("step", "time [ps]", "x [e nm]", "y [e nm]", "z [e nm]"))
+
+    def describeNextReport(self, simulation: Any) -> dict[str, Any]:
+        """What OpenMM asks a reporter."""
+        steps = self._interval - simulation.currentStep % self._interval
+        return {"steps": steps, "periodic": False, "include": ["positions"]}
+
+    def report(self, simulation: Any, state: openmm.State) -> None:
+        """Add one row for each replica."""
+        if simulation.currentStep <= 0:
+            return
+        time = f"{state.getTime()._value:.10g}"
+        for dipole in self._moments.total(*frame_of(state, self._replicas, self._periodic)):
+            self._writer.writerow([simulation.currentStep, time, *(f"{value:.10g}" for value in dipole.tolist())])
+
+    def flush(self) -> None:
+        """Write everything to disk."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def degrees_of_freedom(system: openmm.System) -> int:

@@ -1,7 +1,7 @@
 """Runs a potential in OpenMM, into a folder that the same call continues after a kill.
 
 Folder: topology.pdb (the first frame), trajectory.h5 (a bead dataset), state.csv, checkpoint.chk, run.json, and
-trajectory.dcd or .xtc where asked for.
+dipole.csv, trajectory.dcd or .xtc where asked for.
 
 A checkpoint is loaded again as soon as it is written, and the neighbour lists are forgotten: what follows is then the
 same, whether the run goes on or is killed and continued. On the Reference platform it is the same to the last bit.
@@ -28,7 +28,8 @@ from cgenn.simulation.bonded import EXPLICIT_PAIRS
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run, RunFolder, model_digest
 from cgenn.simulation.force import LearnedForce
-from cgenn.simulation.reporters import H5MDReporter, StateReporter
+from cgenn.simulation.moments import BeadMoments
+from cgenn.simulation.reporters import DipoleReporter, H5MDReporter, StateReporter
 from cgenn.simulation.start import Start, StartSource
 from cgenn.simulation.system import assemble
 from cgenn.simulation.watch import Watch
@@ -64,6 +65,8 @@ def simulate(
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     config.check_cutoff(potential.config.cutoff)
     origin = Start.read(start, config.replicas, config.seed)
+    if config.dipole_interval is not None and potential.config.electrostatics is None:
+        raise ValueError("`dipole_interval` is given, but the potential has no electrostatics")
     if config.ensemble == "npt" and origin.box is None:
         raise ValueError('ensemble "npt" needs a box, but the start has none')
     temperature = config.temperature or potential.config.temperature
@@ -113,6 +116,7 @@ class _Driver:
 
     simulation: openmm.app.Simulation
     learned: LearnedForce
+    moments: BeadMoments | None
     watch: Watch
     config: SimulationConfig
     folder: RunFolder
@@ -143,7 +147,8 @@ class _Driver:
             beads.to_openmm(), system, _integrator(config, temperature), platform, properties
         )
         watch = Watch(config.report_interval, potential, origin.topology, learned, origin.positions)
-        driver = cls(simulation, learned, watch, config, folder, origin.topology, temperature)
+        moments = BeadMoments.of(potential, origin.topology, learned)
+        driver = cls(simulation, learned, moments, watch, config, folder, origin.topology, temperature)
         if folder.checkpoint.exists():
             driver._load(folder.checkpoint.read_bytes())
         else:
@@ -183,22 +188,32 @@ class _Driver:
                 self._save(before + time.monotonic() - started)
         self.folder.finish(config)
 
-    def _open_reporters(self, stack: ExitStack) -> tuple[H5MDReporter, StateReporter]:
+    def _open_reporters(self, stack: ExitStack) -> list[H5MDReporter | StateReporter | DipoleReporter]:
         """Those that write files, cut back to the checkpoint."""
-        config = self.config
-        reports = max(self.simulation.currentStep, 0) // config.report_interval
+        config, done = self.config, max(self.simulation.currentStep, 0)
+        reports = done // config.report_interval
         frames = H5MDReporter(
             self.folder.trajectory, config.report_interval, self.topology, temperature=self.temperature,
-            periodic=self.learned.periodic, replicas=config.replicas, append=reports > 0,
+            periodic=self.learned.periodic, replicas=config.replicas, moments=self.moments, append=reports > 0,
             provenance={"simulation": self.folder.entries["settings"]},
         )  # fmt: skip
         stack.push(lambda kind, *_: frames.close(discard=kind is not None))
         if reports:
             frames.file.truncate(reports * config.replicas)
-            self.folder.cut_states(reports)
-        rows = StateReporter(self.folder.states, config.report_interval, append=reports > 0)
+            self.folder.cut(self.folder.states, reports)
+        rows = StateReporter(self.folder.states, config.report_interval, moments=self.moments, append=reports > 0)
         stack.callback(rows.close)
-        return frames, rows
+        if config.dipole_interval is None or self.moments is None:
+            return [frames, rows]
+        reports = done // config.dipole_interval
+        if reports:
+            self.folder.cut(self.folder.dipoles, reports * config.replicas)
+        dipoles = DipoleReporter(
+            self.folder.dipoles, config.dipole_interval, self.moments, periodic=self.learned.periodic,
+            replicas=config.replicas, append=reports > 0,
+        )  # fmt: skip
+        stack.callback(dipoles.close)
+        return [frames, rows, dipoles]
 
     def _save(self, seconds: float) -> None:
         checkpoint = self.simulation.context.createCheckpoint()

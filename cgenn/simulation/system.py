@@ -18,7 +18,7 @@ from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import REPULSION_RANGE
 from cgenn.simulation.backends import Backend, openmm_force
 from cgenn.simulation.bonded import prior_forces
-from cgenn.simulation.electrostatics import charge_forces
+from cgenn.simulation.electrostatics import charge_forces, type_charges
 from cgenn.simulation.force import LearnedForce, Precision
 from cgenn.simulation.mixing import mixed_system
 from cgenn.simulation.placement import Placement
@@ -194,10 +194,9 @@ def native_forces(
         ValueError: if the box is too small for the charges.
     """
     forces = prior_forces(potential.priors, beads, placement)
-    config = potential.config
-    if config.electrostatics is not None and learned.charged is None:
-        charges = np.array(config.type_charges)[potential.type_indices(beads).numpy()]
-        forces += charge_forces(charges, beads, placement, config.electrostatics, box)
+    electrostatics = potential.config.electrostatics
+    if electrostatics is not None and learned.charged is None:
+        forces += charge_forces(type_charges(potential, beads), beads, placement, electrostatics, box)
     return forces
 
 

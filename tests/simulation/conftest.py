@@ -76,8 +76,12 @@ def with_charges(potential: Potential, **electrostatics) -> Potential:
     """The same priors, and a random network whose electrostatics has these settings."""
     update = {"electrostatics": ElectrostaticsConfig(**electrostatics), "type_charges": TYPE_CHARGES}
     torch.manual_seed(3)
-    result = Potential(potential.config.model_copy(update=update), potential.priors).double()
-    return result.requires_grad_(False).eval()
+    result = Potential(potential.config.model_copy(update=update), potential.priors).double().requires_grad_(False)
+    if result.network.charge_readout is not None:
+        result.network.charge_readout.charge[-1].weight *= 0.003  # charges that change by about 0.1 e
+    if result.network.dipole_readout is not None:
+        result.network.dipole_readout.gates[-1].weight *= 1e-5  # and dipoles of about 0.01 e nm
+    return result.eval()
 
 
 @pytest.fixture(scope="session")
