@@ -19,6 +19,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "BeadDataset": "data.dataset",
     "BeadTopology": "topology",
+    "ElectrostaticsConfig": "potential.electrostatics",
+    "LossWeights": "training.config",
     "NetworkConfig": "potential.potential",
     "Potential": "potential.potential",
     "Run": "simulation.folder",
@@ -39,6 +41,8 @@ _HOMES = {
 __all__ = [
     "BeadDataset",
     "BeadTopology",
+    "ElectrostaticsConfig",
+    "LossWeights",
     "NetworkConfig",
     "Potential",
     "Run",
