@@ -16,8 +16,8 @@ from cgenn.mapping.definition import load_mapping
 README = Path(__file__).parents[1] / "README.md"
 
 
-def _blocks(language: str) -> list[str]:
-    found = re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def _blocks(language: str, page: Path = README) -> list[str]:
+    found = re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     assert found, language
     return found
 
@@ -30,6 +30,15 @@ def test_python(tmp_path, monkeypatch):
         exec(compile(block, str(README), "exec"), names)
     assert names["report"].html.exists()
     assert names["simulation"].currentStep == 100
+
+
+def test_electrostatics_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    names: dict = {}
+    for block in _blocks("python", README.parent / "docs" / "electrostatics.md"):
+        exec(compile(block, "docs/electrostatics.md", "exec"), names)
+    assert names["gradient"].abs().max() > 0
 
 
 @pytest.mark.slow
