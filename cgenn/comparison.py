@@ -7,16 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cgenn.analysis import Ensemble, Number, Picture, Report, Section, Table, compare_ensembles, training_figure
 from cgenn.analysis.conformations import Surface
 from cgenn.analysis.sections import Value
 from cgenn.data.dataset import BeadDataset
+from cgenn.h5md import Frames
+from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.potential import Potential
 from cgenn.simulation.run import Run
 
 ERRORS = {"null": "no interaction", "priors": "priors alone", "model": "this model", "floor": "noise floor (estimated)"}
 
 log = logging.getLogger(__name__)
+
+_BEADS_AT_ONCE = 2000
 
 
 def compare(
@@ -177,3 +183,27 @@ def training_history(folder: str | Path, picture: str = "training") -> Section |
     curves = {name.replace("_", " "): np.atleast_1d(table[name]) for name in names}
     image = training_figure({"epoch": np.atleast_1d(table["epoch"]), **curves}, unit="of the residual force")
     return Section("Training history", pictures=(Picture(picture, image, "Loss by epoch."),))
+
+
+def predict(potential: Potential, dataset: BeadDataset | str | Path) -> Frames:
+    """Energies, forces and, if the potential has electrostatics, charges at the configurations of a dataset."""
+    dataset = dataset if isinstance(dataset, BeadDataset) else BeadDataset.open(dataset)
+    topology, electric = dataset.topology, potential.config.electrostatics is not None
+    energies, forces, charges = [], [], []
+    for chunk in dataset.iter_chunks(max(1, _BEADS_AT_ONCE // len(topology))):
+        positions = torch.from_numpy(chunk.positions).to(potential.dtype)
+        box = None if chunk.box is None else torch.from_numpy(chunk.box).to(potential.dtype)
+        graph = potential.graph(topology, positions, box)
+        energy, force = energy_and_forces(lambda graph: potential(graph, topology), graph)
+        energies.append(energy.numpy())
+        forces.append(force.view_as(positions).numpy())
+        if electric:
+            charges.append(potential.moments(graph).charges.detach().view(positions.shape[:2]).numpy())
+    read = dataset.read()
+    return Frames(
+        positions=read.positions,
+        box=read.box,
+        forces=np.concatenate(forces),
+        energies=np.concatenate(energies),
+        charges=np.concatenate(charges) if electric else None,
+    )

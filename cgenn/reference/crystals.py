@@ -56,10 +56,10 @@ class Crystal:
     ) -> tuple[Float[np.ndarray, "frames ions 3"], Float[np.ndarray, "frames 3 3"]]:
         """Positions and boxes [nm] with normal displacements of each ion [nm] and strains of each frame.
 
-        Both are standard deviations of a component. Half of the strain's variance lies in the volume. The disturbance
-        is twice as large for the last frame as on average, and none for the first, in equal steps.
+        Both are standard deviations of a component, and those of the most disturbed frame; the size of the disturbance
+        is uniform between nothing and that. Half of the strain's variance lies in the volume.
         """
-        identity, size = np.eye(3), np.linspace(0.0, 2.0, n_frames)[:, None, None]
+        identity, size = np.eye(3), random.uniform(size=(n_frames, 1, 1))
         shear = random.normal(size=(n_frames, 3, 3))
         shear = 0.5 * (shear + shear.transpose(0, 2, 1))
         volume = random.normal(size=(n_frames, 1, 1)) * identity

@@ -14,8 +14,8 @@ from torch import Tensor
 from cgenn.electrostatics.coulomb import coulomb_energy
 from cgenn.electrostatics.pairs import CoulombPairs, coulomb_pairs
 from cgenn.electrostatics.settings import CoulombSettings, tune
-from cgenn.graph import edge_vectors
 from cgenn.h5md import Frames
+from cgenn.neighbors import edge_vectors
 
 ACCURACY = 1e-8
 """Of the Coulomb forces, relative."""

@@ -1,0 +1,65 @@
+"""Charges at random in a box: what a network with a cutoff cannot learn, and predicted charges with Ewald's sum can.
+
+    cgenn run random-charges --json
+
+64 charges of +1 e and 64 of -1 e with a short-range repulsion (docs/ion-models.md); the network sees 0.4 nm. The control
+is the same network without charges, trained on the same configurations.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+import cgenn
+from cgenn.comparison import predict
+from cgenn.potential.electrostatics import ElectrostaticsConfig
+from cgenn.reference.random_charges import RandomCharges
+from cgenn.units import factor
+
+VALIDATION = 0.1
+TEST_FRAMES = 50
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/random-charges"),
+    configurations: Annotated[int, typer.Option(help="To train on.", min=10)] = 100,
+    seed: Annotated[int, typer.Option(help="Of the trainings.")] = 0,
+    quick: Annotated[bool, typer.Option(help="Ten configurations and two epochs: shows that it runs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Force errors on unseen configurations with and without charges that the network predicts."""
+    console = Console(stderr=True, highlight=False)
+    configurations, tested, epochs = (10, 4, 2) if quick else (configurations, TEST_FRAMES, 40)
+    model = RandomCharges()
+    console.rule("reference")
+    for name, frames, first in (("train", round(configurations / (1 - VALIDATION)), 0), ("test", tested, 1)):
+        if not (out / f"{name}.h5").exists():
+            cgenn.BeadDataset.write(out / f"{name}.h5", model.topology, model.frames(frames, first), temperature=300.0)
+    test = cgenn.BeadDataset.open(out / "test.h5")
+    truth = test.read()
+    charges = ElectrostaticsConfig(charges="predicted", groups="system", accuracy=1e-5)
+    result: dict = {}
+    for name, electrostatics in (("long_range", charges), ("short_range", None)):
+        console.rule(f"training: {name.replace('_', ' ')}")
+        network = cgenn.NetworkConfig(cutoff=0.4, channels=16, layers=1, electrostatics=electrostatics)
+        config = cgenn.TrainingConfig(
+            network=network, epochs=epochs, batch_size=4, validation_fraction=VALIDATION, seed=seed
+        )
+        found = predict(cgenn.train(out / "train.h5", config, out / name), test)
+        result[f"force_mae_{name}"] = float(np.abs(found.forces - truth.forces).mean()) / factor("force", "eV/A") * 1e3
+        if found.charges is not None:
+            result["charge_mae"] = float(np.abs(found.charges - truth.charges).mean())
+    result["force_mean_magnitude"] = float(np.abs(truth.forces).mean()) / factor("force", "eV/A") * 1e3
+    result |= {"configurations": configurations, "units": {"force_mae": "meV/A, of a component", "charge_mae": "e"}}
+    (out / "random-charges.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    typer.echo(
+        json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items())
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
