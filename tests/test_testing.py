@@ -1,5 +1,6 @@
 """Every check passes on a sound model, and each finds the one thing that it is there for."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from cgenn import testing
+from cgenn.cli import app
 from cgenn.graph import BeadGraph
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.electrostatics import ElectrostaticsConfig
+from cgenn.potential.potential import Moments, Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 
@@ -21,6 +25,11 @@ BOX = np.array([[1.3, 0.0, 0.0], [0.3, 1.4, 0.0], [-0.3, 0.5, 1.5]])
 CONFIG = PotentialConfig(
     types=("A", "B"), average_neighbors=4.0, energy_scale=50.0, temperature=300.0, channels=4, cutoff=0.8
 )
+CHARGED = BeadTopology.build(
+    TOPOLOGY.types, TOPOLOGY.masses, bonds=TOPOLOGY.bonds, charges=[0.5, -0.3, 0.2, -0.1, 0.7, -0.6],
+    residue_index=[0, 0, 1, 1, 2, 3],
+)  # fmt: skip
+SLAB = np.diag([1.3, 1.4, 3.0])
 Flaw = Callable[[BeadGraph], Tensor]
 
 
@@ -121,7 +130,7 @@ FLAWS: dict[str, tuple[Callable, Flaw, dict]] = {
 @pytest.mark.parametrize("box", [None, BOX], ids=["open", "periodic"])
 def test_a_sound_model_passes(box: np.ndarray | None) -> None:
     results = testing.check_model(Flawed(), TOPOLOGY, POSITIONS, box)
-    assert all(result.passed for result in results), results
+    assert all(result.passed for result in results), [result for result in results if not result.passed]
     assert len({result.name for result in results}) == len(results)
     assert all(result.tolerance is None or 0 <= result.value <= result.tolerance for result in results)
 
@@ -167,7 +176,7 @@ def test_a_file_is_enough(tmp_path: Path, dtype: torch.dtype) -> None:
     Flawed(lmax=2).to(dtype).save(tmp_path / "model.safetensors")
     torch.set_default_dtype(torch.float32)
     results = testing.check_model(tmp_path / "model.safetensors")
-    assert all(result.passed for result in results), results
+    assert all(result.passed for result in results), [result for result in results if not result.passed]
 
 
 def test_the_model_itself_is_left_as_it_was() -> None:
@@ -184,3 +193,119 @@ def test_what_cannot_be_is_refused() -> None:
         testing.check_model(Flawed(), TOPOLOGY)
     with pytest.raises(ValueError, match="no model file"):
         testing.check_model("nothing.safetensors")
+
+
+def charged(**options) -> dict:
+    """Options of a potential with charges."""
+    return {"electrostatics": ElectrostaticsConfig(**options), "type_charges": (0.3, -0.2)}
+
+
+class FlawedCharges(Flawed):
+    """A potential whose charges and dipoles are changed by what does not belong there."""
+
+    def __init__(self, change: Callable[[BeadGraph, Moments], Moments] | None, **options) -> None:
+        super().__init__(**charged(**{"dipoles": True, **options}))
+        self.change = change
+
+    def moments(self, graph: BeadGraph, outputs=None) -> Moments:
+        moments = super().moments(graph, outputs)
+        return moments if self.change is None else self.change(graph, moments)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dipoles": True, "groups": "residue"},
+        {"groups": "system", "smearing": 0.05, "excluded_bonds": 1},
+        {"charges": "types"},
+        {"charges": "types", "dipoles": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("box", [None, BOX], ids=["open", "periodic"])
+def test_a_sound_model_with_charges_passes(options: dict, box: np.ndarray | None) -> None:
+    results = testing.check_model(Flawed(**charged(**options)), CHARGED, POSITIONS, box)
+    assert all(result.passed for result in results), [result for result in results if not result.passed]
+    assert sum("without charges, which reach far" in result.detail for result in results) == 2
+    assert {result.name for result in results} >= {"charges and dipoles", "backends agree"}
+
+
+@pytest.mark.parametrize("charges", ["types", "predicted"])
+def test_slabs(charges: str) -> None:
+    """Turned about z, doubled in the plane; without a conformation one is made up with enough vacuum."""
+    model = Flawed(**charged(slab=True, charges=charges))
+    for results in (testing.check_model(model, CHARGED, POSITIONS, SLAB), testing.check_model(model)):
+        assert all(result.passed for result in results), [result for result in results if not result.passed]
+        details = " ".join(result.detail for result in results)
+        assert "about z: a slab" in details
+        assert "in the plane of the slab" in details
+
+
+CHARGE_FLAWS: dict[str, tuple[Callable, Callable[[BeadGraph, Moments], Moments]]] = {
+    "a change of charges that forces do not know": (
+        testing.check_forces,
+        lambda graph, found: Moments(found.charges.detach(), found.dipoles),
+    ),
+    "a change of dipoles that forces do not know": (
+        testing.check_forces,
+        lambda graph, found: Moments(found.charges, found.dipoles.detach()),
+    ),
+    "charges that depend on the direction": (
+        testing.check_moments,
+        lambda graph, found: Moments(found.charges + over_beads(graph, graph.edge_vectors()[:, 0]), found.dipoles),
+    ),
+    "charges that depend on the place": (
+        testing.check_moments,
+        lambda graph, found: Moments(found.charges + 1e-8 * graph.positions[:, 0], found.dipoles),
+    ),
+    "dipoles that do not turn": (
+        testing.check_moments,
+        lambda graph, found: Moments(found.charges, found.dipoles + 1e-9 * torch.tensor([1.0, 0.0, 0.0])),
+    ),
+    "totals that are not met": (
+        testing.check_moments,
+        lambda graph, found: Moments(found.charges * (1 + 1e-8), found.dipoles),
+    ),
+    "charges that OpenMM does not get": (
+        testing.check_backends,
+        lambda graph, found: Moments(found.charges * 1.01, found.dipoles),
+    ),
+}
+
+
+def over_beads(graph: BeadGraph, values: Tensor) -> Tensor:
+    """Sum over the edges of each bead, zero for each molecule."""
+    beads = torch.zeros(len(graph.types)).index_add(0, graph.receivers, 1e-6 * values)
+    total = torch.zeros_like(graph.coulomb.totals).index_add(0, graph.coulomb.groups, beads)
+    size = torch.bincount(graph.coulomb.groups)
+    return beads - (total / size)[graph.coulomb.groups]
+
+
+@pytest.mark.parametrize("name", CHARGE_FLAWS)
+def test_a_flaw_of_the_charges_is_found(name: str) -> None:
+    check, change = CHARGE_FLAWS[name]
+    assert check(FlawedCharges(None), CHARGED, POSITIONS).passed
+    result = check(FlawedCharges(change), CHARGED, POSITIONS)
+    assert not result.passed, result
+
+
+def test_mirrored_dipoles_are_held_to_what_is_declared() -> None:
+    declared = testing.check_moments(Flawed(**charged(dipoles=True), reflection_invariant=True), CHARGED, POSITIONS)
+    assert declared.passed
+    assert "mirrored" in declared.detail
+    liar = Flawed(**charged(dipoles=True))
+    liar.config = liar.config.model_copy(update={"reflection_invariant": True})
+    assert not testing.check_moments(liar, CHARGED, POSITIONS).passed
+
+
+def test_the_accuracy_of_the_model_does_not_matter() -> None:
+    rough = Flawed(**charged(accuracy=1e-2, cutoff=0.5))
+    assert testing.check_images(rough, CHARGED, POSITIONS, BOX).value < 1e-10
+    assert rough.config.electrostatics.accuracy == 1e-2
+
+
+def test_the_command_checks_a_model_with_charges(tmp_path: Path) -> None:
+    Flawed(**charged(dipoles=True)).save(tmp_path / "model.safetensors")
+    result = CliRunner().invoke(app, ["check", str(tmp_path / "model.safetensors"), "--json"])
+    assert result.exit_code == 0, result.output
+    assert {"name": "charges and dipoles", "passed": True}.items() <= json.loads(result.stdout)[4].items()
