@@ -33,7 +33,7 @@ def neutralise(
     given = torch.zeros_like(totals).index_add(0, groups, raw)
     share = torch.zeros_like(totals).index_add(0, groups, weights)
     present = torch.bincount(groups, minlength=len(totals)) > 0
-    stuck = (present & ~(share > 0)).nonzero()
+    stuck = (present & (share <= 0)).nonzero()  # weights that are not finite are found where the energy is
     if len(stuck):
         raise ValueError(f"the charges of group {int(stuck[0, 0])} cannot be neutralised: its weights add up to zero")
     missing = (totals - given) / torch.where(present, share, torch.ones_like(share))
