@@ -32,7 +32,9 @@ def pme_energy(
     forces are the derivatives of this energy, so that it is conserved. Spreading and its derivatives are nvalchemiops'.
     """
     assert settings.mesh is not None
-    fractional = torch.einsum("bi,bij->bj", positions, torch.linalg.inv(cell).index_select(0, batch))
+    inverse = torch.linalg.inv(cell)
+    one = n_systems == 1
+    fractional = positions @ inverse[0] if one else torch.einsum("bi,bij->bj", positions, inverse[batch])
     shape = (n_systems, *settings.mesh)
     energy = COULOMB * _MeshEnergy.apply(fractional, charges, influence(cell, settings), batch, shape, settings.order)
     return (
@@ -55,16 +57,16 @@ def influence(cell: Float[Tensor, "systems 3 3"], settings: CoulombSettings) -> 
         metric[:, a, b][:, None, None, None] for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (0, 2))
     )
     x, y = x[:, None, None], y[:, None]
-    k2 = (xx * x * x + yy * y * y + 2 * xy * x * y) + 2 * (xz * x + yz * y) * z + zz * z * z
-    at_zero = torch.zeros_like(k2)
-    at_zero[:, 0, 0, 0] = 1.0
+    k2 = (2 * (xz * x + yz * y) + zz * z) * z + (xx * x * x + yy * y * y + 2 * xy * x * y)
+    k2[:, 0, 0, 0] = 1.0
     volume = torch.linalg.det(cell).abs()[:, None, None, None]
-    green = torch.exp(-k2 / (4 * settings.alpha**2)) / (k2 + at_zero) - at_zero
     a, b, c = (
         torch.sinc(axis / points) ** (-2 * settings.order)
         for axis, points in zip((x, y, z), settings.mesh, strict=True)
     )
-    return green * (4 * math.pi / volume * a * b) * c
+    green = torch.exp(k2 * (-0.25 / settings.alpha**2)) / k2 * (4 * math.pi / volume * a * b) * c
+    green[:, 0, 0, 0] = 0.0
+    return green
 
 
 def _frequencies(points: int, half: bool, like: Tensor) -> Tensor:
@@ -82,37 +84,37 @@ class _MeshEnergy(torch.autograd.Function):
     def forward(
         ctx: Any, fractional: Tensor, charges: Tensor, influence: Tensor, batch: Tensor, shape: Shape, order: int
     ) -> Tensor:
-        energy, *gradients = _mesh_sum(fractional, charges, influence, batch, shape, order)
+        gradients = _mesh_sum(fractional, charges, influence, batch, shape, order)
         ctx.save_for_backward(fractional, charges, influence, batch, *gradients)
         ctx.grid = (shape, order)
-        return energy
+        energies = 0.5 * (charges * gradients[1]).to(torch.float64)
+        return energies.new_zeros(shape[0]).index_add(0, batch, energies).to(charges.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         fractional, charges, influence, batch, slope, potential, power = ctx.saved_tensors
         if torch.is_grad_enabled():
-            _, slope, potential, power = _mesh_sum(fractional, charges, influence, batch, *ctx.grid)
+            slope, potential, power = _mesh_sum(fractional, charges, influence, batch, *ctx.grid)
         each = gradient if len(gradient) == 1 else gradient.index_select(0, batch)
         whole = gradient[:, None, None, None]
-        return each[:, None] * slope, each * potential, whole * power, None, None, None
+        return each[:, None] * slope, each * potential, None if power is None else whole * power, None, None, None
 
 
 def _mesh_sum(
     fractional: Tensor, charges: Tensor, influence: Tensor, batch: Tensor, shape: Shape, order: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The energy and its derivatives with respect to fractional positions, charges and influence."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Derivatives of the energy with respect to fractional positions, charges and, where needed, influence."""
     from nvalchemiops.torch.spline import spline_gather_with_force, spline_spread  # takes seconds to import
 
     unit = torch.eye(3, dtype=fractional.dtype, device=fractional.device).expand(shape[0], 3, 3).contiguous()
     index = batch.to(torch.int32) if shape[0] > 1 else None
     mesh = spline_spread(fractional, charges, unit, shape[1:], order, index, unit)
     transform = torch.fft.rfftn(mesh.reshape(shape), dim=(1, 2, 3))
-    power = 0.5 * _power(transform, shape[3])
-    energy = (influence * power).sum((1, 2, 3))
+    power = 0.5 * _power(transform, shape[3]) if influence.requires_grad else None
     field = torch.fft.irfftn(influence * transform, s=shape[1:], dim=(1, 2, 3), norm="forward")
     field = field if shape[0] > 1 else field[0]
     potential, force = spline_gather_with_force(fractional, charges, field, unit, order, index, unit)
-    return energy, -force, potential, power
+    return -force, potential, power
 
 
 def _power(transform: Tensor, points: int) -> Tensor:
