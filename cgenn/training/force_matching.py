@@ -121,7 +121,7 @@ def force_errors(
             sums += [float(values.square().sum()) for values in (group.forces, left_by_priors, error)]
             count += target.numel()
             if left > 0:
-                held.append((group.positions.numpy(), target.view_as(group.forces).numpy()))
+                held.append((group.positions.numpy(), left_by_priors.view_as(group.forces).numpy()))
                 left -= target.shape[0]
         positions, targets = (np.concatenate(parts) for parts in zip(*held, strict=True))
         floors.append((noise_floor(dataset.topology, positions, targets), targets.size))
