@@ -65,7 +65,7 @@ def charge_forces(
     if placement.periodic:
         if box is None:
             raise ValueError("`box` is missing: charges in a periodic System need it")
-        _announce_background(charges, len(placement.copies))
+        announce_background(float(charges.sum()))
         forces += _pme(charges, topology, placement, config, box)
         forces += _pairs(charges, sorted(near - excluded), placement, config.smearing)
     elif len(topology) <= EXPLICIT_PAIRS:
@@ -130,8 +130,8 @@ def electrostatics_derivative(context: openmm.Context, groups: Collection[int] |
     return 2 * present * (energies[0] - energies[1])
 
 
-def _announce_background(charges: np.ndarray, copies: int) -> None:
-    total = float(charges.sum()) * copies
+def announce_background(total: float) -> None:
+    """Say aloud that a net charge [e] in a box comes with a uniform background."""
     if abs(total) > 1e-6:
         _log.warning(
             "the charges add up to %+.6g e in a periodic box: a uniform background of the opposite charge is assumed",

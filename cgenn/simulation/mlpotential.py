@@ -120,6 +120,7 @@ class BeadPotential(MLPotentialImpl):
         )
         for force in forces:
             force.setForceGroup(group)
+        _share_cutoff(forces)
         return forces
 
     def _masses(self, topology: openmm.app.Topology, given: Masses | None) -> np.ndarray:
@@ -144,6 +145,13 @@ class BeadPotential(MLPotentialImpl):
         if len(given) != len(atoms):
             raise ValueError(f"`masses` needs one for each of {len(atoms)} atoms, got {len(given)}")
         return np.asarray(given, dtype=float)
+
+
+def _share_cutoff(forces: list[openmm.Force]) -> None:
+    """On a GPU all nonbonded forces of one group must have one cutoff; the repulsion is zero there anyway."""
+    cut = [force for force in forces if isinstance(force, (openmm.NonbondedForce, openmm.CustomNonbondedForce))]
+    for force in cut:
+        force.setCutoffDistance(max(force.getCutoffDistance() for force in cut))
 
 
 def _checked(args: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import REPULSION_RANGE
 from cgenn.simulation.backends import Backend, openmm_force
 from cgenn.simulation.bonded import prior_forces
-from cgenn.simulation.electrostatics import charge_forces, type_charges
+from cgenn.simulation.electrostatics import announce_background, charge_forces, type_charges
 from cgenn.simulation.force import LearnedForce, Precision
 from cgenn.simulation.mixing import mixed_system
 from cgenn.simulation.placement import Placement
@@ -51,7 +51,8 @@ def create_system(
     With `system` and `particles` the beads are particles of an existing System, of which a changed copy is returned.
     There the potential takes the place of the force field among the beads: bonded terms and constraints wholly among
     them are dropped, their pairs excluded from its nonbonded forces; everything between beads and other particles stays
-    as it is. Charges are counted once, see `cgenn.simulation.mixing`. Box and masses are those of the System.
+    as it is. Charges are counted once, see `cgenn.simulation.mixing`. Box and masses are those of the System. Every
+    pair of beads is listed there, so that this is for some hundred beads rather than for thousands.
 
     Args:
         potential: a potential or the path of its file.
@@ -177,6 +178,9 @@ def potential_forces(
         potential, beads, replicas=len(placement.copies), periodic=placement.periodic, precision=precision,
         device=device,
     )  # fmt: skip
+    if learned.charged is not None and placement.periodic:
+        predicted = potential.config.predicts_charges
+        announce_background(sum(learned.charged.totals if predicted else type_charges(potential, beads).tolist()))
     network = openmm_force(learned, backend, placement.subset)
     return [network, *native_forces(potential, beads, placement, learned, box)], learned
 

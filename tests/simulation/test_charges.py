@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import openmm
 import pytest
@@ -97,6 +99,38 @@ def test_lambda_and_its_derivative(potential, molecules, kind, periodic, backend
     assert electrostatics_derivative(context, {group}) == pytest.approx(slope, rel=1e-5)
     context.setParameter(LAMBDA, 0.0)
     assert electrostatics_derivative(context) == 0
+
+
+def test_background_is_said_aloud(potential, molecules, caplog):
+    charged = with_charges(potential, **KINDS["predicted"])
+    topology, _, box = molecules
+    create_system(charged, topology, box=box)
+    assert "background" not in caplog.text
+    create_system(charged, replace(topology, charges=topology.charges + 0.1), box=box)
+    assert "add up to +3 e in a periodic box" in caplog.text
+
+
+def test_forces_hold_the_change_of_the_charges(potential, molecules, backend):
+    """-dE/dR along a line; without dq/dR they are visibly wrong."""
+    charged = with_charges(potential, **KINDS["dipoles"])
+    topology, positions, box = molecules
+    system, _ = create_system(charged, topology, box=box, backend=backend, precision="double", device="cpu")
+    context = make_context(system, positions)
+    along = np.random.default_rng(2).normal(size=positions.shape)
+    slope = (evaluate(context)[1] * along).sum()
+    energies = []
+    for step in (1e-6, -1e-6):
+        context.setPositions(positions + step * along)
+        energies.append(evaluate(context)[0])
+    numerical = -(energies[0] - energies[1]) / 2e-6
+    assert slope == pytest.approx(numerical, rel=1e-6)
+    graph = graph_of(charged, topology, positions, box)
+    frozen = charged.moments(graph)
+    change = (
+        energy_and_forces(charged.electrostatic_energy, graph)[1]
+        - energy_and_forces(lambda graph: charged.electrostatic_energy(graph, frozen), graph)[1]
+    )
+    assert abs((change.numpy() * along).sum()) > 0.01 * abs(numerical)
 
 
 def test_potentials_without_charges_have_no_parameter(potential, topology, positions, backend):

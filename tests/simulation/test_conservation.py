@@ -6,11 +6,22 @@ import pytest
 
 from cgenn.simulation.conservation import energy_drift
 
+from .conftest import with_charges
+
 
 def test_error_of_verlet_is_of_second_order(potential, topology, positions):
     coarse, fine = energy_drift(potential, (topology, positions), [0.004, 0.002], 0.4, replicas=8, backend="python")
     assert 3.0 < coarse.fluctuation / fine.fluctuation < 5.0
     assert coarse.fluctuation < 0.05
+
+
+def test_predicted_charges_conserve_energy_as_well_as_constant_ones(potential, molecules):
+    constant, predicted = (
+        energy_drift(with_charges(potential, charges=kind), molecules, [0.0002], 0.02, backend="python")[0]
+        for kind in ("types", "predicted")
+    )
+    assert predicted.fluctuation < 1.5 * constant.fluctuation < 1e-3
+    assert abs(predicted.drift) < abs(constant.drift) + 5 * predicted.error
 
 
 def test_too_short(potential, topology, positions):
