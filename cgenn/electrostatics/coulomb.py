@@ -55,8 +55,5 @@ def coulomb_energy(
         return energy
     if settings.slab:
         energy = energy + slab_energy(positions, charges, dipoles, cell=cell, batch=batch, n_systems=n_systems)
-    if settings.method == "pme":
-        if dipoles is not None:
-            raise ValueError("dipoles need method 'ewald', got 'pme'")
-        return energy + pme_energy(positions, charges, settings, cell=cell, batch=batch, n_systems=n_systems)
-    return energy + ewald_energy(positions, charges, dipoles, settings, cell=cell, batch=batch, n_systems=n_systems)
+    far = pme_energy if settings.method == "pme" else ewald_energy
+    return energy + far(positions, charges, dipoles, settings, cell=cell, batch=batch, n_systems=n_systems)

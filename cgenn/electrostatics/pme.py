@@ -1,4 +1,4 @@
-"""The sum over wave vectors on a mesh: smooth particle-mesh Ewald, N log N."""
+"""The sum over wave vectors on a mesh: smooth particle-mesh Ewald, N log N, for charges and dipoles."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cgenn.electrostatics.ewald import background_energy, self_energy
 from cgenn.electrostatics.settings import CoulombSettings
+from cgenn.electrostatics.splines import spread_moments
 from cgenn.units import COULOMB
 
 Shape = tuple[int, int, int, int]
@@ -20,28 +21,37 @@ Shape = tuple[int, int, int, int]
 def pme_energy(
     positions: Float[Tensor, "beads 3"],
     charges: Float[Tensor, " beads"],
+    dipoles: Float[Tensor, "beads 3"] | None,
     settings: CoulombSettings,
     *,
     cell: Float[Tensor, "systems 3 3"],
     batch: Int[Tensor, " beads"],
     n_systems: int,
 ) -> Float[Tensor, " systems"]:
-    """As `ewald_energy`, with the charges spread on a mesh by B-splines [kJ/mol].
+    """As `ewald_energy`, with charges and dipoles spread on a mesh by B-splines [kJ/mol].
 
     S(k) is the Fourier transform of the mesh over that of the spline (Essmann et al., J. Chem. Phys. 103, 8577, 1995);
-    forces are the derivatives of this energy, so that it is conserved. Spreading and its derivatives are nvalchemiops'.
+    forces are the derivatives of this energy, so that it is conserved. Without dipoles, spreading and its derivatives
+    are nvalchemiops'.
     """
     assert settings.mesh is not None
-    inverse = torch.linalg.inv(cell)
-    one = n_systems == 1
-    fractional = positions @ inverse[0] if one else torch.einsum("bi,bij->bj", positions, inverse[batch])
-    shape = (n_systems, *settings.mesh)
-    energy = COULOMB * _MeshEnergy.apply(fractional, charges, influence(cell, settings), batch, shape, settings.order)
-    return (
-        energy
-        - self_energy(charges, None, settings.alpha, batch, n_systems)
-        + background_energy(charges, settings.alpha, cell, batch, n_systems)
-    )
+    inverse, shape = torch.linalg.inv(cell), (n_systems, *settings.mesh)
+    fractional = _times(positions, inverse, batch)
+    weight = influence(cell, settings)
+    if dipoles is None:
+        energy = _MeshEnergy.apply(fractional, charges, weight, batch, shape, settings.order)
+    else:
+        moments = _times(dipoles, inverse, batch)
+        mesh = spread_moments(fractional, charges, moments, batch, shape, settings.order)
+        transform = torch.fft.rfftn(mesh, dim=(1, 2, 3))
+        energy = 0.5 * (weight * _power(transform, shape[3])).sum((1, 2, 3), dtype=torch.float64).to(charges.dtype)
+    own = self_energy(charges, dipoles, settings.alpha, batch, n_systems)
+    return COULOMB * energy - own + background_energy(charges, settings.alpha, cell, batch, n_systems)
+
+
+def _times(vectors: Tensor, matrices: Tensor, batch: Tensor) -> Tensor:
+    """Each vector times the matrix of its system."""
+    return vectors @ matrices[0] if len(matrices) == 1 else torch.einsum("bi,bij->bj", vectors, matrices[batch])
 
 
 def influence(cell: Float[Tensor, "systems 3 3"], settings: CoulombSettings) -> Float[Tensor, "systems nx ny half_nz"]:

@@ -15,10 +15,11 @@ Method = Literal["open", "ewald", "pme"]
 PME_FROM = 600
 """Beads from which on the mesh is quicker than the plain sum over wave vectors."""
 
-_MESH_ERROR = {5: 0.05, 6: 0.03}
-"""Error of the forces over (alpha h)^order (alpha d)^2 q^2/d^2; measured for salts, gases and tilted cells."""
+_ORDERS = {False: ((1e-6, 5), (0.0, 6)), True: ((1e-5, 6), (0.0, 8))}
+"""Without and with dipoles: down to which error to use splines of which order."""
+_MESH_ERRORS = {False: {5: 0.05, 6: 0.03}, True: {6: 0.045, 8: 0.017}}
+"""c_p, measured for salts, gases and tilted cells."""
 
-_SHARE_OF_ORDER_6 = 1e-6
 _CUTOFFS = tuple(1.5 * 1.05**step for step in range(40))
 _PAIR_TIME, _POINT_TIME, _WAVE_TIME = {"ewald": 120.0, "pme": 40.0}, 12.0, 30.0
 """Of each pair in real space, point of the mesh, and pair of bead and wave vector [ns]."""
@@ -57,6 +58,7 @@ def tune(
     cutoff: float | None = None,
     smearing: float = 0.0,
     slab: bool = False,
+    dipoles: bool = False,
     method: Method | None = None,
 ) -> CoulombSettings:
     """Parameters with which the rms error of the forces, relative to their rms, is about `accuracy`.
@@ -68,8 +70,9 @@ def tune(
         2 d^(1/2) cutoff^(-1/2) exp(-alpha^2 cutoff^2)   and
         2 alpha d^(1/2) (2 / k_cutoff)^(1/2) exp(-k_cutoff^2 / 4 alpha^2).
 
-    Splines of order p on a mesh of spacing h are wrong by c_p (alpha h)^p (alpha d)^2, mostly the force of a charge on
-    itself, with measured c_p. Where nothing is said, the cutoff is the one that is quickest.
+    Splines of order p on a mesh of spacing h are wrong by c_p (alpha h)^p (alpha d)^2, mostly the force of a bead on
+    itself, with measured c_p; with dipoles the power is p - 1, and (for up to about q d / 3) all estimates are doubled.
+    Where nothing is said, the cutoff is the one that is quickest.
 
     Args:
         cell: cell vectors as rows [nm], of one system or of several that share the parameters; None: open.
@@ -78,6 +81,7 @@ def tune(
         cutoff: in real space [nm]; chosen when None. May be longer than the cell: images are counted.
         smearing: width of the charges [nm].
         slab: the third cell vector is along z and mostly vacuum.
+        dipoles: the beads have dipoles too.
         method: chosen when None.
 
     Raises:
@@ -97,18 +101,21 @@ def tune(
     spacing = float((torch.linalg.det(cells).abs().min() / n_beads) ** (1 / 3))
     method = method or ("ewald" if n_beads < PME_FROM else "pme")
     cutoffs = [cutoff] if cutoff else [max(nearest, spacing * ratio) for ratio in _CUTOFFS]
-    trials = [_tuned(cells, spacing, each, method, 0.5 * accuracy / math.sqrt(2)) for each in cutoffs]
-    best = min(trials, key=lambda trial: _cost(trial, cells, n_beads))
+    share = (0.25 if dipoles else 0.5) * accuracy / math.sqrt(2)
+    trials = [_tuned(cells, spacing, each, method, share, dipoles) for each in cutoffs]
+    best = min(trials, key=lambda trial: _cost(trial, cells, n_beads, dipoles))
     return replace(best, smearing=smearing, slab=slab)
 
 
-def _tuned(cells: Tensor, spacing: float, cutoff: float, method: Method, share: float) -> CoulombSettings:
+def _tuned(
+    cells: Tensor, spacing: float, cutoff: float, method: Method, share: float, dipoles: bool
+) -> CoulombSettings:
     """With this cutoff, errors of `share` in real and in reciprocal space."""
     alpha = _decay(share / (2 * math.sqrt(spacing / cutoff))) / cutoff
     if method == "ewald":
         return CoulombSettings("ewald", cutoff, alpha, _k_cutoff(alpha, spacing, share))
-    order = 5 if share > _SHARE_OF_ORDER_6 else 6
-    step = (share / (_MESH_ERROR[order] * (alpha * spacing) ** 2)) ** (1 / order) / alpha
+    order = next(order for least, order in _ORDERS[dipoles] if share > least)
+    step = (share / (_MESH_ERRORS[dipoles][order] * (alpha * spacing) ** 2)) ** (1 / (order - dipoles)) / alpha
     x, y, z = (_smooth(max(edge / step, 2 * order)) for edge in cells.norm(dim=2).amax(0).tolist())
     return CoulombSettings("pme", cutoff, alpha, mesh=(x, y, z), order=order)
 
@@ -121,12 +128,12 @@ def _smooth(points: float) -> int:
     return size
 
 
-def _cost(settings: CoulombSettings, cells: Tensor, n_beads: int) -> float:
+def _cost(settings: CoulombSettings, cells: Tensor, n_beads: int, dipoles: bool) -> float:
     """Time of energy and forces [ns], as measured on one core."""
     volume = float(torch.linalg.det(cells).abs().max())
     pairs = 2 / 3 * math.pi * settings.cutoff**3 * n_beads**2 / volume
     if settings.mesh is not None:
-        return _PAIR_TIME["pme"] * pairs + _POINT_TIME * math.prod(settings.mesh)
+        return (_PAIR_TIME["ewald"] if dipoles else _PAIR_TIME["pme"]) * pairs + _POINT_TIME * math.prod(settings.mesh)
     waves = settings.k_cutoff**3 * volume / (12 * math.pi**2)
     return _PAIR_TIME["ewald"] * pairs + _WAVE_TIME * waves * n_beads
 

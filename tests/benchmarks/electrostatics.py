@@ -111,7 +111,7 @@ def measure(beads: int, accuracy: float) -> list[str]:
         "openmm": theirs,
         "kept": lambda: salt.derivatives(lambda x, q: coulomb_energy(x, q, None, pairs, settings, **where)),
         "real": lambda: salt.derivatives(lambda x, q: real_space_energy(x, q, None, pairs, settings, **where)),
-        "mesh": lambda: salt.derivatives(lambda x, q: pme_energy(x, q, settings, **where)),
+        "mesh": lambda: salt.derivatives(lambda x, q: pme_energy(x, q, None, settings, **where)),
         "pairs": lambda: salt.pairs(settings, SKIN),
         "fresh": lambda: salt.derivatives(
             lambda x, q: coulomb_energy(x, q, None, salt.pairs(settings), settings, **where)
