@@ -14,6 +14,7 @@ import openmm
 import openmm.app
 import pytest
 
+from cgenn.simulation.force import LAMBDA
 from cgenn.simulation.placement import Placement
 from cgenn.simulation.system import create_system
 
@@ -133,6 +134,24 @@ def test_long_range_is_said_rightly(potential, model, tmp_path, whole):
     assert "mechanical" in charged._impl.getSupportedEmbeddings()
     with pytest.raises(ValueError, match="cuts charges off"):
         charged.createMixedSystem(whole, force_field("CutoffPeriodic"), BEADS, **OPTIONS)
+
+
+def test_interpolation_with_charges(potential, topology, tmp_path, whole, everything):
+    charged = with_charges(potential, charges="predicted", excluded_bonds=1)
+    charged.save(tmp_path / "charged.safetensors")
+    known = openmmml.MLPotential("cgenn", modelPath=tmp_path / "charged.safetensors")
+    host = force_field("PME")
+    info = known.createMixedSystem(whole, host, BEADS, interpolate=True, returnInfo=True, **OPTIONS)
+    whole_potential, _ = create_system(charged, whole, system=host, particles=BEADS, **OPTIONS)
+    for scale in (1.0, 0.4):
+        ends = [
+            evaluate(whole_potential, everything, parameters={LAMBDA: scale})[0],
+            evaluate(host, everything)[0],
+        ]
+        for weight in (1.0, 0.0, 0.6):
+            parameters = {"lambda_interpolate": weight, LAMBDA: scale}
+            found = evaluate(info["system"], everything, parameters=parameters)[0]
+            assert found == pytest.approx(weight * ends[0] + (1 - weight) * ends[1], rel=1e-6)
 
 
 def test_forces_on_a_scratch_system(potential, topology, model, whole, everything):
