@@ -27,6 +27,8 @@ def coulomb_energy(
 ) -> Float[Tensor, " systems"]:
     """Energy of each system [kJ/mol], differentiable in positions, charges, dipoles and cell as often as needed.
 
+    Sums are in double precision, whatever the precision of their parts.
+
     Args:
         positions: [nm].
         charges: [e]. A net charge of a periodic system is neutralised by a uniform background.

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cgenn.electrostatics.settings import CoulombSettings
+from cgenn.electrostatics.sums import per_system
 from cgenn.units import COULOMB
 
 
@@ -42,9 +43,9 @@ def ewald_energy(
     if dipoles is not None:
         along = _along(dipoles, waves, batch, n_systems)
         real, imaginary = real - along * sine, imaginary + along * cosine
-    real, imaginary = (_per_system(part, batch, n_systems) for part in (real, imaginary))
+    real, imaginary = (_structure_factors(part, batch, n_systems) for part in (real, imaginary))
     volume = torch.linalg.det(cell).abs()
-    sums = (weight * (real.square() + imaginary.square())).sum(1)  # over half of the wave vectors
+    sums = (weight * (real.square() + imaginary.square())).sum(1, dtype=torch.float64)  # over half of the wave vectors
     energy = 4 * math.pi / volume * sums * COULOMB
     return (
         energy
@@ -76,7 +77,7 @@ def self_energy(
     own = alpha / math.sqrt(math.pi) * charges.square()
     if dipoles is not None:
         own = own + 2 * alpha**3 / (3 * math.sqrt(math.pi)) * dipoles.square().sum(1)
-    return COULOMB * _per_system(own, batch, n_systems)
+    return COULOMB * per_system(own, batch, n_systems)
 
 
 def background_energy(
@@ -87,7 +88,7 @@ def background_energy(
     n_systems: int,
 ) -> Float[Tensor, " systems"]:
     """-pi Q^2 / (2 V alpha^2): the uniform background that neutralises a net charge Q [kJ/mol]."""
-    total = _per_system(charges, batch, n_systems)
+    total = per_system(charges, batch, n_systems)
     return -COULOMB * math.pi / (2 * alpha**2) * total.square() / torch.linalg.det(cell).abs()
 
 
@@ -100,7 +101,7 @@ def _along(dipoles: Tensor, waves: Tensor, batch: Tensor, n_systems: int) -> Ten
     return torch.cat([part @ waves[system].T for system, part in enumerate(parts)])
 
 
-def _per_system(values: Tensor, batch: Tensor, n_systems: int) -> Tensor:
+def _structure_factors(values: Tensor, batch: Tensor, n_systems: int) -> Tensor:
     if n_systems == 1:
         return values.sum(0, keepdim=True)
     return values.new_zeros((n_systems, *values.shape[1:])).index_add(0, batch, values)

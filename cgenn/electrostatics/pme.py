@@ -12,6 +12,7 @@ from torch import Tensor
 from cgenn.electrostatics.ewald import background_energy, self_energy
 from cgenn.electrostatics.settings import CoulombSettings
 from cgenn.electrostatics.splines import spread_moments
+from cgenn.electrostatics.sums import per_system
 from cgenn.units import COULOMB
 
 Shape = tuple[int, int, int, int]
@@ -44,7 +45,7 @@ def pme_energy(
         moments = _times(dipoles, inverse, batch)
         mesh = spread_moments(fractional, charges, moments, batch, shape, settings.order)
         transform = torch.fft.rfftn(mesh, dim=(1, 2, 3))
-        energy = 0.5 * (weight * _power(transform, shape[3])).sum((1, 2, 3), dtype=torch.float64).to(charges.dtype)
+        energy = 0.5 * (weight * _power(transform, shape[3])).sum((1, 2, 3), dtype=torch.float64)
     own = self_energy(charges, dipoles, settings.alpha, batch, n_systems)
     return COULOMB * energy - own + background_energy(charges, settings.alpha, cell, batch, n_systems)
 
@@ -97,14 +98,14 @@ class _MeshEnergy(torch.autograd.Function):
         gradients = _mesh_sum(fractional, charges, influence, batch, shape, order)
         ctx.save_for_backward(fractional, charges, influence, batch, *gradients)
         ctx.grid = (shape, order)
-        energies = 0.5 * (charges * gradients[1]).to(torch.float64)
-        return energies.new_zeros(shape[0]).index_add(0, batch, energies).to(charges.dtype)
+        return 0.5 * per_system(charges * gradients[1], batch, shape[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         fractional, charges, influence, batch, slope, potential, power = ctx.saved_tensors
         if torch.is_grad_enabled():
             slope, potential, power = _mesh_sum(fractional, charges, influence, batch, *ctx.grid)
+        gradient = gradient.to(charges.dtype)
         each = gradient if len(gradient) == 1 else gradient.index_select(0, batch)
         whole = gradient[:, None, None, None]
         return each[:, None] * slope, each * potential, None if power is None else whole * power, None, None, None

@@ -12,6 +12,7 @@ from torch import Tensor
 from cgenn.electrostatics.kernels import Kernel
 from cgenn.electrostatics.pairs import CoulombPairs, pair_vectors
 from cgenn.electrostatics.settings import CoulombSettings
+from cgenn.electrostatics.sums import per_system
 from cgenn.units import COULOMB
 
 
@@ -40,7 +41,7 @@ def real_space_energy(
         system = batch.index_select(0, first)
         vectors = pair_vectors(positions, first, second, pairs.excluded_shifts, cell, system)
         energies = pair_energy(vectors, charges, dipoles, first, second, Kernel(settings.alpha, 0.0))
-        energy = energy + _per_system(energies, system, n_systems)
+        energy = energy + per_system(energies, system, n_systems)
     return COULOMB * energy
 
 
@@ -64,7 +65,7 @@ class _PointCharges(torch.autograd.Function):
         energy, *slopes = pair_sums(positions, charges, *listed, cell, batch, settings.alpha, settings.cutoff)
         ctx.save_for_backward(positions, charges, batch, *slopes)
         ctx.rest = (pairs, settings, cell, batch, n_systems)
-        return _per_system(energy, batch, n_systems).to(positions.dtype)
+        return per_system(energy, batch, n_systems)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -76,7 +77,7 @@ class _PointCharges(torch.autograd.Function):
             wanted = [value for value in (at, of) if value.requires_grad]
             found = iter(torch.autograd.grad(energy, wanted, gradient, create_graph=True))
             return *(next(found) if value.requires_grad else None for value in (at, of)), None, None, None, None, None
-        each = gradient.index_select(0, batch)
+        each = gradient.to(positions.dtype).index_select(0, batch)
         return each[:, None] * slope, each * potential, None, None, None, None, None
 
 
@@ -96,13 +97,7 @@ def _listed_energy(
     near = (vectors.detach().square().sum(1) < settings.cutoff**2).nonzero().squeeze(1)
     vectors, system = vectors.index_select(0, near), system.index_select(0, near)
     ends = (pairs.receivers.index_select(0, near), pairs.senders.index_select(0, near))
-    return _per_system(pair_energy(vectors, charges, dipoles, *ends, Kernel(settings.alpha, beta)), system, n_systems)
-
-
-def _per_system(energies: Tensor, system: Tensor, n_systems: int) -> Tensor:
-    """Sums in double precision: they are small beside what they are made of."""
-    total = energies.new_zeros(n_systems, dtype=torch.float64).index_add(0, system, energies.to(torch.float64))
-    return total.to(energies.dtype)
+    return per_system(pair_energy(vectors, charges, dipoles, *ends, Kernel(settings.alpha, beta)), system, n_systems)
 
 
 def pair_energy(

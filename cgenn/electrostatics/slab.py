@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cgenn.electrostatics.sums import per_system
 from cgenn.units import COULOMB
 
 
@@ -32,7 +33,7 @@ def slab_energy(
     second = charges * height.square()
     if dipoles is not None:
         second = second + 2 * dipoles[:, 2] * height
-    total, second = _per_system(charges, batch, n_systems), _per_system(second, batch, n_systems)
+    total, second = per_system(charges, batch, n_systems), per_system(second, batch, n_systems)
     volume = torch.linalg.det(cell).abs()
     bracket = moment.square() - total * second - total.square() * cell[:, 2, 2].square() / 12
     return 2 * math.pi * COULOMB / volume * bracket
@@ -50,7 +51,7 @@ def dipole_along_z(
     moments = charges * positions[:, 2]
     if dipoles is not None:
         moments = moments + dipoles[:, 2]
-    return _per_system(moments, batch, n_systems)
+    return per_system(moments, batch, n_systems)
 
 
 def check_vacuum(
@@ -68,7 +69,3 @@ def check_vacuum(
                 f"a slab needs at least {width:.3f} nm of vacuum along z, as much as the cell is wide; the beads of "
                 f"system {number} extend over {extent:.3f} of {height:.3f} nm (are they wrapped into the cell?)"
             )
-
-
-def _per_system(values: Tensor, batch: Tensor, n_systems: int) -> Tensor:
-    return values.new_zeros(n_systems).index_add(0, batch, values)

@@ -78,8 +78,6 @@ def coulomb_settings(
 ) -> CoulombSettings:
     """How the energy of systems of so many beads is summed up, tuned for the largest of the cells.
 
-    Dipoles are summed over wave vectors, however many beads there are.
-
     Raises:
         ValueError: if the box does not allow what is asked for.
     """
@@ -91,7 +89,7 @@ def coulomb_settings(
         cutoff=config.cutoff,
         smearing=config.smearing,
         slab=config.slab,
-        method="ewald" if config.dipoles and cell is not None else None,
+        dipoles=config.dipoles,
     )
 
 

@@ -184,7 +184,7 @@ def test_single_precision() -> None:
     settings = tune(ions.cell, 216)
     settings = replace(settings, method="pme", mesh=(36, 36, 36))
     single = ions.single()
-    assert single.energy(settings).dtype == torch.float32
+    assert single.forces(settings).dtype == torch.float32
     assert single.energy(settings).item() == pytest.approx(ions.energy(settings).item(), rel=1e-6)
     exact = ions.forces(settings)
     assert (single.forces(settings) - exact).norm() < 5e-5 * exact.norm()
