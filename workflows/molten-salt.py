@@ -2,8 +2,8 @@
 
     cgenn run molten-salt --json
 
-All-atom run (systems/molten-nacl), mapping, training, simulation in OpenMM, and what screening says: at small k the charge
-structure factor of any conducting liquid is (k / k_D)^2. The ions keep their charges, so OpenMM's own PME sums them.
+All-atom run (systems/molten-nacl), mapping, training, simulation in OpenMM, and what screening says: at small k the
+charge structure factor of any conducting liquid is (k / k_D)^2. The charges are constant: OpenMM's own PME sums them.
 """
 
 import json
@@ -36,7 +36,7 @@ def main(
     quick: Annotated[bool, typer.Option(help="A few frames, an epoch and a few steps: shows that it runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Radial distribution and charge structure factor of a model with PME, of a control without, and of the reference."""
+    """Radial distributions and charge structure factors: with PME, of a control without, and of the reference."""
     console = Console(stderr=True, highlight=False)
     length, equilibration, stride, epochs, steps = (1.2, 0.1, 1, 1, 40) if quick else (40.0, 5.0, 10, 12, 4000)
     console.rule("all-atom reference run")

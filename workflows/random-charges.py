@@ -2,8 +2,8 @@
 
     cgenn run random-charges --json
 
-64 charges of +1 e and 64 of -1 e with a short-range repulsion (docs/ion-models.md); the network sees 0.4 nm. The control
-is the same network without charges, trained on the same configurations.
+64 charges of +1 e and 64 of -1 e with a short-range repulsion (docs/ion-models.md); the network sees 0.4 nm. The
+control is the same network without charges, trained on the same configurations.
 """
 
 import json
