@@ -103,8 +103,8 @@ class ForceMatching(lightning.LightningModule):
         optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=steps, pct_start=0.05
-        )
+            optimizer, config.learning_rate, total_steps=steps, pct_start=0.0501
+        )  # with 0.05 it divides by zero where there are 20 steps
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_validation_model_eval(self) -> None:

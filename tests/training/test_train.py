@@ -190,6 +190,12 @@ def test_loss_that_is_not_finite_stops(chain, chain_frames, tmp_path):
         train(data, _config(epochs=3, precision="single"))
 
 
+@pytest.mark.parametrize("batch_size", [1350, 675, 67])
+def test_very_short_runs(chain_dataset, batch_size):
+    """One, two and twenty steps: the schedule of the learning rate copes."""
+    assert train(chain_dataset, _config(epochs=1, batch_size=batch_size)).provenance["epochs"] == 1
+
+
 def test_devices_must_divide_the_batch(chain_dataset):
     with pytest.raises(ValueError, match="multiple of `devices`"):
         train(chain_dataset, _config(devices=3))
