@@ -48,7 +48,7 @@ def make_trainer(config: TrainingConfig, folder: Path, identity: str) -> lightni
         return lightning.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
-            strategy="ddp" if config.devices > 1 else "auto",
+            strategy=_strategy(config),
             precision="64-true" if config.precision == "double" else "32-true",
             max_epochs=config.epochs,
             reload_dataloaders_every_n_epochs=1,
@@ -65,6 +65,14 @@ def make_trainer(config: TrainingConfig, folder: Path, identity: str) -> lightni
         )
     except MisconfigurationException as error:
         raise ValueError(f"`accelerator` {config.accelerator!r}, `devices` {config.devices}: {error}") from None
+
+
+def _strategy(config: TrainingConfig) -> str:
+    """Without weights on what follows from the energy, its readouts have no gradient, which several processes mind."""
+    if config.devices == 1:
+        return "auto"
+    weights = config.weights
+    return "ddp" if weights.forces or weights.energies or weights.virials else "ddp_find_unused_parameters_true"
 
 
 @contextmanager

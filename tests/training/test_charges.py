@@ -1,5 +1,8 @@
 """Training on ions whose charges depend on their surroundings, and reference charges that cannot be right."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,6 +175,35 @@ def test_a_balanced_run_goes_on_to_the_same_result(frames, tmp_path, monkeypatch
     assert any(
         not torch.equal(value, whole.network.state_dict()[name]) for name, value in fixed.network.state_dict().items()
     )
+
+
+SCRIPT = """
+import sys
+import torch
+from cgenn.training.config import TrainingConfig
+from cgenn.training.train import train
+if __name__ == "__main__":
+    data, settings, devices = sys.argv[1:]
+    torch.set_default_dtype(torch.float64)
+    config = TrainingConfig.model_validate_json(settings)
+    train(data, config.model_copy(update={"devices": int(devices)}), f"{data}-{devices}")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", [{"forces": 0.0}, {"charges": 0.3}], ids=["charges alone", "with forces"])
+def test_two_processes_give_the_gradient_of_one(data, tmp_path, weights):
+    """With learnt factors; and with charges alone, where some parameters have no gradient."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    chosen = config(balance="uncertainty", weights=LossWeights(**weights), epochs=2)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    found = []
+    for devices in "12":
+        command = [sys.executable, tmp_path / "script.py", data.path, chosen.model_dump_json(), devices]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        found.append(Potential.load(Path(f"{data.path}-{devices}") / "model.safetensors").network.state_dict())
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-8, atol=1e-10)
 
 
 def test_mean_charge_of_each_type(data, frames, tmp_path):
