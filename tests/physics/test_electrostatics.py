@@ -1,14 +1,16 @@
 """Energy of ions whose charges change as they move, without a thermostat."""
 
+import torch  # isort: skip  (before openmm)
 import numpy as np
+import openmm
 import pytest
-import torch
 
 from cgenn.graph import BeadGraph
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Moments, Potential, PotentialConfig
 from cgenn.potential.priors import Priors, RepulsionPrior
 from cgenn.simulation.conservation import Drift, energy_drift
+from cgenn.simulation.system import create_system
 from cgenn.topology import BeadTopology
 
 EDGE = 1.4
@@ -73,6 +75,26 @@ def test_without_the_change_of_the_charges_energy_is_lost(monkeypatch: pytest.Mo
     monkeypatch.setattr(Potential, "moments", constant)
     wrong = drift(potential(accuracy=1e-6))
     assert change_in_a_run(wrong) > 30 * change_in_a_run(right)
+
+
+def test_under_a_barostat() -> None:
+    """After many changes of the box the energy in OpenMM is still that of the potential, to the accuracy asked for."""
+    topology, positions, box = salt()
+    model = potential(accuracy=1e-6)
+    system, _ = create_system(model, topology, box=box, backend="python", precision="double")
+    barostat = openmm.MonteCarloBarostat(2000.0, 300.0, 2)
+    barostat.setRandomNumberSeed(1)
+    system.addForce(barostat)
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 5.0, 0.001)
+    integrator.setRandomNumberSeed(2)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatform("Reference"))
+    context.setPositions(positions)
+    integrator.step(120)
+    state = context.getState(energy=True, positions=True)
+    cell = torch.tensor([list(row._value) for row in state.getPeriodicBoxVectors()])
+    assert abs(float(cell[0, 0]) - EDGE) > 0.02
+    graph = model.graph(topology, torch.from_numpy(state.getPositions(asNumpy=True)._value)[None], cell[None])
+    assert state.getPotentialEnergy()._value == pytest.approx(model(graph, topology).item(), abs=1e-3)
 
 
 @pytest.mark.slow
