@@ -48,6 +48,8 @@ def coulomb_energy(
         raise ValueError(f"expected one charge for each of {len(positions)} beads, got shape {tuple(charges.shape)}")
     if dipoles is not None and dipoles.shape != positions.shape:
         raise ValueError(f"expected dipoles of shape {tuple(positions.shape)}, got {tuple(dipoles.shape)}")
+    if charges.dtype != positions.dtype:
+        raise ValueError(f"expected charges in the precision of the positions, {positions.dtype}, got {charges.dtype}")
     if batch is None:
         batch = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
     energy = real_space_energy(

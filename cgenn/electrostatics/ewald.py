@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cgenn.electrostatics.settings import CoulombSettings
-from cgenn.electrostatics.sums import per_system
+from cgenn.electrostatics.sums import per_system, volumes
 from cgenn.units import COULOMB
 
 
@@ -44,7 +44,7 @@ def ewald_energy(
         along = _along(dipoles, waves, batch, n_systems)
         real, imaginary = real - along * sine, imaginary + along * cosine
     real, imaginary = (_structure_factors(part, batch, n_systems) for part in (real, imaginary))
-    volume = torch.linalg.det(cell).abs()
+    volume = volumes(cell)
     sums = (weight * (real.square() + imaginary.square())).sum(1, dtype=torch.float64)  # over half of the wave vectors
     energy = 4 * math.pi / volume * sums * COULOMB
     return (
@@ -89,7 +89,7 @@ def background_energy(
 ) -> Float[Tensor, " systems"]:
     """-pi Q^2 / (2 V alpha^2): the uniform background that neutralises a net charge Q [kJ/mol]."""
     total = per_system(charges, batch, n_systems)
-    return -COULOMB * math.pi / (2 * alpha**2) * total.square() / torch.linalg.det(cell).abs()
+    return -COULOMB * math.pi / (2 * alpha**2) * total.square() / volumes(cell)
 
 
 def _along(dipoles: Tensor, waves: Tensor, batch: Tensor, n_systems: int) -> Tensor:

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cgenn.electrostatics.again import differentiate_again
 from cgenn.electrostatics.ewald import background_energy, self_energy
 from cgenn.electrostatics.settings import CoulombSettings
 from cgenn.electrostatics.splines import spread_moments
-from cgenn.electrostatics.sums import per_system
+from cgenn.electrostatics.sums import per_system, volumes
 from cgenn.units import COULOMB
 
 Shape = tuple[int, int, int, int]
@@ -32,8 +33,7 @@ def pme_energy(
     """As `ewald_energy`, with charges and dipoles spread on a mesh by B-splines [kJ/mol].
 
     S(k) is the Fourier transform of the mesh over that of the spline (Essmann et al., J. Chem. Phys. 103, 8577, 1995);
-    forces are the derivatives of this energy, so that it is conserved. Without dipoles, spreading and its derivatives
-    are nvalchemiops'.
+    forces are the derivatives of this energy, so that it is conserved.
     """
     assert settings.mesh is not None
     inverse, shape = torch.linalg.inv(cell), (n_systems, *settings.mesh)
@@ -43,9 +43,7 @@ def pme_energy(
         energy = _MeshEnergy.apply(fractional, charges, weight, batch, shape, settings.order)
     else:
         moments = _times(dipoles, inverse, batch)
-        mesh = spread_moments(fractional, charges, moments, batch, shape, settings.order)
-        transform = torch.fft.rfftn(mesh, dim=(1, 2, 3))
-        energy = 0.5 * (weight * _power(transform, shape[3])).sum((1, 2, 3), dtype=torch.float64)
+        energy = _mesh_energy(fractional, charges, moments, weight, batch, shape, settings.order)
     own = self_energy(charges, dipoles, settings.alpha, batch, n_systems)
     return COULOMB * energy - own + background_energy(charges, settings.alpha, cell, batch, n_systems)
 
@@ -70,7 +68,7 @@ def influence(cell: Float[Tensor, "systems 3 3"], settings: CoulombSettings) -> 
     x, y = x[:, None, None], y[:, None]
     k2 = (2 * (xz * x + yz * y) + zz * z) * z + (xx * x * x + yy * y * y + 2 * xy * x * y)
     k2[:, 0, 0, 0] = 1.0
-    volume = torch.linalg.det(cell).abs()[:, None, None, None]
+    volume = volumes(cell)[:, None, None, None]
     a, b, c = (
         torch.sinc(axis / points) ** (-2 * settings.order)
         for axis, points in zip((x, y, z), settings.mesh, strict=True)
@@ -85,47 +83,58 @@ def _frequencies(points: int, half: bool, like: Tensor) -> Tensor:
     return whole(points, 1 / points, dtype=like.dtype, device=like.device)
 
 
-class _MeshEnergy(torch.autograd.Function):
-    """Half the sum over wave vectors of influence times |S|^2, with its first derivatives found on the way.
+def _mesh_energy(
+    fractional: Tensor,
+    charges: Tensor,
+    dipoles: Tensor | None,
+    influence: Tensor,
+    batch: Tensor,
+    shape: Shape,
+    order: int,
+) -> Tensor:
+    """Half the sum over wave vectors of influence times |S|^2."""
+    mesh = spread_moments(fractional, charges, dipoles, batch, shape, order)
+    transform = torch.fft.rfftn(mesh, dim=(1, 2, 3))
+    return 0.5 * (influence * _power(transform, shape[3])).sum((1, 2, 3), dtype=torch.float64)
 
-    Derivatives of those come from the operations themselves.
-    """
+
+class _MeshEnergy(torch.autograd.Function):
+    """As `_mesh_energy` for charges, with the first derivatives found on the way."""
 
     @staticmethod
     def forward(
         ctx: Any, fractional: Tensor, charges: Tensor, influence: Tensor, batch: Tensor, shape: Shape, order: int
     ) -> Tensor:
-        gradients = _mesh_sum(fractional, charges, influence, batch, shape, order)
-        ctx.save_for_backward(fractional, charges, influence, batch, *gradients)
-        ctx.grid = (shape, order)
-        return 0.5 * per_system(charges * gradients[1], batch, shape[0])
+        slope, potential, power = _mesh_slopes(fractional, charges, influence, batch, shape, order)
+        ctx.save_for_backward(fractional, charges, influence, batch, slope, potential, power)
+        ctx.rest = (batch, shape, order)
+        return 0.5 * per_system(charges * potential, batch, shape[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         fractional, charges, influence, batch, slope, potential, power = ctx.saved_tensors
         if torch.is_grad_enabled():
-            slope, potential, power = _mesh_sum(fractional, charges, influence, batch, *ctx.grid)
-        gradient = gradient.to(charges.dtype)
-        each = gradient if len(gradient) == 1 else gradient.index_select(0, batch)
-        whole = gradient[:, None, None, None]
+
+            def energy(fractional: Tensor, charges: Tensor, influence: Tensor) -> Tensor:
+                return _mesh_energy(fractional, charges, None, influence, *ctx.rest)
+
+            return *differentiate_again(energy, (fractional, charges, influence), gradient), None, None, None
+        each = gradient.to(charges.dtype).index_select(0, batch)
+        whole = gradient.to(charges.dtype)[:, None, None, None]
         return each[:, None] * slope, each * potential, None if power is None else whole * power, None, None, None
 
 
-def _mesh_sum(
+def _mesh_slopes(
     fractional: Tensor, charges: Tensor, influence: Tensor, batch: Tensor, shape: Shape, order: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Derivatives of the energy with respect to fractional positions, charges and, where needed, influence."""
-    from nvalchemiops.torch.spline import spline_gather_with_force, spline_spread  # takes seconds to import
+    from cgenn.electrostatics.mesh_kernel import gather, spread
 
-    unit = torch.eye(3, dtype=fractional.dtype, device=fractional.device).expand(shape[0], 3, 3).contiguous()
-    index = batch.to(torch.int32) if shape[0] > 1 else None
-    mesh = spline_spread(fractional, charges, unit, shape[1:], order, index, unit)
-    transform = torch.fft.rfftn(mesh.reshape(shape), dim=(1, 2, 3))
+    transform = torch.fft.rfftn(spread(fractional, charges, batch, shape, order), dim=(1, 2, 3))
     power = 0.5 * _power(transform, shape[3]) if influence.requires_grad else None
     field = torch.fft.irfftn(influence * transform, s=shape[1:], dim=(1, 2, 3), norm="forward")
-    field = field if shape[0] > 1 else field[0]
-    potential, force = spline_gather_with_force(fractional, charges, field, unit, order, index, unit)
-    return -force, potential, power
+    potential, slope = gather(fractional, charges, batch, field, order)
+    return slope, potential, power
 
 
 def _power(transform: Tensor, points: int) -> Tensor:

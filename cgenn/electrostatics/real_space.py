@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cgenn.electrostatics.again import differentiate_again
 from cgenn.electrostatics.kernels import Kernel
 from cgenn.electrostatics.pairs import CoulombPairs, pair_vectors
 from cgenn.electrostatics.settings import CoulombSettings
@@ -71,12 +72,11 @@ class _PointCharges(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         positions, charges, batch, slope, potential = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # Views, so that charges which depend on the positions are not differentiated here too.
-            at, of = positions.view_as(positions), charges.view_as(charges)
-            energy = _listed_energy(at, of, None, *ctx.rest)
-            wanted = [value for value in (at, of) if value.requires_grad]
-            found = iter(torch.autograd.grad(energy, wanted, gradient, create_graph=True))
-            return *(next(found) if value.requires_grad else None for value in (at, of)), None, None, None, None, None
+
+            def energy(positions: Tensor, charges: Tensor) -> Tensor:
+                return _listed_energy(positions, charges, None, *ctx.rest)
+
+            return *differentiate_again(energy, (positions, charges), gradient), None, None, None, None, None
         each = gradient.to(positions.dtype).index_select(0, batch)
         return each[:, None] * slope, each * potential, None, None, None, None, None
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 Method = Literal["open", "ewald", "pme"]
 
-PME_FROM = 600
+PME_FROM = 200
 """Beads from which on the mesh is quicker than the plain sum over wave vectors."""
 
 _ORDERS = {False: ((1e-6, 5), (0.0, 6)), True: ((1e-5, 6), (0.0, 8))}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cgenn.electrostatics.sums import per_system
+from cgenn.electrostatics.sums import per_system, volumes
 from cgenn.units import COULOMB
 
 
@@ -34,7 +33,7 @@ def slab_energy(
     if dipoles is not None:
         second = second + 2 * dipoles[:, 2] * height
     total, second = per_system(charges, batch, n_systems), per_system(second, batch, n_systems)
-    volume = torch.linalg.det(cell).abs()
+    volume = volumes(cell)
     bracket = moment.square() - total * second - total.square() * cell[:, 2, 2].square() / 12
     return 2 * math.pi * COULOMB / volume * bracket
 

@@ -10,7 +10,7 @@ from torch import Tensor
 def spread_moments(
     fractional: Float[Tensor, "beads 3"],
     charges: Float[Tensor, " beads"],
-    dipoles: Float[Tensor, "beads 3"],
+    dipoles: Float[Tensor, "beads 3"] | None,
     batch: Int[Tensor, " beads"],
     shape: tuple[int, int, int, int],
     order: int,
@@ -29,12 +29,15 @@ def spread_moments(
     scaled = fractional * points
     below = scaled.detach().floor()
     values, slopes = splines(scaled - below, order)
-    moments = dipoles * points
-    (x, y, z), (dx, dy, dz) = values.unbind(1), slopes.unbind(1)
-    along_x = charges[:, None] * x + moments[:, :1] * dx
-    across = moments[:, 1:2, None] * dy[:, :, None] * z[:, None] + moments[:, 2:, None] * y[:, :, None] * dz[:, None]
-    plane = y[:, :, None] * z[:, None]
-    weights = along_x[:, :, None, None] * plane[:, None] + x[:, :, None, None] * across[:, None]
+    x, y, z = values.unbind(1)
+    plane, along = y[:, :, None] * z[:, None], charges[:, None] * x
+    if dipoles is None:
+        weights = along[:, :, None, None] * plane[:, None]
+    else:
+        (dx, dy, dz), moments = slopes.unbind(1), (dipoles * points)[:, None]
+        along = along + moments[..., 0] * dx
+        across = moments[..., 1:2] * dy[:, :, None] * z[:, None] + moments[..., 2:] * y[:, :, None] * dz[:, None]
+        weights = along[:, :, None, None] * plane[:, None] + x[:, :, None, None] * across[:, None]
 
     places = (below[:, :, None].to(torch.int64) - torch.arange(order, device=points.device)) % points[:, None]
     rows = (batch[:, None] * shape[1] + places[:, 0])[:, :, None] * shape[2] + places[:, None, 1]

@@ -68,6 +68,10 @@ def test_wrong_shapes() -> None:
     with pytest.raises(ValueError, match="method 'open' is without a cell"):
         ions.energy(method, replace(ions, cell=None).pairs(method))
     ions = replace(ions, cell=None)
+    with pytest.raises(
+        ValueError, match=r"charges in the precision of the positions, torch.float64, got torch.float32"
+    ):
+        replace(ions, charges=ions.charges.float()).energy(method)
     with pytest.raises(ValueError, match=r"one charge for each of 5 beads, got shape \(4,\)"):
         replace(ions, charges=ions.charges[:4]).energy(method)
     with pytest.raises(ValueError, match=r"dipoles of shape \(5, 3\), got \(5,\)"):
