@@ -183,3 +183,19 @@ def test_single_precision(batched: bool) -> None:
     assert single[1].dtype == torch.float32
     gradient, expected = (gradient_of_loss(each, settings) for each in (random_charges().single(), random_charges()))
     assert (gradient - expected).norm() < 1e-4 * expected.norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("single", [False, True])
+def test_a_gpu_gives_the_same(single: bool) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    ions = join([rock_salt(2), rock_salt(2, seed=1)])
+    ions = ions.single() if single else ions
+    settings = tune(ions.cell, 64, method="pme")
+    tensors = {name: value.cuda() for name, value in vars(ions).items() if isinstance(value, torch.Tensor)}
+    for ours, expected in zip(
+        derivatives(replace(ions, **tensors), settings), derivatives(ions, settings), strict=True
+    ):
+        assert (ours.cpu() - expected).norm() < (1e-5 if single else 1e-10) * expected.norm()
+    assert gradient_of_loss(replace(ions, **tensors), settings).is_cuda

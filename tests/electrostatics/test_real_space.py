@@ -68,9 +68,7 @@ def test_wrong_shapes() -> None:
     with pytest.raises(ValueError, match="method 'open' is without a cell"):
         ions.energy(method, replace(ions, cell=None).pairs(method))
     ions = replace(ions, cell=None)
-    with pytest.raises(
-        ValueError, match=r"charges in the precision of the positions, torch.float64, got torch.float32"
-    ):
+    with pytest.raises(ValueError, match=r"precision of the positions, torch\.float64"):
         replace(ions, charges=ions.charges.float()).energy(method)
     with pytest.raises(ValueError, match=r"one charge for each of 5 beads, got shape \(4,\)"):
         replace(ions, charges=ions.charges[:4]).energy(method)
