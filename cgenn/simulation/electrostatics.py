@@ -17,7 +17,7 @@ import numpy as np
 import openmm
 from jaxtyping import Float
 
-from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs
+from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs, group_index, group_totals
 from cgenn.potential.potential import Potential
 from cgenn.simulation.bonded import EXPLICIT_PAIRS, add_beads, apart
 from cgenn.simulation.force import LAMBDA
@@ -30,6 +30,9 @@ ELECTROSTATICS_GROUP = 2
 
 SHRINKING = 0.9
 """The cutoff leaves room for a box that shrinks by this factor."""
+
+UNUSUAL = 0.5
+"""A total charge this far from that of the bead types is told [e]."""
 
 _log = logging.getLogger(__name__)
 
@@ -137,6 +140,25 @@ def announce_background(total: float) -> None:
             "the charges add up to %+.6g e in a periodic box: a uniform background of the opposite charge is assumed",
             total,
         )
+
+
+def announce_totals(potential: Potential, topology: BeadTopology) -> None:
+    """Say aloud where predicted charges have to add up to something very different from those of the bead types.
+
+    Such as single ions of a topology that was made without charges, each of which would have the charge zero.
+    """
+    config = potential.config.electrostatics
+    if config is None or config.charges != "predicted":
+        return
+    index = group_index(topology, config.groups)
+    usual, wanted = (group_totals(charges, index) for charges in (type_charges(potential, topology), topology.charges))
+    worst = int(np.abs(usual - wanted).argmax())
+    if abs(usual[worst] - wanted[worst]) > max(UNUSUAL, 0.1 * abs(usual[worst])):
+        _log.warning(
+            "the charges of %s %d, which begins with bead %d, add up to %+.3g e in the topology, but those of its bead "
+            "types in the training data to %+.3g e: does the topology have its charges?",
+            config.groups, worst, int(np.argmax(index == worst)), wanted[worst], usual[worst],
+        )  # fmt: skip
 
 
 def _pme(

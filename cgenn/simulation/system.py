@@ -18,7 +18,7 @@ from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import REPULSION_RANGE
 from cgenn.simulation.backends import Backend, openmm_force
 from cgenn.simulation.bonded import prior_forces
-from cgenn.simulation.electrostatics import announce_background, charge_forces, type_charges
+from cgenn.simulation.electrostatics import announce_background, announce_totals, charge_forces, type_charges
 from cgenn.simulation.force import LearnedForce, Precision
 from cgenn.simulation.mixing import mixed_system
 from cgenn.simulation.placement import Placement
@@ -178,8 +178,10 @@ def potential_forces(
         potential, beads, replicas=len(placement.copies), periodic=placement.periodic, precision=precision,
         device=device,
     )  # fmt: skip
-    if learned.charged is not None and placement.periodic:
-        predicted = potential.config.predicts_charges
+    announce_totals(potential, beads)
+    electrostatics = potential.config.electrostatics
+    if learned.charged is not None and electrostatics is not None and placement.periodic:
+        predicted = electrostatics.charges == "predicted"
         announce_background(sum(learned.charged.totals if predicted else type_charges(potential, beads).tolist()))
     network = openmm_force(learned, backend, placement.subset)
     return [network, *native_forces(potential, beads, placement, learned, box)], learned

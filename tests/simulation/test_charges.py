@@ -110,6 +110,20 @@ def test_background_is_said_aloud(potential, molecules, caplog):
     assert "add up to +3 e in a periodic box" in caplog.text
 
 
+def test_a_topology_without_its_charges_is_noticed(potential, molecules, caplog):
+    """Predicted charges would add up to nothing."""
+    topology, _, box = molecules
+    for kind, told in (("types", False), ("predicted", True)):
+        charged = with_charges(potential, **KINDS[kind])
+        many = {"type_charges": tuple(charge + 0.2 for charge in charged.config.type_charges)}
+        charged.config = charged.config.model_copy(update=many)
+        create_system(charged, replace(topology, charges=topology.charges + 0.2), box=box)
+        assert "does the topology have its charges" not in caplog.text
+        create_system(charged, replace(topology, charges=np.zeros(30)), box=box)
+        message = "molecule 0, which begins with bead 0, add up to +0 e in the topology, but those of its bead types"
+        assert (message in caplog.text) == told
+
+
 def test_forces_hold_the_change_of_the_charges(potential, molecules, backend):
     """-dE/dR along a line; without dq/dR they are visibly wrong."""
     charged = with_charges(potential, **KINDS["dipoles"])
