@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cgenn.potential.conformation import random_conformation
+from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.testing import CHECKS
@@ -26,6 +27,7 @@ BOX = [[1.6, 0.0, 0.0], [0.7, 1.5, 0.0], [-0.6, 0.4, 1.3]]
         {"lmax": 2, "layers": 3, "bead_features": ("charge", "mass")},
         {"lmax": 3, "layers": 1, "reflection_invariant": True},
         {"lmax": 0, "cutoff": 0.3},
+        {"electrostatics": ElectrostaticsConfig(dipoles=True, smearing=0.03), "type_charges": (0.3, -0.4, 0.1)},
     ],
     ids=str,
 )
