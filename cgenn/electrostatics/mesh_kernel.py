@@ -14,7 +14,8 @@ import torch
 import warp as wp
 from torch import Tensor
 
-wp.set_module_options({"max_unroll": 0})  # a second of compilation instead of ten, and as fast
+OPTIONS = {"max_unroll": 0}
+"""A second of compilation instead of ten, and as fast."""
 
 
 def spread(fractional: Tensor, charges: Tensor, batch: Tensor, shape: tuple[int, int, int, int], order: int) -> Tensor:
@@ -92,7 +93,7 @@ def _kernels(real: Any, order: int) -> tuple[Any, Any]:
     def place(below: int, j: int, points: int) -> int:
         return ((below - j) % points + points) % points
 
-    @wp.kernel(enable_backward=False)
+    @wp.kernel(enable_backward=False, module="unique", module_options=OPTIONS)
     def spreading(
         fractional: wp.array[vector], charges: wp.array[real], batch: wp.array[wp.int64], mesh: wp.array4d[real]
     ) -> None:
@@ -114,7 +115,7 @@ def _kernels(real: Any, order: int) -> tuple[Any, Any]:
                 for k in range(order):
                     mesh[system, row, column, place(below[2], k, mesh.shape[3])] += plane * along_z[k]
 
-    @wp.kernel(enable_backward=False)
+    @wp.kernel(enable_backward=False, module="unique", module_options=OPTIONS)
     def gathering(
         fractional: wp.array[vector],
         charges: wp.array[real],

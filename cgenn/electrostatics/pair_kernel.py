@@ -64,7 +64,7 @@ def _kernel(real: Any) -> Any:
             return (real(0.254829592) + series * t) * t * gaussian
         return wp.erfc(x)
 
-    @wp.kernel(enable_backward=False)
+    @wp.kernel(enable_backward=False, module="unique")
     def kernel(
         positions: wp.array[vector],
         charges: wp.array[real],

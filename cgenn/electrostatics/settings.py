@@ -21,8 +21,9 @@ _MESH_ERRORS = {False: {5: 0.05, 6: 0.03}, True: {6: 0.045, 8: 0.017}}
 """c_p, measured for salts, gases and tilted cells."""
 
 _CUTOFFS = tuple(1.5 * 1.05**step for step in range(40))
-_PAIR_TIME, _POINT_TIME, _WAVE_TIME = {"ewald": 120.0, "pme": 40.0}, 12.0, 30.0
-"""Of each pair in real space, point of the mesh, and pair of bead and wave vector [ns]."""
+_FAR_TIME = {"ewald": 30.0, "pme": 12.0}
+"""Of each pair of bead and wave vector, and each point of the mesh [ns]."""
+_LARGEST = 5e8
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ def tune(
         method: chosen when None.
 
     Raises:
-        ValueError: for an accuracy outside 1e-12 ... 0.1, a cutoff that is not positive or too short for `smearing`,
-            a method that does not fit the cell, a slab that is not periodic or whose third vector is not along z.
+        ValueError: for an accuracy outside 1e-12 ... 0.1 or beyond memory, a cutoff that is not positive or too short
+            for `smearing`, a method that does not fit the cell, a slab without a cell or whose third vector is not
+            along z.
     """
     _check(cell, n_beads, accuracy, cutoff, smearing, slab, method)
     if cell is None:
@@ -104,6 +106,11 @@ def tune(
     share = (0.25 if dipoles else 0.5) * accuracy / math.sqrt(2)
     trials = [_tuned(cells, spacing, each, method, share, dipoles) for each in cutoffs]
     best = min(trials, key=lambda trial: _cost(trial, cells, n_beads, dipoles))
+    if _size(best, cells, n_beads) > _LARGEST:
+        raise ValueError(
+            f"an accuracy of {accuracy:g} with method {method!r} and a cutoff of {best.cutoff:.2f} nm takes arrays of "
+            f"{_size(best, cells, n_beads):.1e} numbers; ask for less, a longer cutoff, or method 'pme'"
+        )
     return replace(best, smearing=smearing, slab=slab)
 
 
@@ -116,7 +123,7 @@ def _tuned(
         return CoulombSettings("ewald", cutoff, alpha, _k_cutoff(alpha, spacing, share))
     order = next(order for least, order in _ORDERS[dipoles] if share > least)
     step = (share / (_MESH_ERRORS[dipoles][order] * (alpha * spacing) ** 2)) ** (1 / (order - dipoles)) / alpha
-    x, y, z = (_smooth(max(edge / step, 2 * order)) for edge in cells.norm(dim=2).amax(0).tolist())
+    x, y, z = (_smooth(max(edge / step, 2.0 * order)) for edge in cells.norm(dim=2).amax(0).tolist())
     return CoulombSettings("pme", cutoff, alpha, mesh=(x, y, z), order=order)
 
 
@@ -128,14 +135,18 @@ def _smooth(points: float) -> int:
     return size
 
 
+def _size(settings: CoulombSettings, cells: Tensor, n_beads: int) -> float:
+    """Points of the mesh, or wave vectors for each bead."""
+    if settings.mesh is not None:
+        return math.prod(settings.mesh)
+    return n_beads * settings.k_cutoff**3 * float(torch.linalg.det(cells).abs().max()) / (12 * math.pi**2)
+
+
 def _cost(settings: CoulombSettings, cells: Tensor, n_beads: int, dipoles: bool) -> float:
     """Time of energy and forces [ns], as measured on one core."""
-    volume = float(torch.linalg.det(cells).abs().max())
-    pairs = 2 / 3 * math.pi * settings.cutoff**3 * n_beads**2 / volume
-    if settings.mesh is not None:
-        return (_PAIR_TIME["ewald"] if dipoles else _PAIR_TIME["pme"]) * pairs + _POINT_TIME * math.prod(settings.mesh)
-    waves = settings.k_cutoff**3 * volume / (12 * math.pi**2)
-    return _PAIR_TIME["ewald"] * pairs + _WAVE_TIME * waves * n_beads
+    pairs = 2 / 3 * math.pi * settings.cutoff**3 * n_beads**2 / float(torch.linalg.det(cells).abs().max())
+    fused = settings.method == "pme" and not dipoles
+    return (40.0 if fused else 120.0) * pairs + _FAR_TIME[settings.method] * _size(settings, cells, n_beads)
 
 
 def smearing_range(smearing: float, accuracy: float) -> float:

@@ -32,10 +32,13 @@ def openmm_pme(ions: Charges, alpha: float, points: int, cutoff: float) -> tuple
     return energy, torch.from_numpy(state.getForces(asNumpy=True)._value.copy())
 
 
+@pytest.mark.parametrize("tilted", [False, True])
 @pytest.mark.parametrize("accuracy", [1e-4, 1e-6])
 @pytest.mark.parametrize("name", CRYSTALS)
-def test_madelung(name: str, accuracy: float) -> None:
+def test_madelung(name: str, accuracy: float, tilted: bool) -> None:
     ions, expected = crystal(name, 3)
+    if tilted:  # another cell of the same lattice
+        ions = replace(ions, cell=torch.tensor([[1.0, 0, 0], [1, 1, 0], [-1, 1, 1]]) @ ions.cell)  # type: ignore[operator]
     settings = tune(ions.cell, len(ions.charges), accuracy=accuracy, method="pme")
     assert ions.energy(settings).item() == pytest.approx(expected, rel=accuracy)
 

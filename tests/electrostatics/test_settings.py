@@ -28,6 +28,7 @@ def test_the_error_is_as_requested(kind: str, accuracy: float, dipoles: bool) ->
         ({"smearing": -0.1}, "`smearing` must not be negative"),
         ({"n_beads": 0}, "`n_beads` must be at least 1"),
         ({"method": "p3m"}, "`method` must be 'open', 'ewald' or 'pme', got 'p3m'"),
+        ({"accuracy": 1e-10, "cutoff": 0.1, "method": "pme"}, "takes arrays of .* a longer cutoff, or method 'pme'"),
         ({"method": "open"}, "method 'open' is for systems without a cell"),
         ({"cell": None, "method": "ewald"}, "method 'ewald' needs a cell"),
         ({"cell": None, "slab": True}, "a slab needs a cell"),
