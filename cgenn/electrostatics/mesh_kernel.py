@@ -9,10 +9,11 @@ loses 4e-5 (order 5) to 3e-4 (order 6) of the forces in single precision; these 
 from functools import cache
 from typing import Any
 
-import nvalchemiops  # noqa: F401  (makes Warp silent)
 import torch
 import warp as wp
 from torch import Tensor
+
+from cgenn.electrostatics.launch import launch, precision
 
 OPTIONS = {"max_unroll": 0}
 """A second of compilation instead of ten, and as fast."""
@@ -21,30 +22,17 @@ OPTIONS = {"max_unroll": 0}
 def spread(fractional: Tensor, charges: Tensor, batch: Tensor, shape: tuple[int, int, int, int], order: int) -> Tensor:
     """The mesh of each system, as `splines.spread_moments` for charges, without derivatives."""
     mesh = torch.zeros(shape, dtype=fractional.dtype, device=fractional.device)
-    _launch(0, fractional, order, [fractional, charges, batch], [mesh])
+    spreading, _ = _kernels(precision(fractional), order)
+    launch(spreading, len(fractional), [fractional, charges, batch], [mesh])
     return mesh
 
 
 def gather(fractional: Tensor, charges: Tensor, batch: Tensor, field: Tensor, order: int) -> tuple[Tensor, Tensor]:
     """The field where the charges are, shape (beads,), and charge times its gradient, shape (beads, 3)."""
     potential, slope = torch.zeros_like(charges), torch.zeros_like(fractional)
-    _launch(1, fractional, order, [fractional, charges, batch, field], [potential, slope])
+    _, gathering = _kernels(precision(fractional), order)
+    launch(gathering, len(fractional), [fractional, charges, batch, field], [potential, slope])
     return potential, slope
-
-
-def _launch(which: int, fractional: Tensor, order: int, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-    real = wp.float64 if fractional.dtype == torch.float64 else wp.float32
-    vector = wp.types.vector(3, real)
-
-    def array(tensor: Tensor) -> Any:
-        vectors = tensor.shape[-1] == 3 and tensor.dim() == 2
-        return wp.from_torch(tensor.detach().contiguous(), dtype=vector if vectors else None)
-
-    device = wp.device_from_torch(fractional.device)
-    stream = wp.stream_from_torch(fractional.device) if device.is_cuda else None
-    given, found = [array(tensor) for tensor in inputs], [array(tensor) for tensor in outputs]
-    kernel = _kernels(real, order)[which]
-    wp.launch(kernel, len(fractional), inputs=given, outputs=found, device=device, stream=stream)
 
 
 @cache

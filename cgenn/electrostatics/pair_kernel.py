@@ -8,10 +8,11 @@ Imported only where it is used: Warp takes seconds.
 from functools import cache
 from typing import Any
 
-import nvalchemiops  # noqa: F401  (makes Warp silent)
 import torch
 import warp as wp
 from torch import Tensor
+
+from cgenn.electrostatics.launch import launch, precision
 
 
 def pair_sums(
@@ -31,20 +32,10 @@ def pair_sums(
         The energy of each bead's pairs as receiver (in double precision), its derivatives with respect to positions
         and to charges, shapes (beads,), (beads, 3) and (beads,).
     """
-    real = wp.float64 if positions.dtype == torch.float64 else wp.float32
-    vector, matrix = wp.types.vector(3, real), wp.types.matrix((3, 3), real)
     energy = torch.zeros(len(positions), dtype=torch.float64, device=positions.device)
     slope, potential = torch.zeros_like(positions), torch.zeros_like(charges)
-    beads = [(positions, vector), (charges, real), (batch, wp.int64), (cells, matrix)]
-    pairs = [(receivers, wp.int64), (senders, wp.int64), (shifts, vector)]
-    sums = [(energy, wp.float64), (slope, vector), (potential, real)]
-    inputs, outputs = (
-        [wp.from_torch(tensor.detach().contiguous(), dtype=kind) for tensor, kind in group]
-        for group in (beads + pairs, sums)
-    )
-    device = wp.device_from_torch(positions.device)
-    stream = wp.stream_from_torch(positions.device) if device.is_cuda else None
-    wp.launch(_kernel(real), len(receivers), [*inputs, alpha, cutoff**2], outputs, device=device, stream=stream)
+    inputs: list[Tensor | float] = [positions, charges, batch, cells, receivers, senders, shifts, alpha, cutoff**2]
+    launch(_kernel(precision(positions)), len(receivers), inputs, [energy, slope, potential])
     return energy, slope, potential
 
 

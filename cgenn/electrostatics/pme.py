@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cgenn.electrostatics.again import differentiate_again
+from cgenn.electrostatics.derivatives import differentiate_again
 from cgenn.electrostatics.ewald import background_energy, self_energy
 from cgenn.electrostatics.settings import CoulombSettings
 from cgenn.electrostatics.splines import spread_moments

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cgenn.electrostatics.again import differentiate_again
+from cgenn.electrostatics.derivatives import differentiate_again
 from cgenn.electrostatics.kernels import Kernel
 from cgenn.electrostatics.pairs import CoulombPairs, pair_vectors
 from cgenn.electrostatics.settings import CoulombSettings
