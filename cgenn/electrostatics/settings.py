@@ -78,7 +78,7 @@ def tune(
     Args:
         cell: cell vectors as rows [nm], of one system or of several that share the parameters; None: open.
         n_beads: beads in one system.
-        accuracy: requested relative rms error of the forces.
+        accuracy: requested relative rms error of the forces. That of single precision itself is about 2e-6.
         cutoff: in real space [nm]; chosen when None. May be longer than the cell: images are counted.
         smearing: width of the charges [nm].
         slab: the third cell vector is along z and mostly vacuum.
