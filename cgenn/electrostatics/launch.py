@@ -2,10 +2,12 @@
 
 from typing import Any
 
-import nvalchemiops  # noqa: F401  (makes Warp silent)
 import torch
 import warp as wp
 from torch import Tensor
+
+wp.config.log_level = wp.LOG_ERROR  # the standard output is for results
+wp.init()
 
 
 def precision(tensor: Tensor) -> Any:
