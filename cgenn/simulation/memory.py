@@ -82,6 +82,8 @@ class Memory:
         coulomb = None if self.coulomb is None else self.coulomb.graph(positions, cells)
         if cell is not None and self.verlet.rebuilds > rebuilds:
             strayed = torch.floor(positions @ torch.linalg.inv(cell))
+            if self.coulomb is not None and self.coulomb.config.slab:
+                strayed[:, 2] = 0.0  # a slab is not periodic along z, and may lie on both sides of z = 0
             if strayed.abs().max() > 2:  # from the next call on; until then positions and list belong together
                 self.cells += strayed
         listed = BeadGraph(

@@ -160,6 +160,21 @@ def test_a_box_that_changes_as_under_a_barostat(charged, molecules: Molecules):
         close(found, expected(charged, topology, moved, cell), 10 * ACCURACY)
 
 
+@pytest.mark.parametrize("charges", ["types", "predicted"])
+def test_a_slab_about_zero_that_wanders_in_its_plane(potential, molecules: Molecules, charges):
+    """Along z, where it is not periodic, nothing may be moved by a cell."""
+    charged = with_charges(potential, charges=charges, slab=True, accuracy=ACCURACY)
+    topology, positions, _ = molecules
+    box = np.diag([2.2, 2.4, 4.0])
+    force = build(charged, topology, periodic=True)
+    positions = positions - [0, 0, positions[:, 2].mean()]
+    assert positions[:, 2].min() < 0 < positions[:, 2].max()
+    right = expected(charged, topology, positions, box)
+    for cells in (0, 5, -3, 7, 7):
+        moved = positions + np.array([cells, -cells, 0])[None] @ box
+        close(force.evaluate(torch.as_tensor(moved), torch.as_tensor(box)), right, 1e-9)
+
+
 @pytest.mark.parametrize("precision", ["single", "double"])
 def test_beads_that_left_the_box(charged, molecules: Molecules, precision):
     topology, positions, box = molecules
