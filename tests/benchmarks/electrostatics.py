@@ -1,11 +1,12 @@
-"""Energy, forces and dE/dq of particle-mesh Ewald against OpenMM's with fixed charges, on the same positions.
+"""Energy, forces and dE/dq of particle-mesh Ewald against OpenMM's with fixed charges and against nvalchemiops'.
 
 python tests/benchmarks/electrostatics.py [--quick] [--accuracy 2e-4] [--beads 1000,8000,64000]
 
-Jittered rock salt (0.03 nm), 44.6 ions/nm^3. OpenMM's CPU platform, one thread: cutoff 0.9 nm, alpha 3.5/nm, mesh
-0.088 nm; it keeps its list of pairs. Ours, in single precision, with parameters tuned for `accuracy`: the list of
-pairs, found with a skin of 0.1 nm, is kept too, and timed on its own; "all" has a twentieth of it, as a list serves
-about twenty steps. CPU time, medians, competitors in turn.
+Jittered rock salt (0.03 nm), 44.6 ions/nm^3, the same positions for all. OpenMM's CPU platform, one thread, and
+nvalchemiops (single precision, `pip install "cgenn[benchmark]"`): cutoff 0.9 nm, alpha 3.5/nm, mesh 0.088 nm. Ours, in
+single precision, with parameters tuned for `accuracy`. "Kept": the list of pairs stays; OpenMM keeps it by itself, ours
+is found with a skin of 0.1 nm and a twentieth of the time for that is counted, as a list serves about twenty steps; that
+of nvalchemiops has no skin. "New": it is found at each call. CPU time, medians, competitors in turn.
 """
 
 import os
@@ -16,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import openmm
 import torch
@@ -29,6 +31,7 @@ from cgenn.electrostatics.pairs import CoulombPairs, coulomb_pairs
 from cgenn.electrostatics.pme import pme_energy
 from cgenn.electrostatics.real_space import real_space_energy
 from cgenn.electrostatics.settings import CoulombSettings, tune
+from cgenn.units import COULOMB
 
 DENSITY, JITTER, SKIN, STEPS_PER_LIST = 44.6, 0.03, 0.1, 20
 
@@ -87,6 +90,29 @@ def openmm_forces(salt: Salt) -> Callable[[], Tensor]:
     return forces
 
 
+def nvalchemi(salt: Salt) -> tuple[Callable[[], object], Callable[[], tuple[Tensor, ...]]]:
+    """Two functions that have nvalchemiops, which counts in angstroms, find pairs, and compute derivatives."""
+    from nvalchemiops.torch.interactions.electrostatics import particle_mesh_ewald
+    from nvalchemiops.torch.neighbors import neighbor_list
+
+    cell, periodic = 10 * salt.cell, torch.tensor([[True, True, True]])
+
+    def pairs() -> tuple[Tensor, ...]:
+        return neighbor_list(
+            10 * salt.positions, 9.0, cell=cell, pbc=periodic, method="cell_list", return_neighbor_list=True
+        )
+
+    listed, start, shifts = pairs()
+
+    def energy(positions: Tensor, charges: Tensor) -> Tensor:
+        return particle_mesh_ewald(
+            10 * positions, charges, cell, alpha=0.35, mesh_spacing=0.88,
+            neighbor_list=listed, neighbor_ptr=start, neighbor_shifts=shifts,
+        )  # fmt: skip
+
+    return pairs, lambda: salt.derivatives(energy)
+
+
 def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """CPU time of each [ms], in turn, after two calls that are not counted."""
     times: dict[str, list[float]] = {name: [] for name in functions}
@@ -107,8 +133,11 @@ def measure(beads: int, accuracy: float) -> list[str]:
     batch = torch.zeros(beads, dtype=torch.int64)
     where = {"cell": salt.cell, "batch": batch, "n_systems": 1}
     theirs = openmm_forces(salt)
+    other_pairs, other = nvalchemi(salt)
     functions: dict[str, Callable[[], object]] = {
         "openmm": theirs,
+        "other": other,
+        "other pairs": other_pairs,
         "kept": lambda: salt.derivatives(lambda x, q: coulomb_energy(x, q, None, pairs, settings, **where)),
         "real": lambda: salt.derivatives(lambda x, q: real_space_energy(x, q, None, pairs, settings, **where)),
         "mesh": lambda: salt.derivatives(lambda x, q: pme_energy(x, q, None, settings, **where)),
@@ -122,14 +151,15 @@ def measure(beads: int, accuracy: float) -> list[str]:
     listed = double.pairs(exact)
     expected = -double.derivatives(lambda x, q: coulomb_energy(x, q, None, listed, exact, cell=double.cell))[0]
     ours = -salt.derivatives(lambda x, q: coulomb_energy(x, q, None, pairs, settings, **where))[0]
-    errors = [float((forces - expected).norm() / expected.norm()) for forces in (theirs(), ours)]
+    forces = (theirs(), -10 * COULOMB * other()[0], ours)
+    errors = [float((found - expected).norm() / expected.norm()) for found in forces]
     total = time_of["kept"] + time_of["pairs"] / STEPS_PER_LIST
-    row = [time_of["openmm"], total, time_of["real"], time_of["mesh"], time_of["pairs"]]
+    ratios = [time_of["other"], time_of["other"] + time_of["other pairs"], total, time_of["fresh"]]
     return [
         f"{beads}",
-        *[f"{value:.1f}" for value in row],
-        f"{total / time_of['openmm']:.1f}",
-        f"{time_of['fresh'] / time_of['openmm']:.1f}",
+        f"{time_of['openmm']:.1f}",
+        *[f"{value / time_of['openmm']:.1f}" for value in ratios],
+        *[f"{time_of[part]:.1f}" for part in ("real", "mesh", "pairs")],
         *[f"{error:.1e}" for error in errors],
         f"{settings.cutoff:.2f}",
         f"{settings.mesh}",
@@ -138,9 +168,12 @@ def measure(beads: int, accuracy: float) -> list[str]:
 
 def main(quick: bool = False, accuracy: float = 2e-4, beads: str = "1000,8000,64000") -> None:
     torch.set_num_threads(1)
-    columns = ("ions", "OpenMM", "all", "real space", "mesh", "pairs", "all / OpenMM", "new pairs each call")
-    errors = ("error of OpenMM", "error", "cutoff (nm)", "mesh")
-    table = Table(*columns, *errors, title=f"CPU time (ms), one thread, torch {torch.__version__}")
+    ratios = [f"{name}, {pairs} / OpenMM" for name in ("nvalchemiops", "cgenn") for pairs in ("kept", "new")]
+    parts = [f"cgenn: {part} (ms)" for part in ("real space", "mesh", "pairs")]
+    errors = [f"error of {name}" for name in ("OpenMM", "nvalchemiops", "cgenn")]
+    columns = ("ions", "OpenMM (ms)", *ratios, *parts, *errors, "cutoff (nm)", "mesh")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "openmm", "nvalchemi-toolkit-ops"))
+    table = Table(*columns, title=f"Particle-mesh Ewald: CPU time, one thread; {versions}")
     for number in (1000,) if quick else map(int, beads.split(",")):
         table.add_row(*measure(number, accuracy))
     Console(width=160).print(table)
