@@ -5,8 +5,8 @@ python tests/benchmarks/electrostatics.py [--quick] [--accuracy 2e-4] [--beads 1
 Jittered rock salt (0.03 nm), 44.6 ions/nm^3, the same positions for all. OpenMM's CPU platform, one thread, and
 nvalchemiops (single precision, `pip install "cgenn[benchmark]"`): cutoff 0.9 nm, alpha 3.5/nm, mesh 0.088 nm. Ours, in
 single precision, with parameters tuned for `accuracy`. "Kept": the list of pairs stays; OpenMM keeps it by itself, ours
-is found with a skin of 0.1 nm and a twentieth of the time for that is counted, as a list serves about twenty steps; that
-of nvalchemiops has no skin. "New": it is found at each call. CPU time, medians, competitors in turn.
+is found with a skin of 0.1 nm and a twentieth of the time for that is counted, as a list serves about twenty steps;
+that of nvalchemiops has no skin. "New": it is found at each call. CPU time, medians, competitors in turn.
 """
 
 import os
