@@ -1,10 +1,12 @@
-"""Reference charges of the data: their means by type, and whether they fit what predicted charges have to add up to."""
+"""Reference charges of the data: their means by type, and whether they fit what the charges of a model add up to."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from cgenn.data.dataset import BeadDataset
 from cgenn.potential.electrostatics import ElectrostaticsConfig, group_index, group_totals
@@ -12,31 +14,37 @@ from cgenn.potential.electrostatics import ElectrostaticsConfig, group_index, gr
 TOLERANCE = 1e-3
 """How far the charges of a group may be from their total [e]."""
 
+UNLIKE = 0.05
+"""How far the mean charge of a bead may be from that of its type, before it is told [e]."""
+
 SAMPLED_FRAMES = 100
+
+log = logging.getLogger(__name__)
 
 
 def type_charges(
     datasets: Sequence[BeadDataset], types: Sequence[str], config: ElectrostaticsConfig
 ) -> tuple[float, ...]:
-    """Mean reference charge of each type [e].
+    """Mean reference charge of each type [e], over its beads in all frames; what constant charges lose is logged.
 
     Raises:
         ValueError: if a dataset has no charges at all, or those of a group of beads do not add up to the same in its
             topology and in its frames.
     """
-    total, count = np.zeros(len(types)), np.zeros(len(types))
-    number = {name: index for index, name in enumerate(types)}
-    for data in datasets:
-        charges = _charges(data)
+    references = [_charges(data) for data in datasets]
+    for data, charges in zip(datasets, references, strict=True):
         _check_totals(data, charges, config)
-        index = np.array([number[name] for name in data.topology.types])
-        np.add.at(total, index, charges.sum(axis=0))
-        np.add.at(count, index, float(len(charges)))
-    return tuple((total / np.maximum(count, 1.0)).tolist())
+    means = _type_means(datasets, references, types)
+    if config.charges == "types":
+        for data, charges in zip(datasets, references, strict=True):
+            given = _given(data, types, means)
+            _tell_unlike_beads(data, charges.mean(axis=0), given)
+            _tell_totals(data, given, config)
+    return tuple(means.tolist())
 
 
-def _charges(data: BeadDataset) -> np.ndarray:
-    """Charges of some frames, shape (frames, beads) [e]."""
+def _charges(data: BeadDataset) -> Float[np.ndarray, "frames beads"]:
+    """Charges of some frames [e]; a single one where they never change."""
     if data.has_charges:
         frames = np.unique(np.linspace(0, len(data) - 1, SAMPLED_FRAMES).round().astype(int))
         charges = data.read(frames).charges
@@ -48,6 +56,22 @@ def _charges(data: BeadDataset) -> np.ndarray:
             "hold any; map it from atoms with partial charges"
         )
     return data.topology.charges[None]
+
+
+def _type_means(
+    datasets: Sequence[BeadDataset], references: Sequence[np.ndarray], types: Sequence[str]
+) -> Float[np.ndarray, " types"]:
+    """Every frame of every dataset counts the same, however many were read."""
+    total, count = np.zeros(len(types)), np.zeros(len(types))
+    for data, charges in zip(datasets, references, strict=True):
+        index = [types.index(name) for name in data.topology.types]
+        np.add.at(total, index, len(data) * charges.mean(axis=0))
+        np.add.at(count, index, float(len(data)))
+    return total / np.maximum(count, 1.0)
+
+
+def _given(data: BeadDataset, types: Sequence[str], means: np.ndarray) -> Float[np.ndarray, " beads"]:
+    return means[[types.index(name) for name in data.topology.types]]
 
 
 def _check_totals(data: BeadDataset, charges: np.ndarray, config: ElectrostaticsConfig) -> None:
@@ -64,3 +88,30 @@ def _check_totals(data: BeadDataset, charges: np.ndarray, config: Electrostatics
             f"{wanted[worst]:.4f} e in the topology, but are up to {away[worst]:.4f} e off that in the frames; no "
             'charges with that total can be right: choose other `groups`, such as "system"'
         )
+
+
+def _tell_unlike_beads(data: BeadDataset, reference: np.ndarray, given: np.ndarray) -> None:
+    """Say of which types the beads differ from each other, or from those of other datasets."""
+    names = np.array(data.topology.types)
+    for name in np.unique(names[np.abs(reference - given) > UNLIKE]):
+        own = reference[names == name]
+        log.warning(
+            '%s: beads of type %r have mean reference charges from %+.3f to %+.3f e, but all get %+.3f e; give them '
+            'types of their own, or choose `electrostatics.charges` = "predicted"',
+            data.path, str(name), own.min(), own.max(), given[names == name][0],
+        )  # fmt: skip
+
+
+def _tell_totals(data: BeadDataset, given: np.ndarray, config: ElectrostaticsConfig) -> None:
+    index = group_index(data.topology, config.groups)
+    found, wanted = group_totals(given, index), group_totals(data.topology.charges, index)
+    away = np.abs(found - wanted)
+    worst = int(np.argmax(away))
+    if away[worst] > TOLERANCE:
+        log.warning(
+            "%s: the constant charges of %s %d, which begins with bead %d, add up to %+.4f e, those of the topology to "
+            '%+.4f e (%d of %d differ); give its beads types of their own, or choose `electrostatics.charges` = '
+            '"predicted"',
+            data.path, config.groups, worst, int(np.argmax(index == worst)), found[worst], wanted[worst],
+            int((away > TOLERANCE).sum()), len(away),
+        )  # fmt: skip

@@ -214,7 +214,66 @@ def test_mean_charge_of_each_type(data, frames, tmp_path):
     assert type_charges([fixed], ("N", "P", "Q"), PREDICTED) == (0.0, 0.5, -0.5)
     found = type_charges([data, fixed], ("N", "P", "Q"), PREDICTED)
     positive = frames.charges[:, ::2]
-    assert found[1] == pytest.approx((positive.sum() + 0.5) / (positive.size + 1))
+    assert found[1] == pytest.approx((positive.sum() + 3 * 0.5) / (positive.size + 3))
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_every_frame_counts_the_same_for_the_charge_of_a_type(tmp_path, times):
+    """Whether its charges are written frame by frame or once, and however many frames are read."""
+    means = []
+    for stated in (False, True):
+        data = []
+        for name, charge, n_frames in (("a", 0.5, 30 * times), ("b", 0.2, 10 * times)):
+            charges = np.array([charge, -charge])
+            topology = BeadTopology.build(["P", "N"], [1.0, 1.0], charges=charges)
+            places = np.zeros((n_frames, 2, 3))
+            each = np.tile(charges, (n_frames, 1)) if stated and name == "a" else None
+            frames = Frames(places, places, charges=each)
+            data.append(BeadDataset.write(tmp_path / f"{name}{stated}.h5", topology, frames, temperature=100.0))
+        means.append(type_charges(data, ("N", "P"), PREDICTED))
+    expected = (30 * 0.5 + 10 * 0.2) / 40
+    assert means[0] == means[1] == pytest.approx((-expected, expected))
+
+
+CONSTANT = ElectrostaticsConfig(charges="types")
+ZWITTERION = {"charges": [1.0, 0.0, -1.0, 1.0, 0.0, 0.0], "bonds": [(0, 1), (1, 2), (3, 4), (4, 5)]}
+
+
+def still(path: Path, types: str, **given) -> BeadDataset:
+    """Two frames of beads with constant charges."""
+    topology = BeadTopology.build(list(types), [1.0] * len(types), **given)
+    return BeadDataset.write(path, topology, Frames(np.zeros((2, len(types), 3))), temperature=100.0)
+
+
+def test_what_constant_charges_lose_is_told(tmp_path, caplog):
+    """A neutral and a charged chain of one type have the same charges; the total is that of neither."""
+    chains = still(tmp_path / "chains.h5", "AAAAAA", **ZWITTERION)
+    assert type_charges([chains], ("A",), CONSTANT) == pytest.approx((1 / 6,))
+    unlike, totals = caplog.messages
+    assert "chains.h5: beads of type 'A' have mean reference charges from -1.000 to +1.000 e, but all get" in unlike
+    assert "get +0.167 e; give them types of their own" in unlike
+    assert "chains.h5: the constant charges of molecule 0, which begins with bead 0, add up to +0.5000 e" in totals
+    assert "+0.0000 e (2 of 2 differ); give its beads types of their own" in totals
+
+
+@pytest.mark.parametrize(
+    ("types", "config"),
+    [("ABCADB", CONSTANT), ("AAAAAA", PREDICTED)],
+    ids=["types of their own", "predicted"],
+)
+def test_nothing_is_told_where_nothing_is_lost(tmp_path, caplog, types, config):
+    type_charges([still(tmp_path / "chains.h5", types, **ZWITTERION)], sorted(set(types)), config)
+    assert caplog.messages == []
+
+
+def test_beads_of_one_type_that_differ_between_datasets(tmp_path, caplog):
+    data = [still(tmp_path / f"{charge}.h5", "PN", bonds=[(0, 1)], charges=[charge, -charge]) for charge in (0.5, 0.1)]
+    assert type_charges(data, ("N", "P"), CONSTANT) == pytest.approx((-0.3, 0.3))
+    assert len(caplog.messages) == 4
+    assert (
+        "0.5.h5: beads of type 'N' have mean reference charges from -0.500 to -0.500 e, but all get -0.300 e"
+        in (caplog.messages[0])
+    )
 
 
 def test_reference_charges_that_are_missing(frames, tmp_path):
