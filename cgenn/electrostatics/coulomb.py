@@ -58,6 +58,8 @@ def coulomb_energy(
     if cell is None:
         return energy
     if settings.slab:
-        energy = energy + slab_energy(positions, charges, dipoles, cell=cell, batch=batch, n_systems=n_systems)
+        energy = energy + slab_energy(
+            positions, charges, dipoles, settings.smearing, cell=cell, batch=batch, n_systems=n_systems
+        )
     far = pme_energy if settings.method == "pme" else ewald_energy
     return energy + far(positions, charges, dipoles, settings, cell=cell, batch=batch, n_systems=n_systems)

@@ -50,7 +50,7 @@ def ewald_energy(
     return (
         energy
         - self_energy(charges, dipoles, settings.alpha, batch, n_systems)
-        + background_energy(charges, settings.alpha, cell, batch, n_systems)
+        + background_energy(charges, settings, cell, batch, n_systems)
     )
 
 
@@ -82,14 +82,18 @@ def self_energy(
 
 def background_energy(
     charges: Float[Tensor, " beads"],
-    alpha: float,
+    settings: CoulombSettings,
     cell: Float[Tensor, "systems 3 3"],
     batch: Int[Tensor, " beads"],
     n_systems: int,
 ) -> Float[Tensor, " systems"]:
-    """-pi Q^2 / (2 V alpha^2): the uniform background that neutralises a net charge Q [kJ/mol]."""
+    """-(pi Q^2 / 2 V) (1/alpha^2 - 4 sigma^2): the uniform background that neutralises a net charge Q [kJ/mol].
+
+    It takes away the mean of the kernel in real space, erfc(alpha r)/r or erf(r / 2 sigma)/r - erf(alpha r)/r.
+    """
     total = per_system(charges, batch, n_systems)
-    return -COULOMB * math.pi / (2 * alpha**2) * total.square() / volumes(cell)
+    reach = 1 / settings.alpha**2 - 4 * settings.smearing**2
+    return -COULOMB * math.pi / 2 * reach * total.square() / volumes(cell)
 
 
 def _along(dipoles: Tensor, waves: Tensor, batch: Tensor, n_systems: int) -> Tensor:

@@ -45,7 +45,7 @@ def pme_energy(
         moments = _times(dipoles, inverse, batch)
         energy = _mesh_energy(fractional, charges, moments, weight, batch, shape, settings.order)
     own = self_energy(charges, dipoles, settings.alpha, batch, n_systems)
-    return COULOMB * energy - own + background_energy(charges, settings.alpha, cell, batch, n_systems)
+    return COULOMB * energy - own + background_energy(charges, settings, cell, batch, n_systems)
 
 
 def _times(vectors: Tensor, matrices: Tensor, batch: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ def slab_energy(
     positions: Float[Tensor, "beads 3"],
     charges: Float[Tensor, " beads"],
     dipoles: Float[Tensor, "beads 3"] | None,
+    smearing: float = 0.0,
     *,
     cell: Float[Tensor, "systems 3 3"],
     batch: Int[Tensor, " beads"],
@@ -25,11 +26,11 @@ def slab_energy(
     (2 pi / V) (M^2 - Q sum q z^2 - Q^2 L^2 / 12) with the dipole M along z (Yeh and Berkowitz, J. Chem. Phys. 111,
     3155, 1999), the net charge Q and the height L of the cell (Ballenegger, Arnold and Cerda, J. Chem. Phys. 131,
     094107, 2009, eq. 15). What is left falls as exp(-2 pi h / a), vacuum h, longest edge a in the plane. A charged
-    slab has the potential -2 pi |z| / A of its charged sheets.
+    slab has the potential -2 pi |z| / A of its charged sheets. Smeared charges have the mean z^2 + sigma^2 for z^2.
     """
     height = positions[:, 2]
     moment = dipole_along_z(positions, charges, dipoles, batch=batch, n_systems=n_systems)
-    second = charges * height.square()
+    second = charges * (height.square() + smearing**2)
     if dipoles is not None:
         second = second + 2 * dipoles[:, 2] * height
     total, second = per_system(charges, batch, n_systems), per_system(second, batch, n_systems)

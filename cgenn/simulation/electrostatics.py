@@ -70,6 +70,7 @@ def charge_forces(
             raise ValueError("`box` is missing: charges in a periodic System need it")
         announce_background(float(charges.sum()))
         forces += _pme(charges, topology, placement, config, box)
+        forces += _smeared_background(float(charges.sum()), config.smearing)
         forces += _pairs(charges, sorted(near - excluded), placement, config.smearing)
     elif len(topology) <= EXPLICIT_PAIRS:
         every = set(itertools.combinations(range(len(topology)), 2))
@@ -188,6 +189,17 @@ def _pme(
         smeared.setName("electrostatics (smearing)")
         forces.append(smeared)
     return [apart(*forces)] if placement.shared else forces
+
+
+def _smeared_background(total: float, smearing: float) -> list[openmm.Force]:
+    """2 pi sigma^2 Q^2 / V: the background of smeared charges [e], less that of point charges in OpenMM's PME."""
+    strength = 2 * math.pi * COULOMB * (smearing * total) ** 2
+    if strength < 1e-10:
+        return []
+    force = openmm.CustomVolumeForce(f"{LAMBDA}^2*{strength!r}/v")
+    force.addGlobalParameter(LAMBDA, 1.0)
+    force.setName("electrostatics (background)")
+    return [force]
 
 
 def _open(charges: np.ndarray, topology: BeadTopology, placement: Placement, smearing: float) -> list[openmm.Force]:

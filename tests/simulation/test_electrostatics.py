@@ -97,6 +97,20 @@ def test_box(bonds, smearing):
     assert_same(found, in_torch(topology, charges, positions, config, box=BOX), 3e-6)
 
 
+def test_smeared_net_charge_in_a_box_that_changes():
+    """As under a barostat: the background of smeared charges depends on the volume and is in no force."""
+    topology, charges = chains(8)
+    charges, positions = charges + 0.1, walk(8)
+    config = ElectrostaticsConfig(charges="types", excluded_bonds=1, smearing=0.12, accuracy=1e-6, cutoff=0.95)
+    forces = charge_forces(charges, topology, Placement.replicas(40, periodic=True), config, BOX)
+    context = in_openmm(forces, 40, positions, box=BOX)
+    for factor in (1.0, 1.05, 0.95):
+        box, moved = factor * BOX, factor * positions
+        context.setPeriodicBoxVectors(*box.tolist())
+        context.setPositions(moved)
+        assert_same(evaluate(context), in_torch(topology, charges, moved, config, box=box), 3e-6)
+
+
 def test_accuracy_is_what_was_asked_for():
     topology, charges = chains(20)
     positions, box = walk(20, 2.8), 1.2 * BOX
