@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from cgenn.data.dataset import BeadDataset
 from cgenn.potential.electrostatics import ElectrostaticsConfig, group_index, group_totals
+from cgenn.training.config import TrainingConfig
 
 TOLERANCE = 1e-3
 """How far the charges of a group may be from their total [e]."""
@@ -41,6 +42,38 @@ def type_charges(
             _tell_unlike_beads(data, charges.mean(axis=0), given)
             _tell_totals(data, given, config)
     return tuple(means.tolist())
+
+
+def check_dipole_weights(datasets: Sequence[BeadDataset], config: TrainingConfig) -> None:
+    """Errors of dipoles have a meaning only where the charges of each group of beads add up to those of the data.
+
+    Raises:
+        ValueError: if dipoles have a weight that would depend on the periodic images, or the origin, of the beads.
+    """
+    chosen, weights = config.network.electrostatics, config.weights
+    asked = [name for name in ("molecular_dipoles", "total_dipole") if getattr(weights, name)]
+    if chosen is None or not asked:
+        return
+    problem = f"`weights.{asked[0]}` is {getattr(weights, asked[0])}, but "
+    boxed = next((data.path for data in datasets if data.periodic), None)
+    if chosen.groups == "system" and boxed is not None:
+        raise ValueError(
+            f'{problem}{boxed} is periodic and `electrostatics.groups` is "system": with charges that add up to the '
+            "same in the whole system only, a dipole depends on the images of the beads; choose smaller `groups`"
+        )
+    if chosen.charges == "predicted":
+        return
+    types = sorted({name for data in datasets for name in data.topology.types})
+    references = [_charges(data) for data in datasets]
+    means = _type_means(datasets, references, types)
+    for data, charges in zip(datasets, references, strict=True):
+        away = np.abs(group_totals(charges - _given(data, types, means), group_index(data.topology, chosen.groups)))
+        if away.max() > TOLERANCE:
+            raise ValueError(
+                f"{problem}in {data.path} the constant charges of {chosen.groups} {int(away.max(axis=0).argmax())} "
+                f"add up to {away.max():.4f} e more or less than the reference charges, so that its dipole depends on "
+                'the origin; give its beads types of their own, or take `electrostatics.charges` = "predicted"'
+            )
 
 
 def _charges(data: BeadDataset) -> Float[np.ndarray, "frames beads"]:

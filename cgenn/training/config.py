@@ -22,9 +22,9 @@ class LossWeights(Config):
         forces: in units of what the priors, and charges of the types, leave of them.
         charges: of the beads, in units of 0.1 e.
         dipoles: of the beads, in units of 0.01 e nm (half a debye).
-        molecular_dipoles: of the groups of beads whose charges add up to a given number, in the same unit; molecules
-            have to be whole in the dataset.
-        total_dipole: of the system, per square root of the number of beads, in the same unit.
+        molecular_dipoles: of the groups of beads whose charges add up to a given number, in the same unit. They are
+            made whole along their bonds; in a box that needs `electrostatics.groups` other than "system".
+        total_dipole: of the system, the sum of those, per square root of the number of beads, in the same unit.
         energies: of the system per bead, in kT, whatever their zero: the mean error of the frames in a batch is free.
         virials: of the system per bead, in kT.
     """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cgenn.graph import BeadGraph
-from cgenn.potential.electrostatics import CHARGE_UNIT, DIPOLE_UNIT
+from cgenn.mapping.whole import Tree
+from cgenn.potential.electrostatics import CHARGE_UNIT, DIPOLE_UNIT, ElectrostaticsConfig, group_index
 from cgenn.potential.potential import Moments, Potential
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import FrameGroup
@@ -66,8 +68,12 @@ def square_errors(
     weights: LossWeights,
     *,
     create_graph: bool,
+    tree: Tree | None = None,
 ) -> dict[str, tuple[Float[Tensor, ""], int]]:
-    """For each part of the loss the sum of the squared errors, in `Units`, and how many numbers are in it."""
+    """For each part of the loss the sum of the squared errors, in `Units`, and how many numbers are in it.
+
+    In a box, errors of the dipoles of molecules and of the system need the `tree` along which the former are whole.
+    """
     wants_virials = targets.virials is not None and weights.virials > 0
     with torch.inference_mode(False), torch.enable_grad():
         positions = graph.positions.detach().clone().requires_grad_(True)
@@ -84,11 +90,22 @@ def square_errors(
         found = 0.5 * (slopes[1] + slopes[1].transpose(1, 2))
         errors["virials"] = (found - targets.virials) / len(topology)
     if moments is not None:
-        errors |= _moment_errors(moments, graph, group, topology)
+        errors |= _moment_errors(moments, graph, group, topology, tree)
     return {name: (error.square().sum(), error.numel()) for name, error in errors.items() if getattr(weights, name) > 0}
 
 
-def _moment_errors(found: Moments, graph: BeadGraph, group: FrameGroup, topology: BeadTopology) -> dict[str, Tensor]:
+def group_tree(topology: BeadTopology, config: ElectrostaticsConfig) -> Tree:
+    """How the beads of each group hang together: by bonds, and where there are none from the group's first bead."""
+    index = group_index(topology, config.groups)
+    first = np.unique(index, return_index=True)[1][index]
+    links = np.stack([first, np.arange(len(index))], axis=1)[first != np.arange(len(index))]
+    bonds = topology.bonds[index[topology.bonds[:, 0]] == index[topology.bonds[:, 1]]]
+    return Tree.build(len(index), bonds, links)
+
+
+def _moment_errors(
+    found: Moments, graph: BeadGraph, group: FrameGroup, topology: BeadTopology, tree: Tree | None
+) -> dict[str, Tensor]:
     """Errors of charges and dipoles of beads, groups of beads and systems [e], [e nm]."""
     assert graph.coulomb is not None
     reference = group.charges
@@ -103,13 +120,31 @@ def _moment_errors(found: Moments, graph: BeadGraph, group: FrameGroup, topology
             errors["dipoles"] = dipole
     elif found.dipoles is not None:
         return errors  # the dipoles of molecules are unknown, too
-    moment = charge.unsqueeze(1) * graph.positions + dipole
+    if group.box is not None and tree is None:
+        return errors
+    moment = charge.unsqueeze(1) * _from_first(graph, group, tree) + dipole
     groups, systems = len(graph.coulomb.totals), graph.n_systems
     by_group = moment.new_zeros(groups, 3).index_add(0, graph.coulomb.groups, moment)
     by_system = moment.new_zeros(systems, 3).index_add(0, graph.batch, moment)
     errors["molecular_dipoles"] = by_group
     errors["total_dipole"] = by_system / len(topology) ** 0.5
     return errors
+
+
+def _from_first(graph: BeadGraph, group: FrameGroup, tree: Tree | None) -> Float[Tensor, "beads 3"]:
+    """Vector from the first bead of its group to each bead [nm], whatever the images they are stored at.
+
+    From where does not matter, for the errors of the charges of a group add up to zero.
+    """
+    assert graph.coulomb is not None
+    positions = group.positions
+    if group.box is not None and tree is not None:
+        whole = tree.make_whole(positions.detach().cpu().numpy(), group.box.cpu().numpy())
+        positions = torch.from_numpy(whole).to(positions)
+    flat, owner = positions.flatten(0, 1), graph.coulomb.groups
+    first = torch.full_like(graph.coulomb.totals, len(flat), dtype=torch.int64)
+    first = first.scatter_reduce(0, owner, torch.arange(len(flat), device=flat.device), "amin")
+    return flat - flat[first[owner]]
 
 
 class Balance(nn.Module):

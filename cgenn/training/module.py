@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cgenn.data.dataset import BeadDataset
+from cgenn.mapping.whole import Tree
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import Batches, FrameGroup
 from cgenn.training.config import BATCH_FRAMES, TrainingConfig
 from cgenn.training.force_matching import Residual
-from cgenn.training.loss import Balance, Units, square_errors
+from cgenn.training.loss import Balance, Units, group_tree, square_errors
 from cgenn.training.noise import NoisyLabels
 from cgenn.units import thermal_energy
 
@@ -42,7 +43,10 @@ class ForceMatching(lightning.LightningModule):
         self.residual = Residual(potential, priors, topologies)
         self.balance = Balance(config.weights, learnt=config.balance == "uncertainty")
         self.config, self.labels = config, labels
-        settings = potential.config
+        settings, weights = potential.config, config.weights
+        self.trees: list[Tree | None] = [None] * len(topologies)
+        if settings.electrostatics is not None and (weights.molecular_dipoles or weights.total_dipole):
+            self.trees = [group_tree(topology, settings.electrostatics) for topology in topologies]
         self.units = Units(settings.energy_scale / ENERGY_LENGTH, thermal_energy(settings.temperature))
 
     def training_step(self, batch: list[FrameGroup], number: int) -> Tensor:
@@ -80,8 +84,9 @@ class ForceMatching(lightning.LightningModule):
             moved = self._displaced(group, key)
             graph = self.potential.graph(topology, moved.positions, moved.box)
             targets = self.residual(moved, graph)
+            tree, weights = self.trees[group.dataset], self.config.weights
             found = square_errors(
-                self.potential, graph, moved, targets, topology, self.config.weights, create_graph=create_graph
+                self.potential, graph, moved, targets, topology, weights, create_graph=create_graph, tree=tree
             )
             for name, (error, count) in found.items():
                 before, counted = errors.get(name, (torch.zeros((), device=self.device), 0))

@@ -21,12 +21,13 @@ from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.threads import torch_threads
 from cgenn.topology import BeadTopology
-from cgenn.training.charges import type_charges
+from cgenn.training.charges import check_dipole_weights, type_charges
 from cgenn.training.config import TrainingConfig
 from cgenn.training.force_matching import force_errors
 from cgenn.training.module import ENERGY_LENGTH, ForceMatching, FrameSource
 from cgenn.training.noise import NoisyLabels
 from cgenn.training.priors import fit_priors
+from cgenn.training.self_energy import fit_self_energies
 from cgenn.training.trainer import CHECKPOINT, interruptible, make_trainer, quiet
 from cgenn.units import thermal_energy
 
@@ -143,6 +144,9 @@ def _prepare(
         temperature=temperature,
         type_charges=type_charges(datasets, types, chosen) if (chosen := config.network.electrostatics) else (),
     )
+    if full.electrostatics is not None and full.electrostatics.self_energy:
+        fitted = fit_self_energies(datasets, frames, full)
+        full = full.model_copy(update={"type_self_energies": fitted})
     potential = Potential(full, sharp.priors)
     for readout in potential.network.readouts:
         assert isinstance(readout, torch.nn.Sequential)
@@ -204,6 +208,7 @@ def _check_weights(datasets: list[BeadDataset], config: TrainingConfig) -> None:
     asked = [name for name, weight in weights.model_dump().items() if weight]
     if not learnt.intersection(asked):
         raise ValueError(f"`weights` are those of {' and '.join(asked)}, of which there is nothing to learn here")
+    check_dipole_weights(datasets, config)
 
 
 def _sample(data: BeadDataset, frames: np.ndarray, beads: int) -> tuple[BeadTopology, np.ndarray, np.ndarray | None]:

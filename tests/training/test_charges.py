@@ -19,7 +19,7 @@ from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import NetworkConfig, Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
-from cgenn.training.charges import type_charges
+from cgenn.training.charges import check_dipole_weights, type_charges
 from cgenn.training.config import LossWeights, TrainingConfig
 from cgenn.training.module import ForceMatching, FrameSource
 from cgenn.training.train import train
@@ -139,7 +139,7 @@ def test_charges_frozen_in_one_epoch_and_free_in_the_next(data, tmp_path):
 
 def test_balance_is_learnt_with_every_part(data, tmp_path):
     """Factors of all parts that the data hold move towards the logarithm of their errors; the others stay."""
-    weights = LossWeights(energies=0.1, virials=0.1, molecular_dipoles=0.1)
+    weights = LossWeights(energies=0.1, virials=0.1)
     chosen = config(weights=weights, balance="uncertainty", epochs=2)
     train(data, chosen, tmp_path / "out")
     (checkpoint,) = (tmp_path / "out").glob("*/last.ckpt")
@@ -325,3 +325,38 @@ def test_weights_of_what_is_not_there(frames, tmp_path, weights, options, messag
 def test_energies_need_several_frames_in_a_batch(data):
     with pytest.raises(ValueError, match="a batch, which holds a single frame: set a larger `batch_size`"):
         train(data, config(weights=LossWeights(energies=1.0), batch_size=1))
+
+
+@pytest.mark.parametrize("part", ["molecular_dipoles", "total_dipole"])
+def test_dipoles_that_depend_on_the_images(data, tmp_path, part):
+    """Where charges add up to the same in the whole system only, or constant ones do not add up to the reference."""
+    with pytest.raises(ValueError, match=rf"`weights.{part}` is 1.0, but .*salt.h5 is periodic and .*smaller `groups`"):
+        train(data, config(weights=LossWeights(**{part: 1.0})))
+    frames = Frames(np.zeros((4, 6, 3)), np.zeros((4, 6, 3)), dipoles=np.zeros((4, 6, 3)))
+    for types, message in (("AAAAAA", r"constant charges of molecule 1 add up to 0.5000 e"), ("ABCADB", None)):
+        topology = BeadTopology.build(list(types), [1.0] * 6, **ZWITTERION)
+        chains = BeadDataset.write(tmp_path / f"{types}.h5", topology, frames, temperature=100.0)
+        chosen = config(ElectrostaticsConfig(charges="types", dipoles=True), weights=LossWeights(**{part: 1.0}))
+        if message is None:
+            check_dipole_weights([chains], chosen)
+        else:
+            with pytest.raises(ValueError, match=rf"`weights.{part}` is 1.0, but in .*{message} more or less than the"):
+                train(chains, chosen)
+
+
+def test_dipoles_of_molecules_in_a_box_are_learnt(frames, tmp_path):
+    """Ions in pairs; where their beads are stored makes no difference to the loss."""
+    ions = frames[:8]
+    pairs = BeadTopology.build(TOPOLOGY.types, TOPOLOGY.masses, bonds=[(i, i + 1) for i in range(0, IONS, 2)])
+    charges = ions.charges.reshape(8, -1, 2)
+    charges = (charges - charges.mean(axis=2, keepdims=True)).reshape(8, IONS)
+    losses = []
+    for name, cells in (("here", 0.0), ("there", np.random.default_rng(0).integers(-1, 2, ions.positions.shape))):
+        stored = replace(ions, positions=ions.positions + EDGE * cells, charges=charges)
+        data = BeadDataset.write(tmp_path / f"{name}.h5", pairs, stored, temperature=100.0)
+        chosen = config(ElectrostaticsConfig(), weights=LossWeights(molecular_dipoles=1.0, total_dipole=1.0))
+        train(data, chosen, tmp_path / name)
+        rows = np.genfromtxt(tmp_path / name / "metrics" / "metrics.csv", delimiter=",", names=True)
+        losses.append([float(np.nanmax(rows[f"validation_{part}"])) for part in ("molecular_dipoles", "total_dipole")])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert min(losses[0]) > 0

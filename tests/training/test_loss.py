@@ -14,7 +14,7 @@ from cgenn.topology import BeadTopology
 from cgenn.training.batches import FrameGroup
 from cgenn.training.config import LossWeights, TrainingConfig
 from cgenn.training.force_matching import Residual
-from cgenn.training.loss import Balance, Targets, Units, square_errors, trained_terms
+from cgenn.training.loss import Balance, Targets, Units, group_tree, square_errors, trained_terms
 from cgenn.units import COULOMB
 
 TOPOLOGY = BeadTopology.build(["A", "B", "C"], [1.0, 1.0, 1.0], bonds=[(0, 1)], charges=[0.4, -0.4, 0.0])
@@ -88,6 +88,36 @@ def test_dipoles_of_beads_molecules_and_systems() -> None:
     assert (molecules.item(), count) == (pytest.approx(along_x + 2 * (0.03**2 + 0.02**2)), 12)
     whole, count = found["total_dipole"]
     assert (whole.item(), count) == (pytest.approx((along_x + 2 * 0.05**2) / 3), 6)
+
+
+def test_dipoles_whatever_the_images() -> None:
+    """Beads moved by box vectors, each its own; a chain longer than half of the box is followed along its bonds."""
+    chain = BeadTopology.build(
+        ["A", "B", "C", "A", "B"], [1.0] * 5, bonds=[(0, 1), (1, 2)], residue_index=[0] * 3 + [1] * 2
+    )
+    random = np.random.default_rng(1)
+    places = np.array([[0.0, 0, 0], [0.4, 0, 0], [0.8, 0, 0], [0.1, 0.5, 0.3], [0.4, 0.5, 0.3]])
+    box = np.tile(np.array([[1.0, 0, 0], [0.2, 1.1, 0], [-0.3, 0.4, 1.2]]), (2, 1, 1))
+    charges = np.array([[0.6, -0.5, -0.1, 0.3, -0.3], [0.2, -0.1, -0.1, 0.4, -0.4]])
+    potential = silent(dipoles=False)
+    config = potential.config.electrostatics.model_copy(update={"groups": "residue"})
+    potential.config = potential.config.model_copy(update={"electrostatics": config})
+    found = []
+    for steps in (np.zeros((2, 5, 3)), random.integers(-2, 3, size=(2, 5, 3))):
+        data = Frames(places + steps @ box, np.zeros((2, 5, 3)), box, charges=charges)
+        group = FrameGroup.of(0, data, torch.float64)
+        graph = potential.graph(chain, group.positions, group.box)
+        targets = Targets(group.forces.flatten(0, 1), None, None)
+        weights = LossWeights(molecular_dipoles=1, total_dipole=1)
+        tree = group_tree(chain, config)
+        parts = square_errors(potential, graph, group, targets, chain, weights, create_graph=False, tree=tree)
+        found.append([parts[name][0].item() for name in ("molecular_dipoles", "total_dipole")])
+        wrong = potential.moments(graph).charges.detach().view(2, 5).numpy() - charges
+    moments = wrong[..., None] * places
+    moments = np.stack([moments[:, :3].sum(1), moments[:, 3:].sum(1)], axis=1)
+    assert found[0] == pytest.approx([np.square(moments).sum(), np.square(moments.sum(1)).sum() / 5])
+    assert found[1] == pytest.approx(found[0])
+    assert "total_dipole" not in square_errors(potential, graph, group, targets, chain, weights, create_graph=False)
 
 
 def test_energies_whatever_their_zero() -> None:
