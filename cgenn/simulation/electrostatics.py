@@ -18,7 +18,7 @@ import openmm
 from jaxtyping import Float
 
 from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs, group_index, group_totals
-from cgenn.potential.potential import Potential
+from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.simulation.bonded import EXPLICIT_PAIRS, add_beads, apart
 from cgenn.simulation.force import LAMBDA
 from cgenn.simulation.placement import Placement
@@ -32,7 +32,10 @@ SHRINKING = 0.9
 """The cutoff leaves room for a box that shrinks by this factor."""
 
 UNUSUAL = 0.5
-"""A total charge this far from that of the bead types is told [e]."""
+"""A total of predicted charges this far from that of the bead types is told [e]."""
+
+WHOLE = 0.05
+"""A total of constant charges this far from a whole number, or from that of the topology, is told [e]."""
 
 _log = logging.getLogger(__name__)
 
@@ -144,21 +147,54 @@ def announce_background(total: float) -> None:
 
 
 def announce_totals(potential: Potential, topology: BeadTopology) -> None:
-    """Say aloud where predicted charges have to add up to something very different from those of the bead types.
+    """Say aloud where charges do not add up to what they should.
 
-    Such as single ions of a topology that was made without charges, each of which would have the charge zero.
+    Predicted ones add up to those of the topology: where that is very different from those of the bead types, such as
+    for single ions of a topology that was made without charges, each of which would have the charge zero. Constant ones
+    add up to those of the bead types: where the topology has charges and knows better.
     """
     config = potential.config.electrostatics
-    if config is None or config.charges != "predicted":
+    if config is None:
         return
-    index = group_index(topology, config.groups)
+    predicted = config.charges == "predicted"
+    groups = config.groups if predicted else "molecule"
+    index = group_index(topology, groups)
     usual, wanted = (group_totals(charges, index) for charges in (type_charges(potential, topology), topology.charges))
     worst = int(np.abs(usual - wanted).argmax())
-    if abs(usual[worst] - wanted[worst]) > max(UNUSUAL, 0.1 * abs(usual[worst])):
+    apart, place = abs(usual[worst] - wanted[worst]), (groups, worst, int(np.argmax(index == worst)))
+    if not predicted:
+        if topology.charges.any() and apart > WHOLE:
+            _log.warning(
+                "the charges of %s %d, which begins with bead %d, add up to %+.3g e in the topology, but the constant "
+                "charges of its bead types, which are used, to %+.3g e: predict charges to keep totals",
+                *place, wanted[worst], usual[worst],
+            )  # fmt: skip
+    elif apart > max(UNUSUAL, 0.1 * abs(usual[worst])):
         _log.warning(
             "the charges of %s %d, which begins with bead %d, add up to %+.3g e in the topology, but those of its bead "
             "types in the training data to %+.3g e: does the topology have its charges?",
-            config.groups, worst, int(np.argmax(index == worst)), wanted[worst], usual[worst],
+            *place, wanted[worst], usual[worst],
+        )  # fmt: skip
+
+
+def announce_type_means(config: PotentialConfig, beads: BeadTopology) -> None:
+    """Say aloud where mean charges of bead types, taken for want of better ones, leave a group with part of a charge.
+
+    Only for a potential that reads the charges of the beads, or lets its own add up to theirs.
+    """
+    predicted = config.electrostatics is not None and config.electrostatics.charges == "predicted"
+    if not predicted and "charge" not in config.bead_features:
+        return
+    groups = "molecule" if config.electrostatics is None else config.electrostatics.groups
+    index = group_index(beads, groups)
+    totals = group_totals(beads.charges, index)
+    broken = np.flatnonzero(np.abs(totals - totals.round()) > WHOLE)
+    if len(broken):
+        first = int(broken[0])
+        _log.warning(
+            "the mean charges of bead types add up to %+.3g e, not to a whole number, in %s %d, which begins with bead "
+            "%d (%d such): pass the charges of the beads as `charges` [e]",
+            totals[first], groups, first, int(np.argmax(index == first)), len(broken),
         )  # fmt: skip
 
 

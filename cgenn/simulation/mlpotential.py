@@ -19,7 +19,7 @@ from cgenn.simulation.backends import Backend
 from cgenn.simulation.force import Precision
 from cgenn.simulation.mixing import mixed_system
 from cgenn.simulation.placement import Placement
-from cgenn.simulation.system import beads_of, box_vectors, default_box, potential_forces
+from cgenn.simulation.system import bead_types, beads_of, box_vectors, default_box, potential_forces
 
 Masses: TypeAlias = Sequence[float] | np.ndarray | Mapping[str, float]
 
@@ -29,7 +29,8 @@ class BeadPotential(MLPotentialImpl):
 
     Atoms are beads; their type is the atom's id, or "{residue}-{atom name}". `createSystem` and `createMixedSystem`
     know the arguments `backend`, `precision` and `device` of `create_system`. `createSystem` needs `masses` [amu], a
-    sequence with one for each atom or a dictionary from bead type to mass, unless all atoms have an element.
+    sequence with one for each atom or a dictionary from bead type to mass, unless all atoms have an element. Both know
+    `charges` [e], one for each bead, by default the mean ones of the types; see `create_system`.
     """
 
     def __init__(self, potential: Potential) -> None:
@@ -110,11 +111,12 @@ class BeadPotential(MLPotentialImpl):
         masses: np.ndarray,
         group: int,
         backend: Backend = "auto",
+        charges: Sequence[float] | np.ndarray | None = None,
         precision: Precision = "single",
         device: str = "auto",
     ) -> list[openmm.Force]:
         particles = list(placement.particles)
-        beads = beads_of(topology, masses[particles], self.potential.config, particles)
+        beads = beads_of(topology, masses[particles], self.potential.config, particles, charges)
         forces, _ = potential_forces(
             self.potential, beads, placement, box, backend=backend, precision=precision, device=device
         )
@@ -135,7 +137,7 @@ class BeadPotential(MLPotentialImpl):
                 )
             return np.array([atom.element.mass._value for atom in atoms])
         if isinstance(given, Mapping):
-            types = beads_of(topology, np.ones(len(atoms)), self.potential.config).types
+            types = bead_types(atoms, self.potential.config)
             missing = sorted(set(types) - set(given))
             if missing:
                 raise ValueError(f"`masses` has no entry for the bead types {', '.join(missing)}")
@@ -155,7 +157,9 @@ def _share_cutoff(forces: list[openmm.Force]) -> None:
 
 
 def _checked(args: dict[str, Any]) -> dict[str, Any]:
-    unknown = sorted(set(args) - {"masses", "backend", "precision", "device"})
+    known = ("masses", "charges", "backend", "precision", "device")
+    unknown = sorted(set(args) - set(known))
     if unknown:
-        raise ValueError(f"unknown arguments {', '.join(unknown)}, expected `masses`, `backend`, `precision`, `device`")
+        expected = ", ".join(f"`{name}`" for name in known)
+        raise ValueError(f"unknown arguments {', '.join(unknown)}, expected {expected}")
     return args

@@ -18,7 +18,13 @@ from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import REPULSION_RANGE
 from cgenn.simulation.backends import Backend, openmm_force
 from cgenn.simulation.bonded import prior_forces
-from cgenn.simulation.electrostatics import announce_background, announce_totals, charge_forces, type_charges
+from cgenn.simulation.electrostatics import (
+    announce_background,
+    announce_totals,
+    announce_type_means,
+    charge_forces,
+    type_charges,
+)
 from cgenn.simulation.force import LearnedForce, Precision
 from cgenn.simulation.mixing import mixed_system
 from cgenn.simulation.placement import Placement
@@ -35,6 +41,7 @@ def create_system(
     particles: Sequence[int] | np.ndarray | None = None,
     box: np.ndarray | None = None,
     masses: Sequence[float] | np.ndarray | None = None,
+    charges: Sequence[float] | np.ndarray | None = None,
     replicas: int = 1,
     backend: Backend = "auto",
     precision: Precision = "single",
@@ -57,12 +64,15 @@ def create_system(
     Args:
         potential: a potential or the path of its file.
         topology: the beads: a BeadTopology, the path of a bead dataset or of a run's trajectory.h5, or an OpenMM
-            topology, whose atom ids or "{residue}-{atom name}" are bead types and which needs `masses`; its beads
-            have the charges of their types. With `system` an OpenMM topology is that of the whole System.
+            topology, whose atom ids or "{residue}-{atom name}" are bead types and which needs `masses` and may need
+            `charges`. With `system` an OpenMM topology is that of the whole System.
         system: a System made with a force field; it is not changed.
         particles: which particles of `system` the beads are, in the order of the beads.
         box: box vectors in rows, or three edges [nm]; by default that of the topology or of the dataset's first frame.
         masses: of an OpenMM topology's atoms [amu].
+        charges: of the beads of an OpenMM topology [e], by default the mean charges of their types. What predicted
+            charges add up to, and what the network reads if it reads charges; constant charges are always those of
+            the types.
         replicas: copies in one System that do not feel each other; only without a box.
         backend: "openmm-torch", "python", or "auto" for the first that works.
         precision: of the network, "single" or "double".
@@ -77,14 +87,15 @@ def create_system(
     options: _Options = {"backend": backend, "precision": precision, "device": device}
     if system is None and particles is None:
         everything = assemble(
-            potential, topology, box=box, masses=masses, replicas=replicas, removeCMMotion=removeCMMotion, **options
-        )
+            potential, topology, box=box, masses=masses, charges=charges, replicas=replicas,
+            removeCMMotion=removeCMMotion, **options,
+        )  # fmt: skip
         return everything[:2]
     if system is None or particles is None:
         raise ValueError("`system` and `particles` belong together: give both or none")
     if box is not None or masses is not None or replicas != 1:
         raise ValueError("`box`, `masses` and `replicas` are those of `system`: leave them out")
-    return _mixed(potential, topology, system, particles, options)
+    return _mixed(potential, topology, system, particles, charges, options)
 
 
 class _Options(TypedDict):
@@ -99,6 +110,7 @@ def assemble(
     *,
     box: np.ndarray | None = None,
     masses: Sequence[float] | np.ndarray | None = None,
+    charges: Sequence[float] | np.ndarray | None = None,
     replicas: int = 1,
     backend: Backend = "auto",
     precision: Precision = "single",
@@ -107,7 +119,7 @@ def assemble(
 ) -> tuple[openmm.System, BeadTopology, LearnedForce]:
     """`create_system` of beads alone, and the learned force in it."""
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
-    beads, own_box = read_topology(topology, masses, potential.config)
+    beads, own_box = read_topology(topology, masses, potential.config, charges)
     vectors = box_vectors(own_box if box is None else box)
     if replicas < 1:
         raise ValueError(f"`replicas` must be at least 1, got {replicas}")
@@ -135,6 +147,7 @@ def _mixed(
     topology: TopologySource,
     system: openmm.System,
     particles: Sequence[int] | np.ndarray,
+    charges: Sequence[float] | np.ndarray | None,
     options: _Options,
 ) -> tuple[openmm.System, BeadTopology]:
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
@@ -146,9 +159,9 @@ def _mixed(
                 f"got one of {topology.getNumAtoms()} atoms"
             )
         masses = [system.getParticleMass(i)._value for i in placement.particles]
-        beads = beads_of(topology, masses, potential.config, placement.particles)
+        beads = beads_of(topology, masses, potential.config, placement.particles, charges)
     else:
-        beads, _ = read_topology(topology)
+        beads, _ = read_topology(topology, charges=charges)
     if len(beads) != len(placement.particles):
         raise ValueError(f"`particles` must name one particle for each of {len(beads)} beads, got {len(particles)}")
     vectors = default_box(system) if placement.periodic else None
@@ -210,12 +223,15 @@ def read_topology(
     source: TopologySource,
     masses: Sequence[float] | np.ndarray | None = None,
     config: PotentialConfig | None = None,
+    charges: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[BeadTopology, np.ndarray | None]:
-    """The topology and, where it comes with one, the box; `config` is for an OpenMM topology, see `beads_of`."""
+    """The topology and, where it comes with one, the box; what follows is for an OpenMM topology, see `beads_of`."""
+    if isinstance(source, openmm.app.Topology):
+        return _from_openmm(source, masses, config, charges)
+    if charges is not None:
+        raise ValueError("`charges` are for an OpenMM topology: a BeadTopology or a dataset has its own")
     if isinstance(source, BeadTopology):
         return source, None
-    if isinstance(source, openmm.app.Topology):
-        return _from_openmm(source, masses, config)
     file = H5MDFile(source)
     entries = file.metadata.get("dataset")
     if entries is None:
@@ -225,7 +241,10 @@ def read_topology(
 
 
 def _from_openmm(
-    topology: openmm.app.Topology, masses: Sequence[float] | np.ndarray | None, config: PotentialConfig | None
+    topology: openmm.app.Topology,
+    masses: Sequence[float] | np.ndarray | None,
+    config: PotentialConfig | None,
+    charges: Sequence[float] | np.ndarray | None,
 ) -> tuple[BeadTopology, np.ndarray | None]:
     if masses is None:
         raise ValueError("an OpenMM topology has no masses of beads: pass `masses` [amu], one for each atom")
@@ -233,7 +252,7 @@ def _from_openmm(
         masses = masses.value_in_unit(openmm.unit.dalton)  # type: ignore[union-attr]
     vectors = topology.getPeriodicBoxVectors()
     box = None if vectors is None else np.array(vectors.value_in_unit(openmm.unit.nanometer))
-    return beads_of(topology, np.asarray(masses, dtype=float), config), box
+    return beads_of(topology, np.asarray(masses, dtype=float), config, charges=charges), box
 
 
 def beads_of(
@@ -241,35 +260,25 @@ def beads_of(
     masses: Sequence[float] | np.ndarray,
     config: PotentialConfig | None = None,
     atoms: Sequence[int] | None = None,
+    charges: Sequence[float] | np.ndarray | None = None,
 ) -> BeadTopology:
-    """The beads that an OpenMM topology, or some `atoms` of it, stand for, with one mass [amu] each.
+    """The beads that an OpenMM topology, or some `atoms` of it, stand for, with one mass [amu] and charge [e] each.
 
-    Their types are the atoms' ids, or "{residue}-{atom name}" where the potential does not know an id. Their charges,
-    which an OpenMM topology does not hold, are those of the types.
+    Their types are those of `bead_types`; their charges, which an OpenMM topology does not hold, are by default the
+    mean ones of their types. Where those matter and do not add up to whole numbers, a warning says so.
 
     Raises:
-        ValueError: if the network reads charges and there are none.
+        ValueError: if there is not one charge for each bead, or the network reads charges and there are none.
     """
     everything = list(topology.atoms())
     chosen = everything if atoms is None else [everything[index] for index in atoms]
-    types = [atom.id for atom in chosen]
-    charges = None
-    if config is not None:
-        if not set(types) <= set(config.types):  # a PDB file keeps numbers there
-            types = [f"{atom.residue.name}-{atom.name}" for atom in chosen]
-        of_type = dict(zip(config.types, config.type_charges, strict=False))
-        charges = [of_type.get(name, 0.0) for name in types]
-        if "charge" in config.bead_features and not of_type:
-            raise ValueError(
-                "the network reads the charges of the beads, which an OpenMM topology does not hold: pass "
-                "a BeadTopology"
-            )
+    types = bead_types(chosen, config)
     number = {atom.index: bead for bead, atom in enumerate(chosen)}
     residues = {index: k for k, index in enumerate(dict.fromkeys(atom.residue.index for atom in chosen))}
-    return BeadTopology.build(
+    beads = BeadTopology.build(
         types,
         masses,
-        charges=charges,
+        charges=_bead_charges(charges, types, config),
         bonds=[
             (number[bond[0].index], number[bond[1].index])
             for bond in topology.bonds()
@@ -279,6 +288,39 @@ def beads_of(
         residue_names=[atom.residue.name for atom in chosen],
         residue_index=[residues[atom.residue.index] for atom in chosen],
     )
+    if charges is None and config is not None:
+        announce_type_means(config, beads)
+    return beads
+
+
+def bead_types(atoms: Sequence[openmm.app.topology.Atom], config: PotentialConfig | None = None) -> list[str]:
+    """Types of beads: the ids of atoms, or "{residue}-{atom name}" where the potential does not know an id."""
+    types = [atom.id for atom in atoms]
+    if config is not None and not set(types) <= set(config.types):  # a PDB file keeps numbers there
+        return [f"{atom.residue.name}-{atom.name}" for atom in atoms]
+    return types
+
+
+def _bead_charges(
+    given: Sequence[float] | np.ndarray | None, types: Sequence[str], config: PotentialConfig | None
+) -> np.ndarray | None:
+    """As given, or the mean ones of the types."""
+    if given is not None:
+        if openmm.unit.is_quantity(given):
+            given = given.value_in_unit(openmm.unit.elementary_charge)  # type: ignore[union-attr]
+        charges = np.asarray(given, dtype=float)
+        if charges.shape != (len(types),) or not np.isfinite(charges).all():
+            raise ValueError(f"`charges` needs a number for each of {len(types)} beads, got shape {charges.shape}")
+        return charges
+    if config is None:
+        return None
+    of_type = dict(zip(config.types, config.type_charges, strict=False))
+    if "charge" in config.bead_features and not of_type:
+        raise ValueError(
+            "the network reads the charges of the beads, which an OpenMM topology does not hold: pass `charges` [e], "
+            "or a BeadTopology"
+        )
+    return np.array([of_type.get(name, 0.0) for name in types])
 
 
 def default_box(system: openmm.System) -> Float[np.ndarray, "3 3"]:

@@ -124,6 +124,42 @@ def test_a_topology_without_its_charges_is_noticed(potential, molecules, caplog)
         assert (message in caplog.text) == told
 
 
+def test_constant_charges_that_miss_the_totals_are_noticed(potential, molecules, caplog):
+    """The topology says +1 of the second molecule; the types know nothing of it."""
+    topology, _, box = molecules
+    charged = with_charges(potential, **KINDS["types"])
+    create_system(charged, replace(topology, charges=topology.charges + 0.005), box=box)
+    assert not caplog.records
+    other = topology.charges + 0.2 * (topology.molecules == 1)
+    create_system(charged, replace(topology, charges=other), box=box)
+    message = "molecule 1, which begins with bead 5, add up to +1 e in the topology, but the constant charges"
+    assert message in caplog.text
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_charges_beside_an_openmm_topology(potential, molecules, reads, caplog):
+    """Totals and what the network reads are those of the beads; mean ones of the types may be parts of charges."""
+    topology, positions, box = molecules
+    charged = with_charges(potential, **KINDS["predicted"])
+    means = tuple(charge + 0.06 for charge in charged.config.type_charges)
+    update = {"type_charges": means, "bead_features": ("charge",) if reads else ()}
+    charged = Potential(charged.config.model_copy(update=update), charged.priors).double().requires_grad_(False)
+    right = replace(topology, charges=topology.charges + 0.2 * (topology.molecules == 1))
+    options = {"box": box, "precision": "double", "device": "cpu", "masses": topology.masses}
+    for charges in (right.charges, right.charges * openmm.unit.elementary_charge):
+        system, beads = create_system(charged, topology.to_openmm(), charges=charges, **options)
+        np.testing.assert_array_equal(beads.charges, right.charges)
+        energy = evaluate(make_context(system, positions))[0]
+        assert energy == pytest.approx(in_torch(charged, right, positions, box)[0], rel=1e-6)
+    assert "whole number" not in caplog.text
+    create_system(charged, topology.to_openmm(), **options)
+    assert "add up to +0.3 e, not to a whole number, in molecule 0, which begins with bead 0 (6 such)" in caplog.text
+    with pytest.raises(ValueError, match=r"`charges` needs a number for each of 30 beads, got shape \(5,\)"):
+        create_system(charged, topology.to_openmm(), charges=np.zeros(5), **options)
+    with pytest.raises(ValueError, match="`charges` are for an OpenMM topology"):
+        create_system(charged, topology, box=box, charges=right.charges)
+
+
 def test_forces_hold_the_change_of_the_charges(potential, molecules, backend):
     """-dE/dR along a line; without dq/dR they are visibly wrong."""
     charged = with_charges(potential, **KINDS["dipoles"])

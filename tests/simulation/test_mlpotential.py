@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cgenn.simulation.force import LAMBDA
 from cgenn.simulation.placement import Placement
 from cgenn.simulation.system import create_system
 
-from .conftest import with_charges
+from .conftest import TYPE_CHARGES, with_charges
 from .test_mixing import BEADS, evaluate, force_field
 
 openmmml = pytest.importorskip("openmmml")
@@ -134,6 +135,27 @@ def test_long_range_is_said_rightly(potential, model, tmp_path, whole):
     assert "mechanical" in charged._impl.getSupportedEmbeddings()
     with pytest.raises(ValueError, match="cuts charges off"):
         charged.createMixedSystem(whole, force_field("CutoffPeriodic"), BEADS, **OPTIONS)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_charges_of_the_beads(potential, topology, tmp_path, whole, everything, mixed):
+    """An ion of which the mean charges of the types know nothing."""
+    charged = with_charges(potential, charges="predicted", excluded_bonds=1)
+    charged.save(tmp_path / "charged.safetensors")
+    known = openmmml.MLPotential("cgenn", modelPath=tmp_path / "charged.safetensors")
+    ion = replace(topology, charges=np.array(TYPE_CHARGES) + 0.2)
+    if mixed:
+        host, places = force_field("NoCutoff"), everything
+        found = known.createMixedSystem(whole, host, BEADS, charges=ion.charges.tolist(), **OPTIONS)
+        expected, _ = create_system(charged, ion, system=host, particles=BEADS, **OPTIONS)
+        same, _ = create_system(charged, whole, system=host, particles=BEADS, charges=ion.charges, **OPTIONS)
+        assert evaluate(same, places)[0] == pytest.approx(evaluate(expected, places)[0], rel=1e-9)
+    else:
+        places, beads = everything[list(BEADS)], topology.to_openmm()
+        found = known.createSystem(beads, masses=ion.masses, charges=ion.charges, **OPTIONS)
+        expected, _ = create_system(charged, ion, **OPTIONS)
+    energy = evaluate(expected, places)[0]
+    assert evaluate(found, places)[0] == pytest.approx(energy, rel=1e-9)
 
 
 def test_interpolation_with_charges(potential, topology, tmp_path, whole, everything):
