@@ -31,12 +31,16 @@ class ElectrostaticsConfig(Config):
             from the surroundings of each bead.
         dipoles: let the network read a dipole of each bead, too; its energy is summed up with that of the charges.
         groups: whose charges always add up to the same: those of each molecule, of each residue, or of the whole
-            system. What they add up to are the charges of the topology.
+            system. What they add up to are the charges of the topology. Groups of one's own are residues, which the
+            mapping or `BeadTopology.build(residue_index=...)` declares; see `cgenn.electrostatics.charge_groups`.
         excluded_bonds: beads so many bonds apart or fewer do not interact by their charges.
         smearing: charges are Gaussians of this standard deviation [nm]; 0 for points.
         accuracy: of the forces, root mean square, relative.
         cutoff: of the sum in real space [nm]; by default the one that is likely to be the fastest.
         slab: the system is periodic along x and y only (Yeh and Berkowitz 1999).
+        self_energy: count what it costs to charge a bead, chi q + J q^2 / 2 with numbers for each type, fitted so that
+            the reference charges are where the energy is least (Rappe and Goddard 1991). Small errors of predicted
+            charges then hardly change the energy. For reference charges from charge equilibration or the like.
     """
 
     charges: Literal["types", "predicted"] = "predicted"
@@ -47,6 +51,7 @@ class ElectrostaticsConfig(Config):
     accuracy: float = Field(default=1e-4, gt=0, lt=0.1)
     cutoff: PositiveFloat | None = None
     slab: bool = False
+    self_energy: bool = False
 
 
 def group_index(topology: BeadTopology, groups: Literal["molecule", "residue", "system"]) -> Int[np.ndarray, " beads"]:
@@ -76,14 +81,13 @@ def excluded_pairs(topology: BeadTopology, bonds: int) -> Int[np.ndarray, "pairs
 def coulomb_settings(
     config: ElectrostaticsConfig, beads: int, cell: Float[Tensor, "systems 3 3"] | None
 ) -> CoulombSettings:
-    """How the energy of systems of so many beads is summed up, tuned for the largest of the cells.
+    """How the energy of systems of so many beads is summed up, tuned so that it is right in every one of the cells.
 
     Raises:
         ValueError: if the box does not allow what is asked for.
     """
-    largest = None if cell is None else cell[torch.linalg.det(cell.detach()).abs().argmax()]
     return tune(
-        largest,
+        None if cell is None else torch.unique(cell.detach(), dim=0),
         beads,
         accuracy=config.accuracy,
         cutoff=config.cutoff,

@@ -404,6 +404,16 @@ def test_large_systems_are_summed_on_a_mesh() -> None:
         assert coulomb_settings(config, 5000, None).method == "open"
 
 
+def test_settings_are_right_in_every_box_of_a_batch() -> None:
+    """The mesh of each direction is at least as fine as the one that each of the boxes gets alone."""
+    cube, column = torch.diag(torch.tensor([4.0] * 3)), torch.diag(torch.tensor([2.5, 2.5, 10.0]))
+    config = ElectrostaticsConfig(cutoff=1.0)
+    both = coulomb_settings(config, 2000, torch.stack([column, cube, cube]))
+    for cell in (cube, column):
+        alone = coulomb_settings(config, 2000, cell[None])
+        assert all(points >= wanted for points, wanted in zip(both.mesh, alone.mesh, strict=True))
+
+
 def test_a_slab_needs_a_box() -> None:
     with pytest.raises(ValueError, match="a slab needs a cell that is periodic along x and y"):
         graph_of(potential(electrostatics={"slab": True}))
