@@ -137,6 +137,22 @@ def electrostatics_derivative(context: openmm.Context, groups: Collection[int] |
     return 2 * present * (energies[0] - energies[1])
 
 
+def constant_charges_energy(context: openmm.Context) -> float:
+    """Energy of constant charges with each other in the present state [kJ/mol], whatever force group they are in.
+
+    Where other forces are in their groups, or they are part of another force, it is what depends on
+    `lambda_electrostatics`: E = E_0 + lambda^2 E_1, two evaluations.
+    """
+    if LAMBDA not in context.getParameters():
+        return 0.0  # all beads are neutral
+    system = context.getSystem()
+    forces = [(force.getName().startswith("electrostatics"), force.getForceGroup()) for force in system.getForces()]
+    groups, others = ({group for ours, group in forces if ours is wanted} for wanted in (True, False))
+    if groups and not groups & others:
+        return context.getState(energy=True, groups=groups).getPotentialEnergy()._value
+    return 0.5 * context.getParameter(LAMBDA) * electrostatics_derivative(context, groups or None)
+
+
 def announce_background(total: float) -> None:
     """Say aloud that a net charge [e] in a box comes with a uniform background."""
     if abs(total) > 1e-6:

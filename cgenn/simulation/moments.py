@@ -11,7 +11,7 @@ import openmm
 from jaxtyping import Float
 
 from cgenn.potential.potential import Potential
-from cgenn.simulation.electrostatics import ELECTROSTATICS_GROUP, type_charges
+from cgenn.simulation.electrostatics import constant_charges_energy, type_charges
 from cgenn.simulation.force import LAMBDA, LearnedForce, Precision
 from cgenn.topology import BeadTopology
 
@@ -90,8 +90,7 @@ class BeadMoments:
     def energy(self, simulation: Any, positions: np.ndarray, box: np.ndarray | None) -> float:
         """Energy of charges and dipoles with each other in the present state of a simulation [kJ/mol]."""
         if not self.predicted:
-            state = simulation.context.getState(energy=True, groups={ELECTROSTATICS_GROUP})
-            return state.getPotentialEnergy()._value
+            return constant_charges_energy(simulation.context)
         scale = simulation.context.getParameter(LAMBDA)
         return scale**2 * self.learned.electrostatic_energy(*_as_tensors(positions, box))
 

@@ -9,13 +9,16 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import torch  # isort: skip
 import numpy as np
 import openmm
 import openmm.app
 import pytest
 
 from cgenn.simulation.force import LAMBDA
+from cgenn.simulation.moments import BeadMoments
 from cgenn.simulation.placement import Placement
 from cgenn.simulation.system import create_system
 
@@ -174,6 +177,29 @@ def test_interpolation_with_charges(potential, topology, tmp_path, whole, everyt
             parameters = {"lambda_interpolate": weight, LAMBDA: scale}
             found = evaluate(info["system"], everything, parameters=parameters)[0]
             assert found == pytest.approx(weight * ends[0] + (1 - weight) * ends[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("mixed", [None, False, True], ids=["alone", "mixed", "interpolated"])
+def test_energy_of_constant_charges_in_any_group(potential, topology, tmp_path, whole, everything, mixed):
+    """openmmml puts all forces into one, so that groups do not tell the charges from the rest."""
+    charged = with_charges(potential, charges="types", excluded_bonds=1)
+    charged.save(tmp_path / "charged.safetensors")
+    known = openmmml.MLPotential("cgenn", modelPath=tmp_path / "charged.safetensors")
+    positions = everything[list(BEADS)]
+    if mixed is None:
+        system = known.createSystem(topology.to_openmm(), masses=topology.masses, **OPTIONS)
+    else:
+        system = known.createMixedSystem(whole, force_field(), BEADS, interpolate=mixed, **OPTIONS)
+    platform = openmm.Platform.getPlatform("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(positions if mixed is None else everything)
+    graph = charged.graph(topology, torch.as_tensor(positions)[None])
+    expected = charged.electrostatic_energy(graph).item()
+    moments = BeadMoments.build(charged, topology, **OPTIONS)
+    simulation = SimpleNamespace(context=context)
+    assert moments.energy(simulation, positions[None], None) == pytest.approx(expected, rel=1e-6)
+    context.setParameter(LAMBDA, 0.5)
+    assert moments.energy(simulation, positions[None], None) == pytest.approx(0.25 * expected, rel=1e-6)
 
 
 def test_forces_on_a_scratch_system(potential, topology, model, whole, everything):
