@@ -186,10 +186,10 @@ def training_history(folder: str | Path, picture: str = "training") -> Section |
 
 
 def predict(potential: Potential, dataset: BeadDataset | str | Path) -> Frames:
-    """Energies, forces and, if the potential has electrostatics, charges at the configurations of a dataset."""
+    """Energies, forces and, if the potential has them, charges and dipoles at the configurations of a dataset."""
     dataset = dataset if isinstance(dataset, BeadDataset) else BeadDataset.open(dataset)
     topology, electric = dataset.topology, potential.config.electrostatics is not None
-    energies, forces, charges = [], [], []
+    energies, forces, charges, dipoles = [], [], [], []
     for chunk in dataset.iter_chunks(max(1, _BEADS_AT_ONCE // len(topology))):
         positions = torch.from_numpy(chunk.positions).to(potential.dtype)
         box = None if chunk.box is None else torch.from_numpy(chunk.box).to(potential.dtype)
@@ -198,12 +198,16 @@ def predict(potential: Potential, dataset: BeadDataset | str | Path) -> Frames:
         energies.append(energy.numpy())
         forces.append(force.view_as(positions).numpy())
         if electric:
-            charges.append(potential.moments(graph).charges.detach().view(positions.shape[:2]).numpy())
+            moments = potential.moments(graph)
+            charges.append(moments.charges.detach().view(positions.shape[:2]).numpy())
+            if moments.dipoles is not None:
+                dipoles.append(moments.dipoles.detach().view_as(positions).numpy())
     read = dataset.read()
     return Frames(
         positions=read.positions,
         box=read.box,
         forces=np.concatenate(forces),
         energies=np.concatenate(energies),
-        charges=np.concatenate(charges) if electric else None,
+        charges=np.concatenate(charges) if charges else None,
+        dipoles=np.concatenate(dipoles) if dipoles else None,
     )

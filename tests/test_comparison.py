@@ -4,16 +4,20 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from cgenn.analysis import Number, Section
-from cgenn.comparison import compare, data_ensemble, model_ensemble, training_history
+from cgenn.comparison import compare, data_ensemble, model_ensemble, predict, training_history
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.map_trajectory import map_trajectory
 from cgenn.h5md import Frames
-from cgenn.potential.potential import Potential
+from cgenn.potential.electrostatics import ElectrostaticsConfig
+from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.priors import Priors
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run
 from cgenn.simulation.run import simulate
+from cgenn.topology import BeadTopology
 
 
 @pytest.fixture
@@ -111,3 +115,30 @@ def test_history_of_a_training(pipeline, tmp_path):
     section = training_history(pipeline[0] / "model")
     assert section.pictures[0].png.startswith(b"\x89PNG")
     assert training_history(tmp_path) is None
+
+
+@pytest.mark.parametrize("electrostatics", [None, {}, {"dipoles": True}], ids=str)
+def test_predictions_are_those_of_the_potential(tmp_path, electrostatics):
+    """Frame by frame, for more frames than are taken at once."""
+    topology = BeadTopology.build(["A", "B", "C"], [1.0] * 3, bonds=[(0, 1)], charges=[0.5, -0.5, 0.0])
+    positions = np.random.default_rng(0).uniform(0.0, 0.5, size=(700, 3, 3))
+    data = BeadDataset.write(tmp_path / "some.h5", topology, Frames(positions), temperature=300.0)
+    chosen = None if electrostatics is None else ElectrostaticsConfig(**electrostatics)
+    config = PotentialConfig(
+        types=("A", "B", "C"), average_neighbors=2.0, energy_scale=1.0, temperature=300.0, channels=4, layers=1,
+        electrostatics=chosen, type_charges=(0.5, -0.5, 0.0) if chosen else (),
+    )  # fmt: skip
+    potential = Potential(config, Priors())
+    found = predict(potential, data)
+    graph = potential.graph(topology, torch.from_numpy(found.positions[690:691]).to(potential.dtype))
+    assert found.energies[690] == pytest.approx(potential(graph, topology).item(), rel=1e-5)
+    assert found.forces.shape == (700, 3, 3)
+    if chosen is None:
+        assert found.charges is None
+    else:
+        np.testing.assert_allclose(found.charges[690], potential.moments(graph).charges.detach(), rtol=1e-5)
+    if not electrostatics:
+        assert found.dipoles is None
+    else:
+        np.testing.assert_allclose(found.dipoles[690], potential.moments(graph).dipoles.detach(), rtol=1e-3, atol=1e-7)
+        assert found.dipoles.any()
