@@ -24,7 +24,8 @@ def read_npz(path: Path) -> tuple[Frames, dict[str, float], dict[str, Any]]:
 
     The arrays are `positions` and, where there are any, `forces`, `box`, `charges` (always in e; of the atoms, or of
     the atoms in each frame), `dipoles`, `energies`, `virials` and `constraints`. Positions may have the shape (frames,
-    molecules, atoms, 3).
+    molecules, atoms, 3). Virials are derivatives of the energy by a strain of positions and box, dE/de, symmetric, in
+    the unit of energy; the pressure without its kinetic part is -trace/(3 V). Some programs call -dE/de the virial.
 
     Raises:
         ValueError: if the file cannot be read, an array has the wrong shape, or its unit is missing.

@@ -17,7 +17,8 @@ def neutralise(
 ) -> Float[Tensor, " beads"]:
     """Charges q~ changed so that each group has its total [e].
 
-    q = q~ + f (Q - sum q~) / sum f, sums over the group (Zubatyuk et al., Nat. Commun. 12, 4870, 2021).
+    q = q~ + f (Q - sum q~) / sum f, sums over the group (neural spin equilibration, Zubatyuk et al., Nat. Commun.
+    12, 4870, 2021, of one spin, as in AIMNet2; Anstine, Zubatyuk and Isayev 2025).
 
     Args:
         raw: q~ [e].
@@ -41,7 +42,7 @@ def neutralise(
 
 
 def charge_groups(groups: Sequence[Sequence[int]], n_beads: int) -> Int[Tensor, " beads"]:
-    """The group of each bead, from the beads of each group.
+    """The group of each bead, from the beads of each group: what `BeadTopology.build(residue_index=...)` takes.
 
     Raises:
         ValueError: if a group is empty, a bead is in two groups, in none, or does not exist.

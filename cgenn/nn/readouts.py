@@ -12,7 +12,8 @@ from cgenn.nn.dense import perceptron
 class ChargeReadout(nn.Module):
     """A charge and a positive weight for each bead: the two numbers that are made into a neutral set of charges.
 
-    (AIMNet2; Anstine, Zubatyuk and Isayev 2025.) They have perceptrons of their own: charges can start from zero.
+    (Neural spin equilibration, Zubatyuk et al., Nat. Commun. 12, 4870, 2021, of one spin, as in AIMNet2; Anstine,
+    Zubatyuk and Isayev 2025.) They have perceptrons of their own: charges can start from zero.
     """
 
     def __init__(self, channels: int) -> None:

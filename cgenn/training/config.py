@@ -26,7 +26,8 @@ class LossWeights(Config):
             made whole along their bonds; in a box that needs `electrostatics.groups` other than "system".
         total_dipole: of the system, the sum of those, per square root of the number of beads, in the same unit.
         energies: of the system per bead, in kT, whatever their zero: the mean error of the frames in a batch is free.
-        virials: of the system per bead, in kT.
+        virials: of the system per bead, in kT. The virial is the derivative of the potential energy by a strain of
+            positions and box, dE/de, symmetric; the pressure without its kinetic part is -trace/(3 V).
     """
 
     forces: float = Field(default=1.0, ge=0)
@@ -52,7 +53,8 @@ class TrainingConfig(Config):
         weight_decay: decay of the weights per step, times the rate.
         ema_decay: the saved weights are a running mean of the trained ones, with this factor per step.
         noise: standard deviation of the displacements that let the configurations tell their own forces, see
-            training/noise.py [nm]; 0 trains on the forces alone.
+            training/noise.py [nm]; 0 trains on the forces alone. Charges and dipoles, which are those of the
+            configurations that were displaced, then become their blurred means.
         validation_fraction: part of the frames, in blocks of time, kept aside.
         patience: stop after so many epochs without a better validation loss; None trains to the end.
         seed: of the weights, the order of the frames and the noise; the same seed gives the same model.

@@ -9,6 +9,9 @@ arXiv 2407.01286, which has the general form with force maps).
 What is learnt is the mean force of the blurred density. The blur is largest, relative to their width, in the stiff
 directions: bonds, angles and dihedrals. Therefore the priors subtracted during training are fitted to the blurred
 data, and those of the final model to the data themselves; only what the priors cannot express stays blurred.
+
+So do charges and dipoles: at R' they are compared with those recorded at R, whose mean over all R that lead to R' is
+what is learnt. Energies and virials have no such meaning there, and are not learnt with noise.
 """
 
 from __future__ import annotations
