@@ -77,6 +77,8 @@ class PotentialConfig(NetworkConfig):
         energy_scale: energy that an output of one stands for [kJ/mol].
         temperature: temperature of the training data [K].
         type_charges: charge of each type [e]: the constant one, or what the predicted ones are differences from.
+        type_self_energies: chi [kJ/mol/e] and J [kJ/mol/e^2] of each type, of chi dq + J dq^2 / 2, dq the difference
+            from that charge; none without `electrostatics.self_energy`.
     """
 
     types: tuple[str, ...] = Field(min_length=1)
@@ -84,6 +86,7 @@ class PotentialConfig(NetworkConfig):
     energy_scale: PositiveFloat
     temperature: PositiveFloat
     type_charges: tuple[float, ...] = ()
+    type_self_energies: tuple[tuple[float, float], ...] = ()
 
     @model_validator(mode="after")
     def _one_charge_for_each_type(self) -> PotentialConfig:
@@ -212,10 +215,13 @@ class Potential(nn.Module):
         return Moments(charges, None if outputs.dipoles is None else DIPOLE_UNIT * outputs.dipoles)
 
     def electrostatic_energy(self, graph: BeadGraph, moments: Moments | None = None) -> Float[Tensor, " systems"]:
-        """Coulomb energy of charges and dipoles, by default those of `moments`, in each system [kJ/mol]."""
+        """Coulomb energy of charges and dipoles, by default those of `moments`, in each system [kJ/mol].
+
+        With the energy that it costs to charge the beads, if there is one.
+        """
         charges, dipoles = self.moments(graph) if moments is None else moments
         assert graph.coulomb is not None
-        return coulomb_energy(
+        return self._self_energy(graph, charges) + coulomb_energy(
             graph.positions,
             charges,
             dipoles,
@@ -225,6 +231,13 @@ class Potential(nn.Module):
             batch=graph.batch,
             n_systems=graph.n_systems,
         )
+
+    def _self_energy(self, graph: BeadGraph, charges: Float[Tensor, " beads"]) -> Float[Tensor, " systems"]:
+        if not self.config.type_self_energies:
+            return charges.new_zeros(graph.n_systems)
+        chi, hardness = charges.new_tensor(self.config.type_self_energies)[graph.types].unbind(1)
+        change = charges - charges.new_tensor(self.config.type_charges)[graph.types]
+        return graph.per_system((chi + 0.5 * hardness * change) * change)
 
     def learned_terms(self, graph: BeadGraph) -> dict[str, Float[Tensor, " systems"]]:
         """Energy that the network adds and, if there is electrostatics, that of the charges [kJ/mol]."""

@@ -52,19 +52,28 @@ class Crystal:
         return cls(positions, np.tile(types, len(corners)), cells * edge * distance * np.eye(3))
 
     def disturbed(
-        self, n_frames: int, *, displacement: float, strain: float, random: np.random.Generator
-    ) -> tuple[Float[np.ndarray, "frames ions 3"], Float[np.ndarray, "frames 3 3"]]:
-        """Positions and boxes [nm] with normal displacements of each ion [nm] and strains of each frame.
+        self, n_frames: int, *, displacement: float, strain: float, vacancies: int = 0, random: np.random.Generator
+    ) -> tuple[Int[np.ndarray, " ions"], Float[np.ndarray, "frames ions 3"], Float[np.ndarray, "frames 3 3"]]:
+        """Types, positions and boxes [nm] with strains, displacements of each ion, and pairs of ions left out.
 
-        Both are standard deviations of a component, and those of the most disturbed frame; the size of the disturbance
-        is uniform between nothing and that. Half of the strain's variance lies in the volume.
+        In every frame as many cations as anions are missing, at other sites in each (Schottky's defects); cations come
+        first. Components of the symmetric strain of each frame are uniform between -`strain` and `strain`; components
+        of the displacements are normal, with `displacement` [nm] for the standard deviation.
+
+        Raises:
+            ValueError: if nothing is left.
         """
-        identity, size = np.eye(3), random.uniform(size=(n_frames, 1, 1))
-        shear = random.normal(size=(n_frames, 3, 3))
-        shear = 0.5 * (shear + shear.transpose(0, 2, 1))
-        volume = random.normal(size=(n_frames, 1, 1)) * identity
-        deformation = identity + strain * size * (shear + volume) / np.sqrt(2.0)
-        positions = self.positions @ deformation + displacement * size * random.normal(
-            size=(n_frames, *self.positions.shape)
-        )
-        return positions, self.box @ deformation
+        kept = [np.flatnonzero(self.types == kind) for kind in (0, 1)]
+        if not 0 <= vacancies < len(kept[0]):
+            raise ValueError(f"`vacancies` must be 0 to {len(kept[0]) - 1}, got {vacancies}")
+        given = random.uniform(-strain, strain, (n_frames, 3, 3))
+        upper = np.triu(np.ones((3, 3)))
+        deformation = np.eye(3) + given * upper + np.swapaxes(given * np.triu(upper, 1), 1, 2)
+        left = [len(sites) - vacancies for sites in kept]
+        sites = [
+            np.concatenate([random.permutation(group)[:count] for group, count in zip(kept, left, strict=True)])
+            for _ in range(n_frames)
+        ]
+        positions = self.positions[np.array(sites)] @ deformation
+        positions = positions + displacement * random.normal(size=positions.shape)
+        return np.repeat([0, 1], left), positions, self.box @ deformation
