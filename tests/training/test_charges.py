@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cgenn.comparison import predict
 from cgenn.data.dataset import BeadDataset
 from cgenn.electrostatics.coulomb import coulomb_energy
 from cgenn.electrostatics.pairs import coulomb_pairs
@@ -18,6 +19,7 @@ from cgenn.h5md import Frames
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import NetworkConfig, Potential, PotentialConfig
 from cgenn.potential.priors import Priors
+from cgenn.reference.random_charges import RandomCharges
 from cgenn.topology import BeadTopology
 from cgenn.training.charges import check_dipole_weights, type_charges
 from cgenn.training.config import LossWeights, TrainingConfig
@@ -360,3 +362,20 @@ def test_dipoles_of_molecules_in_a_box_are_learnt(frames, tmp_path):
         losses.append([float(np.nanmax(rows[f"validation_{part}"])) for part in ("molecular_dipoles", "total_dipole")])
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert min(losses[0]) > 0
+
+
+@pytest.mark.slow
+def test_charges_are_found_from_forces_alone(tmp_path):
+    """Ions of charge +1 and -1 e whose stated charges are half of that, and count for nothing."""
+    model = RandomCharges(ions=32, edge=2.0 * (32 / 128) ** (1 / 3))
+    frames, unseen = model.frames(120, seed=0), model.frames(10, seed=1)
+    halved = replace(frames, charges=0.5 * frames.charges)
+    data = BeadDataset.write(tmp_path / "ions.h5", model.topology, halved, temperature=300.0)
+    network = NetworkConfig(cutoff=0.4, channels=8, layers=1, electrostatics=PREDICTED)
+    weights = LossWeights(forces=1.0, charges=0.0)
+    potential = train(data, TrainingConfig(network=network, weights=weights, epochs=30, batch_size=4))
+    assert potential.config.type_charges == pytest.approx((-0.5, 0.5))
+    test = BeadDataset.write(tmp_path / "unseen.h5", model.topology, unseen, temperature=300.0)
+    found = predict(potential, test)
+    assert np.abs(found.charges - unseen.charges).max() < 0.05
+    assert np.abs(found.forces - unseen.forces).mean() < 0.03 * np.abs(unseen.forces).mean()
