@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cgenn.electrostatics.sums import per_system, volumes
 from cgenn.units import COULOMB
+
+VACUUM = 1 / 3
+"""So much of the cell without a bead is taken for vacuum."""
 
 
 def slab_energy(
@@ -69,3 +73,23 @@ def check_vacuum(
                 f"a slab needs at least {width:.3f} nm of vacuum along z, as much as the cell is wide; the beads of "
                 f"system {number} extend over {extent:.3f} of {height:.3f} nm (are they wrapped into the cell?)"
             )
+
+
+def uncorrected_slab(
+    positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"]
+) -> Float[Tensor, "beads 3"] | None:
+    """The beads, in whatever cell they are, put together as the slab that they make; None if they make none.
+
+    A slab has vacuum along z, wider than any gap in its plane; a sum without the correction fills it with the field of
+    the images.
+    """
+    fractional = positions @ torch.linalg.inv(cell)
+    fractional = fractional - fractional.floor()
+    ordered = fractional.sort(0).values
+    gaps = torch.diff(ordered, dim=0, append=ordered[:1] + 1)
+    widest = gaps.amax(0)
+    if widest[2] < max(VACUUM, 1.5 * float(widest[:2].max())):
+        return None
+    lowest = ordered[(int(gaps[:, 2].argmax()) + 1) % len(ordered), 2]
+    fractional[:, 2] = (fractional[:, 2] - lowest) % 1
+    return fractional @ cell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,16 @@ import numpy as np
 import openmm
 from jaxtyping import Float
 
+from cgenn.electrostatics.slab import slab_energy, uncorrected_slab
 from cgenn.potential.potential import Potential
 from cgenn.simulation.electrostatics import constant_charges_energy, type_charges
 from cgenn.simulation.force import LAMBDA, LearnedForce, Precision
 from cgenn.topology import BeadTopology
+
+UNCORRECTED = 2.5
+"""An energy of a slab with its images that is told, kT at 300 K [kJ/mol]."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +100,23 @@ class BeadMoments:
             return constant_charges_energy(simulation.context)
         scale = simulation.context.getParameter(LAMBDA)
         return scale**2 * self.learned.electrostatic_energy(*_as_tensors(positions, box))
+
+    def announce_slab(self, positions: Float[np.ndarray, "replicas beads 3"], box: np.ndarray | None) -> None:
+        """Say aloud where the beads are a slab whose dipole acts on its images along z, for want of a correction."""
+        settings = self.learned.config.electrostatics
+        flat, cell = _as_tensors(positions, box)
+        if settings is None or settings.slab or cell is None or (slab := uncorrected_slab(flat, cell)) is None:
+            return
+        charges, dipoles = (None if part is None else torch.tensor(part[0]) for part in self(positions, box))
+        assert charges is not None
+        batch = torch.zeros(len(charges), dtype=torch.int64)
+        missing = float(slab_energy(slab, charges, dipoles, cell=cell[None], batch=batch, n_systems=1))
+        if abs(missing) > UNCORRECTED:
+            _log.warning(
+                "the beads are a slab with vacuum along z and a dipole that acts on its images there, an energy of "
+                "%.3g kJ/mol: train the potential with `electrostatics.slab`",
+                -missing,
+            )
 
 
 def frame_of(state: openmm.State, replicas: int, periodic: bool) -> tuple[np.ndarray, np.ndarray | None]:

@@ -158,6 +158,8 @@ class _Driver:
 
     def _begin(self, origin: Start) -> None:
         self.folder.write_topology(origin)
+        if self.moments is not None:
+            self.moments.announce_slab(origin.positions, origin.box)
         context = self.simulation.context
         context.setPositions(origin.positions.reshape(-1, 3))
         with self._explained():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cgenn.electrostatics.settings import CoulombSettings, tune
-from cgenn.electrostatics.slab import dipole_along_z
+from cgenn.electrostatics.slab import dipole_along_z, uncorrected_slab
 from cgenn.units import COULOMB
 from tests.electrostatics.conftest import Charges, random_charges
 
@@ -74,6 +74,22 @@ def test_the_dipole_tells_whether_a_correction_is_needed() -> None:
     missing = 2 * math.pi * COULOMB / torch.linalg.det(ions.cell) * moment**2
     settings = settings_of(ions)
     torch.testing.assert_close(ions.energy(settings) - ions.energy(replace(settings, slab=False)), missing)
+
+
+def test_a_slab_is_found_in_whatever_cell_its_beads_are() -> None:
+    ions = slab()
+    assert isinstance(ions.cell, Tensor)
+    cell = ions.cell[0]
+    for height in (-0.6, 0.0, 1.9):
+        moved = ions.positions + torch.tensor([0.4, 0.0, height])
+        fractional = moved @ torch.linalg.inv(cell)
+        for places in (moved, (fractional - fractional.floor()) @ cell):
+            found = uncorrected_slab(places, cell)
+            assert found is not None
+            heights = ions.positions[:, 2] - ions.positions[:, 2].min()
+            torch.testing.assert_close(found[:, 2], heights)
+    assert uncorrected_slab(ions.positions, torch.diag(torch.tensor([WIDTH, WIDTH, 1.3]))) is None
+    assert uncorrected_slab(ions.positions, 5.0 * torch.eye(3)) is None
 
 
 def test_too_little_vacuum() -> None:

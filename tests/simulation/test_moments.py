@@ -12,6 +12,7 @@ import torch
 
 from cgenn.analysis.dielectric import total_dipole
 from cgenn.data.dataset import BeadDataset
+from cgenn.potential.potential import Potential
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run
 from cgenn.simulation.force import LAMBDA
@@ -111,6 +112,22 @@ def test_constant_charges_are_those_of_the_topology(potential, molecules, tmp_pa
     np.testing.assert_allclose(dataset.topology.charges, np.tile(TYPE_CHARGES, 6))
     expected = charged.electrostatic_energy(graph_of(charged, many, result.read()))
     np.testing.assert_allclose(result.states()[CHARGES_COLUMN], expected.numpy(), rtol=1e-3)
+
+
+def test_a_slab_without_the_correction_is_noticed(potential, molecules, tmp_path, caplog):
+    topology, positions, _ = molecules
+    strong = replace(topology, charges=5 * topology.charges)
+    boxes = {"vacuum": np.diag([2.0, 2.4, 4.1]), "droplet": np.diag([6.0, 6.0, 6.0])}
+    told = {("types", "vacuum"), ("predicted", "vacuum")}
+    for kind, name in [*told, ("types", "droplet"), ("slab", "vacuum")]:
+        settings = {"charges": "types", "slab": True} if kind == "slab" else {"charges": kind}
+        weak = with_charges(potential, **settings, accuracy=1e-3)
+        update = {"type_charges": tuple(5 * charge for charge in TYPE_CHARGES)}
+        charged = Potential(weak.config.model_copy(update=update), weak.priors).double().requires_grad_(False)
+        charged.load_state_dict(weak.state_dict())
+        caplog.clear()
+        run(charged, (strong, positions, boxes[name]), tmp_path / f"{kind}-{name}", steps=1, report_interval=1)
+        assert ("train the potential with `electrostatics.slab`" in caplog.text) == ((kind, name) in told)
 
 
 @pytest.mark.parametrize("kind", ["types", "predicted"])
