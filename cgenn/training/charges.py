@@ -124,14 +124,17 @@ def _check_totals(data: BeadDataset, charges: np.ndarray, config: Electrostatics
 
 
 def _tell_unlike_beads(data: BeadDataset, reference: np.ndarray, given: np.ndarray) -> None:
-    """Say of which types the beads differ from each other, or from those of other datasets."""
-    names = np.array(data.topology.types)
-    for name in np.unique(names[np.abs(reference - given) > UNLIKE]):
-        own = reference[names == name]
+    """Say of which types the beads differ from each other, or from those of other datasets; of the worst, how much."""
+    names, away = np.array(data.topology.types), np.abs(reference - given)
+    if away.max() > UNLIKE:
+        worst = names[away.argmax()]
+        own = reference[names == worst]
+        others = sorted(set(names[away > UNLIKE].tolist()) - {worst})
         log.warning(
-            '%s: beads of type %r have mean reference charges from %+.3f to %+.3f e, but all get %+.3f e; give them '
+            '%s: beads of type %r have mean reference charges from %+.3f to %+.3f e, but all get %+.3f e%s; give them '
             'types of their own, or choose `electrostatics.charges` = "predicted"',
-            data.path, str(name), own.min(), own.max(), given[names == name][0],
+            data.path, str(worst), own.min(), own.max(), given[away.argmax()],
+            f" (likewise those of {', '.join(others)})" if others else "",
         )  # fmt: skip
 
 
