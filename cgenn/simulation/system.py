@@ -59,7 +59,7 @@ def create_system(
     There the potential takes the place of the force field among the beads: bonded terms and constraints wholly among
     them are dropped, their pairs excluded from its nonbonded forces; everything between beads and other particles stays
     as it is. Charges are counted once, see `cgenn.simulation.mixing`. Box and masses are those of the System. Every
-    pair of beads is listed there, so that this is for some hundred beads rather than for thousands.
+    pair of beads is listed there, which from about a thousand beads on costs more than the rest of the force field.
 
     Args:
         potential: a potential or the path of its file.
