@@ -4,7 +4,6 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from scipy.optimize import brentq
 
 from cgenn.reference.charge_equilibration import EquilibratedIons
 from cgenn.reference.crystals import STRUCTURES, Crystal
@@ -20,9 +19,7 @@ MADELUNG = {"rock-salt": 1.747564594633, "caesium-chloride": 1.762674773071}
 def crystal():
     """Eight ions of rock-salt, displaced, in a tilted cell."""
     random = np.random.default_rng(1)
-    crystal = Crystal.build("rock-salt", 1, 0.3)
-    positions, box = crystal.disturbed(3, displacement=0.01, strain=0.03, random=random)
-    return crystal.types, positions, box
+    return Crystal.build("rock-salt", 1, 0.3).disturbed(3, displacement=0.02, strain=0.03, random=random)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,7 @@ def test_derivatives_at_charges_that_follow(crystal):
     model = EquilibratedIons()
     frames = frames_of(model, types, positions, box)
     check_derivatives(model, types, frames)
-    assert np.abs(frames.charges[-1] - frames.charges[0]).max() > 0.02  # e
+    assert np.abs(frames.charges[-1] - frames.charges[0]).max() > 1e-3  # e
 
 
 def test_derivatives_of_random_charges(gas):
@@ -121,18 +118,34 @@ def test_charges_differ_between_the_polymorphs():
     """What docs/ion-models.md says of the two crystals."""
     found = {}
     for structure in STRUCTURES:
-        distance = brentq(lambda r, s=structure: _pressure(s, r), 0.28, 0.35, xtol=1e-6)
-        crystal = Crystal.build(structure, 1, distance)
-        frames = frames_of(EquilibratedIons(), crystal.types, crystal.positions[None], crystal.box[None])
+        crystal = Crystal.relaxed(structure, 1, EquilibratedIons())
+        frames = frames_of(EquilibratedIons(), *crystal.scaled([1.0]))
+        distance = np.linalg.norm(crystal.positions - crystal.positions[0], axis=1)[crystal.types == 1].min()
         found[structure] = (distance, frames.charges[0, 0], frames.energies[0] / (len(crystal.types) / 2))
     np.testing.assert_allclose(found["rock-salt"], (0.3024, 0.7793, -329.9), rtol=2e-4)
     np.testing.assert_allclose(found["caesium-chloride"], (0.3194, 0.7560, -319.4), rtol=2e-4)
 
 
-def _pressure(structure, distance):
-    crystal = Crystal.build(structure, 1, distance)
-    frames = frames_of(EquilibratedIons(), crystal.types, crystal.positions[None], crystal.box[None])
-    return float(np.trace(frames.virials[0]))
+def test_vacancies():
+    """As many cations as anions are left out, at other sites in each frame; nobody moves without a displacement."""
+    crystal = Crystal.build("caesium-chloride", 2, 0.3)
+    random = np.random.default_rng(0)
+    types, positions, box = crystal.disturbed(5, displacement=0.0, strain=0.0, vacancies=3, random=random)
+    assert types.tolist() == [0] * 5 + [1] * 5 == [name == "ANION" for name in crystal.topology(3).types]
+    np.testing.assert_array_equal(box, np.tile(crystal.box, (5, 1, 1)))
+    sites = [{tuple(place) for place in frame} for frame in positions]
+    assert all(frame < {tuple(place) for place in crystal.positions} for frame in sites)
+    assert sites[0] != sites[1]
+    with pytest.raises(ValueError, match="`vacancies` must be 0 to 7, got 8"):
+        crystal.disturbed(1, displacement=0.0, strain=0.0, vacancies=8, random=random)
+
+
+def test_no_crystal_without_attraction():
+    free = EquilibratedIons(electronegativity=(0.0, 0.0))
+    with pytest.raises(
+        ValueError, match=r"rock-salt: the energy is not least at any distance between 0\.25 and 0\.4 nm"
+    ):
+        Crystal.relaxed("rock-salt", 1, free)
 
 
 def test_random_charges_are_those_of_openmm(gas):
