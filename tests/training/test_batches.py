@@ -75,6 +75,7 @@ def test_batches_carry_all_that_frames_hold(tmp_path):
     topology = BeadTopology.build(["A", "B"], [1.0, 1.0], charges=[1.0, -1.0])
     extra = {"charges": (2,), "dipoles": (2, 3), "energies": (), "virials": (3, 3)}
     values = {name: random.normal(size=(20, *shape)) for name, shape in extra.items()}
+    values["virials"] += values["virials"].transpose(0, 2, 1)
     positions = random.normal(size=(20, 2, 3))
     full = BeadDataset.write(tmp_path / "full.h5", topology, Frames(positions, positions, **values), temperature=300.0)
     plain = BeadDataset.write(tmp_path / "plain.h5", topology, Frames(positions, positions), temperature=300.0)
