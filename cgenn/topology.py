@@ -56,7 +56,8 @@ class BeadTopology:
         """Check and build a topology; what is not given defaults to zero charges and one residue.
 
         Raises:
-            ValueError: if lengths differ, a mass is not positive, or a bond names a bead that is not there.
+            ValueError: if lengths differ, a mass is not positive, a charge is not finite, or a bond names a bead that
+                is not there.
         """
         n = len(types)
         if n == 0:
@@ -69,6 +70,9 @@ class BeadTopology:
         if not np.all(masses > 0):
             bead = int(np.argmin(masses > 0))
             raise ValueError(f"bead {bead} (type {types[bead]!r}) has mass {masses[bead]} amu, expected more than zero")
+        if charges is not None and not np.isfinite(charges := np.asarray(charges, dtype=float)).all():
+            bead = int(np.argmin(np.isfinite(charges)))
+            raise ValueError(f"bead {bead} (type {types[bead]!r}) has the charge {charges[bead]} e")
         pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
         if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
             wrong = int(pairs.min() if pairs.min() < 0 else pairs.max())

@@ -71,3 +71,8 @@ def test_arrays_cannot_be_changed(branched):
 def test_mistakes_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         BeadTopology.build(**{"types": ["A", "B"], "masses": [1.0, 1.0], **changes})
+
+
+def test_charge_that_is_no_number():
+    with pytest.raises(ValueError, match=r"bead 1 \(type 'B'\) has the charge nan e"):
+        BeadTopology.build(["A", "B"], [1.0, 1.0], charges=[0.0, np.nan])

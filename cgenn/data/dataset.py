@@ -10,6 +10,7 @@ import numpy as np
 
 from cgenn.files import atomic
 from cgenn.h5md import Frames, H5MDFile, H5MDWriter
+from cgenn.h5md.frames import check_finite
 from cgenn.topology import BeadTopology
 from cgenn.units import thermal_energy
 
@@ -134,9 +135,18 @@ class DatasetWriter:
         thermal_energy(temperature)
         self._path, self._topology, self._temperature = path, topology, float(temperature)
         self._file: H5MDWriter | None = None
+        self._written = 0
 
     def write(self, frames: Frames) -> None:
-        """Add frames."""
+        """Add frames.
+
+        Raises:
+            ValueError: if a number is not finite, a virial is not symmetric, or two bonded beads are not next to each
+                other but one of them next to an image of the other; names frame and bead.
+        """
+        check_finite(frames, str(self._path).removesuffix(".partial"), "bead", self._written)
+        self._check_frames(frames)
+        self._written += len(frames)
         if self._file is None:
             self._file = H5MDWriter(
                 self._path,
@@ -162,6 +172,27 @@ class DatasetWriter:
             energies=frames.energies,
             virials=frames.virials,
         )
+
+    def _check_frames(self, frames: Frames) -> None:
+        name, (first, second) = str(self._path).removesuffix(".partial"), self._topology.bonds.T
+        if frames.virials is not None:
+            uneven = np.abs(frames.virials - frames.virials.transpose(0, 2, 1)).max((1, 2))
+            wrong = uneven > 1e-3 * np.abs(frames.virials).max((1, 2)) + 1e-6
+            if wrong.any():
+                frame = int(np.argmax(wrong))
+                raise ValueError(
+                    f"{name}: frame {self._written + frame}: the virial is not symmetric: "
+                    f"{frames.virials[frame].tolist()} kJ/mol"
+                )
+        if frames.box is not None and len(first) and frames.box.shape[1:] == (3, 3):
+            apart = frames.positions[:, second] - frames.positions[:, first]
+            cut = np.abs(apart @ np.linalg.inv(frames.box)).max(2) > 0.5 + 1e-3
+            if cut.any():
+                frame, bond = np.argwhere(cut)[0].tolist()
+                raise ValueError(
+                    f"{name}: frame {self._written + frame}: bonded beads {first[bond]} and {second[bond]} are "
+                    f"{np.linalg.norm(apart[frame, bond]):.3f} nm apart, more than half the box: make molecules whole"
+                )
 
     def finish(self, provenance: dict[str, Any], segments: Sequence[tuple[int, int]] | None = None) -> None:
         """Add what is known only at the end.

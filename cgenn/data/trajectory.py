@@ -14,7 +14,7 @@ import numpy as np
 from cgenn.data.npz import read_npz
 from cgenn.data.topology import import_mdanalysis
 from cgenn.h5md import Frames, H5MDFile
-from cgenn.h5md.frames import QUANTITIES
+from cgenn.h5md.frames import check_finite
 from cgenn.mapping.atoms import AtomTopology
 from cgenn.units import factor
 
@@ -52,13 +52,7 @@ class Trajectory:
         """
         done = 0
         for chunk in self._chunks(frames_per_chunk, stride):
-            for quantity in QUANTITIES:
-                values = getattr(chunk, quantity.name)
-                if values is not None and not np.isfinite(values).all():
-                    frame, *atom = np.argwhere(~np.isfinite(values))[0][: 1 + quantity.per_particle].tolist()
-                    place = f"frame {(done + frame) * stride}" + "".join(f", atom {index}" for index in atom)
-                    value = values[(frame, *atom)].tolist()
-                    raise ValueError(f"{self.path}: {place}: {quantity.element} is {value}")
+            check_finite(chunk, str(self.path), "atom", done, stride)
             if self.periodic and chunk.box is None:
                 raise ValueError(f"{self.path}: no box in frames from {done * stride} on, although the first has one")
             done += len(chunk)

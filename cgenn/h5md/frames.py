@@ -115,3 +115,23 @@ def open_checked(path: Path, mode: str) -> h5py.File:
         file.close()
         raise ValueError(f"{path}: an HDF5 file, but not H5MD with a group of particles")
     return file
+
+
+def check_finite(frames: Frames, source: str, particle: str, first: int = 0, stride: int = 1) -> None:
+    """Complain about the first number that is not finite.
+
+    Args:
+        source: where the frames come from or go to, and
+        particle: what there is of each, "atom" or "bead", for the error.
+        first: number of the first of the frames, and
+        stride: how many lie between two of them.
+
+    Raises:
+        ValueError: naming the frame and the particle.
+    """
+    for quantity in QUANTITIES:
+        values = getattr(frames, quantity.name)
+        if values is not None and not np.isfinite(values).all():
+            frame, *index = np.argwhere(~np.isfinite(values))[0][: 1 + quantity.per_particle].tolist()
+            place = f"frame {(first + frame) * stride}" + "".join(f", {particle} {number}" for number in index)
+            raise ValueError(f"{source}: {place}: {quantity.element} is {values[(frame, *index)].tolist()}")

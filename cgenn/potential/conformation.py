@@ -18,7 +18,8 @@ def random_conformation(potential: Potential, *, seed: int = 0) -> tuple[BeadTop
     """Molecules that hold every bead type of the potential, and positions, shape (beads, 3) [nm].
 
     Types that have a bond prior follow one another in chains with about the bond lengths and angles of the priors and
-    random torsions; the others are single beads, two of each. Beads that are not bonded are kept apart.
+    random torsions; the others are single beads, two of each. Beads that are not bonded are kept apart. Where
+    the types have charges, the beads have those.
     """
     random = np.random.default_rng(seed)
     chains = _chains(potential, random)
@@ -34,7 +35,10 @@ def random_conformation(potential: Potential, *, seed: int = 0) -> tuple[BeadTop
             if number:
                 bonds.append((len(types) - 2, len(types) - 1))
     masses = random.uniform(10.0, 100.0, len(types))
-    topology = BeadTopology.build(types, masses, bonds=bonds, charges=random.uniform(-1.0, 1.0, len(types)))
+    charges = dict(zip(potential.config.types, potential.config.type_charges, strict=False))
+    drawn = random.uniform(-1.0, 1.0, len(types))
+    given = [charges.get(name, charge) for name, charge in zip(types, drawn.tolist(), strict=True)]
+    topology = BeadTopology.build(types, masses, bonds=bonds, charges=given)
     return topology, np.array(positions) + _JITTER * random.normal(size=(len(types), 3))
 
 

@@ -48,17 +48,26 @@ class ElectrostaticsConfig(Config):
     groups: Literal["molecule", "residue", "system"] = "molecule"
     excluded_bonds: int = Field(default=3, ge=0, le=3)
     smearing: float = Field(default=0.0, ge=0)
-    accuracy: float = Field(default=1e-4, gt=0, lt=0.1)
+    accuracy: float = Field(default=1e-4, ge=1e-12, lt=0.1)
     cutoff: PositiveFloat | None = None
     slab: bool = False
     self_energy: bool = False
 
 
 def group_index(topology: BeadTopology, groups: Literal["molecule", "residue", "system"]) -> Int[np.ndarray, " beads"]:
-    """Number of the group of each bead, from 0."""
+    """Number of the group of each bead, from 0.
+
+    Raises:
+        ValueError: if residues are asked for, but the topology has only one for several molecules.
+    """
     if groups == "system":
         return np.zeros(len(topology), dtype=np.int64)
     index = topology.molecules if groups == "molecule" else topology.residue_index
+    if groups == "residue" and len(set(index.tolist())) == 1 and topology.molecules.max() > 0:
+        raise ValueError(
+            f'groups = "residue", but all {len(topology)} beads of {topology.molecules.max() + 1} molecules are in one '
+            'residue: give each bead its `residue_index`, or choose "molecule" or "system"'
+        )
     return np.unique(index, return_inverse=True)[1].astype(np.int64)
 
 

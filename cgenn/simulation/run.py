@@ -67,6 +67,8 @@ def simulate(
     origin = Start.read(start, config.replicas, config.seed)
     if config.dipole_interval is not None and potential.config.electrostatics is None:
         raise ValueError("`dipole_interval` is given, but the potential has no electrostatics")
+    if config.ensemble == "npt" and potential.config.electrostatics and potential.config.electrostatics.slab:
+        raise ValueError('ensemble "npt" would squeeze the vacuum of a slab: use "nvt", or a barostat of your own')
     if config.ensemble == "npt" and origin.box is None:
         raise ValueError('ensemble "npt" needs a box, but the start has none')
     temperature = config.temperature or potential.config.temperature

@@ -12,6 +12,10 @@ from cgenn.reference.ions import frames_of
 from cgenn.topology import BeadTopology
 
 
+def symmetric(virials: np.ndarray) -> np.ndarray:
+    return 0.5 * (virials + virials.transpose(0, 2, 1))
+
+
 @pytest.fixture
 def topology() -> BeadTopology:
     return BeadTopology.build(["A", "B", "B"], [12.0, 14.0, 14.0], bonds=[(0, 1)], charges=[1.0, -1.0, 0.0])
@@ -20,7 +24,7 @@ def topology() -> BeadTopology:
 @pytest.fixture
 def frames() -> Frames:
     rng = np.random.default_rng(0)
-    return Frames(rng.normal(size=(50, 3, 3)), rng.normal(size=(50, 3, 3)), np.tile(np.eye(3), (50, 1, 1)))
+    return Frames(0.5 * rng.random((50, 3, 3)), rng.normal(size=(50, 3, 3)), np.tile(np.eye(3), (50, 1, 1)))
 
 
 def test_there_and_back(tmp_path, topology, frames):
@@ -41,7 +45,7 @@ def test_charges_dipoles_energies_and_virials(tmp_path, topology, frames):
     rng = np.random.default_rng(1)
     extra = {
         "charges": rng.normal(size=(50, 3)), "dipoles": rng.normal(size=(50, 3, 3)),
-        "energies": rng.normal(size=50), "virials": rng.normal(size=(50, 3, 3)),
+        "energies": rng.normal(size=50), "virials": symmetric(rng.normal(size=(50, 3, 3))),
     }  # fmt: skip
     plain = BeadDataset.write(tmp_path / "a.h5", topology, frames, temperature=300)
     assert (plain.has_charges, plain.has_dipoles, plain.has_energies, plain.has_virials) == (False,) * 4
@@ -73,7 +77,7 @@ def test_mdanalysis_reads_it(tmp_path, topology, frames):
 def test_ions_whose_charges_change_are_read_by_mdanalysis_and_imported_again(tmp_path):
     universe = pytest.importorskip("MDAnalysis").Universe.empty(8, trajectory=False)
     crystal, random = Crystal.build("rock-salt", 1, 0.3), np.random.default_rng(0)
-    positions, box = crystal.disturbed(6, displacement=0.01, strain=0.02, random=random)
+    _, positions, box = crystal.disturbed(6, displacement=0.01, strain=0.02, random=random)
     written = frames_of(EquilibratedIons(), crystal.types, positions, box)
     ions = BeadTopology.build(["cation" if kind == 0 else "anion" for kind in crystal.types], [30.0] * 8)
     path = BeadDataset.write(tmp_path / "a.h5", ions, written, temperature=300).path
@@ -139,6 +143,7 @@ def test_charges_dipoles_and_energies_of_beads_are_imported(tmp_path, topology):
     rng = np.random.default_rng(0)
     shapes = {"positions": (4, 3, 3), "charges": (4, 3), "dipoles": (4, 3, 3), "energies": (4,), "virials": (4, 3, 3)}
     entries = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    entries["virials"] = symmetric(entries["virials"])
     np.savez(tmp_path / "a.npz", **entries, units="A, e A, kcal/mol")
     frames = import_beads(tmp_path / "a.npz", topology, tmp_path / "a.h5", temperature=300).read()
     for name, scale in {"positions": 0.1, "charges": 1.0, "dipoles": 0.1, "energies": 4.184, "virials": 4.184}.items():
@@ -146,3 +151,22 @@ def test_charges_dipoles_and_energies_of_beads_are_imported(tmp_path, topology):
     np.savez(tmp_path / "b.npz", positions=entries["positions"], charges=[1.0, -1.0, 0.5], units="nm")
     with pytest.raises(ValueError, match=r"b.npz: bead 2 has charge 0.5 e, 0.0 e in the topology"):
         import_beads(tmp_path / "b.npz", topology, tmp_path / "b.h5", temperature=300)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("charges", np.nan, r"a\.h5: frame 3, bead 1: charge is nan"),
+        ("energies", np.inf, r"a\.h5: frame 3: potential_energy is inf"),
+        ("virials", 7.0, r"a\.h5: frame 3: the virial is not symmetric"),
+        ("positions", 1.2, r"a\.h5: frame 3: bonded beads 0 and 1 are .* make molecules whole"),
+    ],
+)
+def test_what_cannot_be_right_is_not_written(tmp_path, topology, frames, name, value, said):
+    rng = np.random.default_rng(0)
+    full = replace(frames, charges=rng.normal(size=(50, 3)), energies=rng.normal(size=50), virials=np.zeros((50, 3, 3)))
+    values = np.array(getattr(full, name))
+    values[(3, 1) + (0,) * (values.ndim - 2) if values.ndim > 1 else 3] = value
+    with pytest.raises(ValueError, match=said):
+        BeadDataset.write(tmp_path / "a.h5", topology, replace(full, **{name: values}), temperature=300.0)
+    assert list(tmp_path.iterdir()) == []

@@ -131,6 +131,7 @@ def test_dipoles_of_beads_and_energies_of_ions(tmp_path, ala2, source):
     """Charges and dipoles are mapped; energies and virials stay only where every atom is a bead."""
     rng = np.random.default_rng(1)
     charges, energies, virials = rng.normal(size=22), rng.normal(size=200), rng.normal(size=(200, 3, 3))
+    virials = virials + virials.transpose(0, 2, 1)
     path = source(charges=charges, energies=energies, virials=virials, units="nm, kJ/mol/nm, kJ/mol")
     options = {"temperature": 300, "constraints": []}
     dataset = map_trajectory(path, ala2, "residue-com", tmp_path / "cg.h5", **options)
