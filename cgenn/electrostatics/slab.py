@@ -75,6 +75,19 @@ def check_vacuum(
             )
 
 
+def joined_slab(positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"]) -> Float[Tensor, "beads 3"]:
+    """The beads moved by whole cells along z, so that the widest gap between them there is outside.
+
+    A program that wraps beads into the cell takes a slab on both sides of z = 0 apart.
+    """
+    heights = positions[:, 2] / cell[2, 2]
+    ordered = (heights - heights.floor()).nan_to_num(0.0).sort().values  # a lost bead does not take the others along
+    gaps = torch.diff(ordered, append=ordered[:1] + 1)
+    widest = gaps.argmax().reshape(1)
+    vacuum = ordered.index_select(0, widest) + 0.5 * gaps.index_select(0, widest)
+    return positions - (heights - vacuum).floor()[:, None] * cell[2]
+
+
 def uncorrected_slab(
     positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "beads 3"] | None:
@@ -84,12 +97,8 @@ def uncorrected_slab(
     the images.
     """
     fractional = positions @ torch.linalg.inv(cell)
-    fractional = fractional - fractional.floor()
-    ordered = fractional.sort(0).values
-    gaps = torch.diff(ordered, dim=0, append=ordered[:1] + 1)
-    widest = gaps.amax(0)
+    ordered = (fractional - fractional.floor()).sort(0).values
+    widest = torch.diff(ordered, dim=0, append=ordered[:1] + 1).amax(0)
     if widest[2] < max(VACUUM, 1.5 * float(widest[:2].max())):
         return None
-    lowest = ordered[(int(gaps[:, 2].argmax()) + 1) % len(ordered), 2]
-    fractional[:, 2] = (fractional[:, 2] - lowest) % 1
-    return fractional @ cell
+    return joined_slab(positions, cell)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cgenn.electrostatics.slab import joined_slab
 from cgenn.graph import BeadGraph
 from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential, PotentialConfig
@@ -283,7 +284,9 @@ class LearnedForce:
         if cell is None:
             copies = positions.view(self.replicas, -1, 3)
             return (copies - copies[:, :1]).flatten(0, 1)
-        return positions - memory.cells.to(positions) @ cell.to(positions)
+        near = positions - memory.cells.to(positions) @ cell.to(positions)
+        slab = self.charged is not None and self.config.electrostatics is not None and self.config.electrostatics.slab
+        return joined_slab(near, cell.to(positions)) if slab else near
 
     def _complaint(self, positions: Tensor, cell: Tensor | None, energy: Tensor, forces: Tensor) -> str:
         graph = self._graph(positions, cell, self._recall(self._place(positions)))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cgenn.electrostatics.settings import CoulombSettings, tune
-from cgenn.electrostatics.slab import dipole_along_z, uncorrected_slab
+from cgenn.electrostatics.slab import dipole_along_z, joined_slab, uncorrected_slab
 from cgenn.units import COULOMB
 from tests.electrostatics.conftest import Charges, random_charges
 
@@ -80,14 +80,19 @@ def test_a_slab_is_found_in_whatever_cell_its_beads_are() -> None:
     ions = slab()
     assert isinstance(ions.cell, Tensor)
     cell = ions.cell[0]
-    for height in (-0.6, 0.0, 1.9):
+    for height in (-0.6, -0.7123, 0.0, 1.9, -12.3):
         moved = ions.positions + torch.tensor([0.4, 0.0, height])
         fractional = moved @ torch.linalg.inv(cell)
         for places in (moved, (fractional - fractional.floor()) @ cell):
             found = uncorrected_slab(places, cell)
             assert found is not None
-            heights = ions.positions[:, 2] - ions.positions[:, 2].min()
-            torch.testing.assert_close(found[:, 2], heights)
+            heights = (each[:, 2] - each[:, 2].min() for each in (found, ions.positions))
+            torch.testing.assert_close(*heights)
+        for precision in (torch.float32, torch.float64):
+            joined = joined_slab(moved.to(precision), cell.to(precision))[:, 2]
+            assert joined.max() - joined.min() < WIDTH
+    lost = torch.cat([ions.positions, torch.tensor([[torch.nan, 0.0, torch.inf]])])
+    assert joined_slab(lost, cell)[:-1].isfinite().all()
     assert uncorrected_slab(ions.positions, torch.diag(torch.tensor([WIDTH, WIDTH, 1.3]))) is None
     assert uncorrected_slab(ions.positions, 5.0 * torch.eye(3)) is None
 
