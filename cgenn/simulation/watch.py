@@ -84,6 +84,13 @@ class Watch:
     def explain(self, simulation: Any, cause: str) -> SimulationError:
         """The error to raise when OpenMM or the learned force has given up because of `cause`."""
         step = simulation.currentStep
+        if "periodic box size has decreased" in cause:
+            return SimulationError(
+                f"step {step}: the box has become too small for the cutoff of the charges or the repulsion, which was "
+                "chosen for the box at the start; start a new run from the last frame, or from a box nearer to "
+                "equilibrium",
+                step,
+            )  # fmt: skip
         bead, term, force = self._strongest(simulation.context)
         return SimulationError(
             f"step {step}: {cause}; the strongest force is that of `{term}` on {self._name(bead)}, {force:.3g} "

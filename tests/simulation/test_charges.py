@@ -13,9 +13,12 @@ from cgenn.graph import BeadGraph
 from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential
 from cgenn.simulation.backends import NETWORK_GROUP
+from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.electrostatics import ELECTROSTATICS_GROUP, electrostatics_derivative
 from cgenn.simulation.force import LAMBDA
+from cgenn.simulation.run import simulate
 from cgenn.simulation.system import create_system
+from cgenn.simulation.watch import SimulationError
 
 from .conftest import with_charges
 
@@ -221,3 +224,23 @@ def test_beside_a_force_field_charges_count_once(potential, molecules, kind, bac
     cut = host(np.ones(34), openmm.NonbondedForce.CutoffPeriodic)
     with pytest.raises(ValueError, match=r"long-range electrostatics \(PME\), but the NonbondedForce"):
         create_system(charged, topology, system=cut, particles=particles)
+
+
+def test_pressure_on_a_slab_is_refused(potential, molecules, tmp_path):
+    topology, positions, box = molecules
+    slab = with_charges(potential, charges="types", slab=True)
+    with pytest.raises(ValueError, match='"npt" would squeeze the vacuum of a slab'):
+        simulate(slab, (topology, positions, box), SimulationConfig(ensemble="npt", steps=500), tmp_path / "run")
+
+
+def test_box_that_became_too_small_is_named(potential, molecules, tmp_path):
+    """The cutoff of native charges is that of the box at the start, a tenth below half its width."""
+    topology, positions, box = molecules
+    charged = with_charges(potential, charges="types")
+    config = SimulationConfig(
+        ensemble="npt", pressure=1e6, steps=20000, timestep=0.0005, report_interval=1000, backend="python"
+    )
+    with pytest.raises(
+        SimulationError, match=r"box has become too small for the cutoff .* new run from the last frame"
+    ):
+        simulate(charged, (topology, positions, box), config, tmp_path / "run", progress=False)
