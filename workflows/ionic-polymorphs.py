@@ -70,13 +70,15 @@ def main(
         "lattice_energy_difference": float(difference(lattices, exact)[middle]),
         "charge_rock_salt": float(lattices["rock-salt"].read().charges[middle, 0]),
         "charge_caesium_chloride": float(lattices["caesium-chloride"].read().charges[middle, 0]),
-        "units": {
-            "force_rmse_unseen": "kJ/mol/nm, of a component",
-            "lattice_energy_difference": "kJ/mol of ion pairs; errors are root mean squares over lattice constants of "
-            "caesium chloride from -4 % to +4 %, each against rock-salt at its least energy",
-            "charge": "e",
-        },
     }
+    meanings = {
+        "force": "kJ/mol/nm, of a component",
+        "lattice_energy": "kJ/mol of ion pairs; errors are root mean squares over lattice constants of caesium "
+        "chloride from -4 % to +4 %, each against rock-salt at its least energy",
+        "charge": "e",
+    }
+    units = {key: unit for key in result for start, unit in meanings.items() if key.startswith(start)}
+    result["units"] = units
     (out / "ionic-polymorphs.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     typer.echo(
         json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items())

@@ -81,7 +81,8 @@ def compared(ensembles: dict, data: cgenn.BeadDataset, out: Path) -> dict:
         result[f"s_zz_at_k_min_{name}"] = float(factors[name].charge[0])
         if name != "reference":
             result[f"rdf_error_{name}"] = float(np.abs(radial[name].g - radial["reference"].g).mean())
-    units = {"k_min": "1/nm", "s_zz": "1, per sum of squared charges", "rdf_error": "mean |difference of g(r)|"}
+    meanings = {"k_min": "1/nm", "s_zz": "1, per sum of squared charges", "rdf_error": "1, mean |difference of g(r)|"}
+    units = {key: unit for key in result for start, unit in meanings.items() if key.startswith(start)}
     return {**result, "figures": [str(out / "radial.png"), str(out / "charge-structure.png")], "units": units}
 
 

@@ -128,3 +128,28 @@ def test_missing_data_is_a_mistake(tmp_path):
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
+
+
+IONIC = {
+    "random-charges": {"force_mae_long_range", "force_mae_short_range", "charge_mae"},
+    "ionic-polymorphs": {
+        "force_rmse_unseen_long_range",
+        "force_rmse_unseen_short_range",
+        "lattice_energy_difference_error_long_range",
+        "lattice_energy_difference_error_short_range",
+    },
+    "molten-salt": {"s_zz_at_k_min_long_range", "s_zz_at_k_min_short_range", "s_zz_at_k_min_reference"},
+}
+
+
+@pytest.mark.parametrize("name", IONIC)
+def test_ions_with_and_without_charges(name, tmp_path):
+    said = json.loads(cgenn("run", name, "--quick", "--out", tmp_path / "out", "--json"))
+    assert IONIC[name] <= set(said)
+    measured = {key for key, value in said.items() if isinstance(value, float)}
+    assert measured <= set(said["units"])
+    assert all(np.isfinite(said[key]) for key in measured)
+    before = stamps(tmp_path / "out")
+    assert json.loads(cgenn("run", name, "--quick", "--out", tmp_path / "out", "--json")) == said
+    kept = {path: stamp for path, stamp in stamps(tmp_path / "out").items() if path.suffix in (".h5", ".safetensors")}
+    assert kept == {path: stamp for path, stamp in before.items() if path in kept}
