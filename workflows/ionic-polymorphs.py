@@ -36,10 +36,10 @@ def main(
 ) -> None:
     """Forces and lattice energies of the unseen crystal, with and without charges that the network predicts."""
     console = Console(stderr=True, highlight=False)
-    frames, tested, epochs = (12, 4, 1) if quick else (120, 40, 60)
+    frames, tested, epochs = (12, 4, 1) if quick else (120, 40, 45)
     console.rule("reference")
     crystals = {name: Crystal.relaxed(name, cells, EquilibratedIons()) for name, cells in CELLS.items()}
-    train = disturbed(out / "train.h5", crystals["rock-salt"], frames, 0.03, 0.12, 0)
+    train = disturbed(out / "train.h5", crystals["rock-salt"], frames, 0.025, 0.12, 0)
     test = disturbed(out / "test.h5", crystals["caesium-chloride"], tested, 0.02, 0.04, 1)
     lattices = {
         name: written(out / f"{name}.h5", crystal, crystal.scaled(SCALES)) for name, crystal in crystals.items()
@@ -52,9 +52,15 @@ def main(
     for name, electrostatics in (("long_range", charges), ("short_range", None)):
         console.rule(f"training: {name.replace('_', ' ')}")
         network = cgenn.NetworkConfig(cutoff=0.4, lmax=0, channels=16, layers=1, electrostatics=electrostatics)
-        weights = LossWeights(charges=10.0, virials=0.01)
+        weights = LossWeights(virials=0.003)
         config = cgenn.TrainingConfig(
-            network=network, weights=weights, epochs=epochs, batch_size=2, weight_decay=0.1, seed=seed
+            network=network,
+            weights=weights,
+            epochs=epochs,
+            batch_size=2,
+            learning_rate=0.02,
+            weight_decay=0.03,
+            seed=seed,
         )
         potential = cgenn.train(train, config, out / name)
         found = predict(potential, test)

@@ -31,10 +31,10 @@ class EquilibratedIons:
         softness: rho of the repulsion [nm].
     """
 
-    electronegativity: tuple[float, float] = (0.0, 900.0)
-    hardness: tuple[float, float] = (1300.0, 1300.0)
+    electronegativity: tuple[float, float] = (0.0, 5600.0)
+    hardness: tuple[float, float] = (4000.0, 4000.0)
     smearing: float = 0.1
-    repulsion: tuple[float, float, float] = (0.0, 4.0e4, 2.0e5)
+    repulsion: tuple[float, float, float] = (0.0, 6.0e4, 0.0)
     softness: float = 0.032
 
     def charges(self, ions: Ions) -> Float[Tensor, " ions"]:
