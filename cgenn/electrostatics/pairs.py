@@ -53,6 +53,10 @@ def coulomb_pairs(
     """
     if (cell is None) != (settings.method == "open"):
         raise ValueError(f"method {settings.method!r} {'needs a cell' if cell is None else 'is without a cell'}")
+    if cell is not None and cell.shape != (n_systems, 3, 3):
+        raise ValueError(
+            f"`cell` must have the shape ({n_systems}, 3, 3), one for each system, got {tuple(cell.shape)}"
+        )
     batch = torch.zeros(len(positions), dtype=torch.int64) if batch is None else batch.cpu()
     if bool((batch[1:] < batch[:-1]).any()):
         raise ValueError("the beads of a batch have to be ordered by system")

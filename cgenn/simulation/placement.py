@@ -36,8 +36,13 @@ class Placement:
         """One copy, its beads being `particles` of a System with other particles or other forces.
 
         Raises:
-            ValueError: if a particle is not there or named twice.
+            ValueError: if a particle is not there or named twice, or these are not whole numbers in a row.
         """
+        given = np.asarray(particles)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise ValueError(
+                f"`particles` must be whole numbers in a row, got shape {given.shape} of {given.dtype.name}"
+            )
         chosen = tuple(int(particle) for particle in particles)
         if not chosen:
             raise ValueError("`particles` must name at least one particle, got none")

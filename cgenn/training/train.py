@@ -202,9 +202,14 @@ def _check_weights(datasets: list[BeadDataset], config: TrainingConfig) -> None:
     for name, problem in missing.items():
         if problem and getattr(weights, name):
             raise ValueError(f"`weights.{name}` is {getattr(weights, name)}, but {problem}")
+    predicted = chosen is not None and chosen.charges == "predicted"
+    unused = {"charges": not predicted, "dipoles": not (dipoles and known)}
+    for name in [name for name, idle in unused.items() if idle]:
+        weight = getattr(weights, name)
+        if weight and weight != type(weights).model_fields[name].default:
+            raise ValueError(f"`weights.{name}` is {weight}, but {name} are not predicted, or no dataset holds them")
     learnt = {"forces"} | {name for name, problem in missing.items() if problem is None}
-    learnt |= {"charges"} if chosen is not None and chosen.charges == "predicted" else set()
-    learnt |= {"dipoles"} if dipoles and known else set()
+    learnt |= {name for name, idle in unused.items() if not idle}
     asked = [name for name, weight in weights.model_dump().items() if weight]
     if not learnt.intersection(asked):
         raise ValueError(f"`weights` are those of {' and '.join(asked)}, of which there is nothing to learn here")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cgenn.electrostatics.pairs import coulomb_pairs
-from cgenn.electrostatics.settings import CoulombSettings
+from cgenn.electrostatics.settings import CoulombSettings, tune
 from tests.electrostatics.conftest import join, random_charges
 
 LONG = CoulombSettings("ewald", cutoff=2.0, alpha=2.0, k_cutoff=10.0)
@@ -78,3 +78,9 @@ def test_wrong_cells_and_batches() -> None:
         ions.pairs(CoulombSettings("open"))
     with pytest.raises(ValueError, match="ordered by system"):
         replace(join([ions, ions]), batch=torch.tensor([0, 1] * 4)).pairs(LONG)
+
+
+def test_one_cell_for_each_system() -> None:
+    settings = tune(torch.eye(3), 2, accuracy=1e-3)
+    with pytest.raises(ValueError, match=r"`cell` must have the shape \(1, 3, 3\), one for each system, got \(3, 3\)"):
+        coulomb_pairs(torch.rand(2, 3), settings, cell=torch.eye(3))

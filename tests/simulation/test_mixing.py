@@ -260,6 +260,9 @@ def test_bad_requests(potential, topology):
         mix(particles=(9, 2, 7, 4, 9))
     with pytest.raises(ValueError, match="at least one particle"):
         mix(particles=[])
+    for wrong in ([0.5] * 5, [True] * 5, [[0, 1, 2, 3, 4]], list("abcde")):
+        with pytest.raises(ValueError, match="whole numbers in a row, got shape"):
+            mix(particles=wrong)
     with pytest.raises(ValueError, match="one particle for each of 5 beads, got 4"):
         mix(particles=BEADS[:4])
     with pytest.raises(ValueError, match="bead 0 has type 'X'"):

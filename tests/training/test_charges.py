@@ -300,6 +300,8 @@ def test_totals_that_the_charges_do_not_have(data):
     [
         ({"virials": 1.0}, {}, "`weights.virials` is 1.0, but no dataset holds virials"),
         ({"energies": 2.0}, {}, "`weights.energies` is 2.0, but no dataset holds energies"),
+        ({"dipoles": 5.0}, {}, "`weights.dipoles` is 5.0, but dipoles are not predicted, or no dataset holds them"),
+        ({"charges": 5.0}, {"electrostatics": None}, "`weights.charges` is 5.0, but charges are not predicted"),
         (
             {"total_dipole": 1.0},
             {"electrostatics": None},
@@ -320,6 +322,15 @@ def test_weights_of_what_is_not_there(frames, tmp_path, weights, options, messag
     network = {**config().network.model_dump(), **options}
     with pytest.raises(ValueError, match=message):
         train(data, TrainingConfig(**{**config().model_dump(), "network": network, "weights": weights}))
+
+
+def test_one_frame_whose_charges_do_not_add_up_is_found(frames, tmp_path):
+    many = frames[np.arange(600) % len(frames)]
+    charges = many.charges.copy()
+    charges[577] += 5.0
+    data = BeadDataset.write(tmp_path / "many.h5", TOPOLOGY, replace(many, charges=charges), temperature=100.0)
+    with pytest.raises(ValueError, match=r"many.h5: the charges of system 0, .* but in frame 577 they are"):
+        train(data, config(PREDICTED))
 
 
 def test_energies_need_several_frames_in_a_batch(data):
