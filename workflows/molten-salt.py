@@ -38,7 +38,7 @@ def main(
 ) -> None:
     """Radial distributions and charge structure factors: with PME, of a control without, and of the reference."""
     console = Console(stderr=True, highlight=False)
-    length, equilibration, stride, epochs, steps = (1.2, 0.1, 1, 1, 40) if quick else (40.0, 5.0, 10, 12, 4000)
+    length, equilibration, stride, epochs, steps = (1.2, 0.1, 1, 1, 40) if quick else (40.0, 5.0, 5, 16, 4000)
     console.rule("all-atom reference run")
     aa = cgenn.run_reference("molten-nacl", out / "aa", length=length, equilibration=equilibration)
     for name, every in (("cg", 1), ("train", stride)):
@@ -49,8 +49,8 @@ def main(
     charges = ElectrostaticsConfig(charges="types", groups="system", excluded_bonds=0)
     for name, electrostatics in (("long_range", charges), ("short_range", None)):
         console.rule(LABELS[name])
-        network = cgenn.NetworkConfig(cutoff=0.5, channels=16, layers=1, electrostatics=electrostatics)
-        config = cgenn.TrainingConfig(network=network, epochs=epochs, batch_size=1, seed=seed)
+        network = cgenn.NetworkConfig(cutoff=0.5, lmax=0, channels=16, layers=1, electrostatics=electrostatics)
+        config = cgenn.TrainingConfig(network=network, epochs=epochs, batch_size=1, learning_rate=0.02, seed=seed)
         potential = cgenn.train(out / "train.h5", config, out / name)
         settings = cgenn.SimulationConfig(
             timestep=0.004, steps=steps, equilibration=steps // 4, report_interval=10, seed=seed
