@@ -80,7 +80,10 @@ def test_methanol_has_the_energy_of_charmm36():
     assert energy(system, positions) == pytest.approx(energy(expected, positions), rel=1e-6)
 
 
-@pytest.mark.parametrize(("name", "molecules", "mass"), [("water-spce", 512, 18.015), ("methanol", 343, 32.042)])
+@pytest.mark.parametrize(
+    ("name", "molecules", "mass"),
+    [("water-spce", 512, 18.015), ("methanol", 343, 32.042), ("molten-nacl", 512, 58.443 / 2)],
+)
 def test_liquids_start_at_their_density(name, molecules, mass):
     topology, _, _ = load_system(name).build()
     assert topology.getNumResidues() == molecules
@@ -88,3 +91,19 @@ def test_liquids_start_at_their_density(name, molecules, mass):
     density = molecules * mass * 1.66053906660e-3 / volume
     expected = tomllib.loads((shipped.folder("systems") / name / "reference.toml").read_text())
     assert density == pytest.approx(expected["experimental_density"]["value"], rel=0.05)
+
+
+def test_sodium_chloride_has_its_lattice_energy():
+    """As `reference.toml` says, at its distance and less far in or out; the same ions within the cutoff at each."""
+    _, system, _ = load_system("molten-nacl").build()
+    expected = tomllib.loads((shipped.folder("systems") / "molten-nacl" / "reference.toml").read_text())
+    found = []
+    for scale in (1.0, 0.995, 1.005):
+        distance = scale * expected["nearest_distance"]["value"]
+        for force in system.getForces():
+            if hasattr(force, "setCutoffDistance"):
+                force.setCutoffDistance(3.9 * distance)
+        system.setDefaultPeriodicBoxVectors(*(8 * distance * np.eye(3)))
+        found.append(energy(system, distance * np.array(list(np.ndindex(8, 8, 8))), "Reference") / 256)
+    assert found[0] == pytest.approx(expected["lattice_energy"]["value"], abs=0.1)
+    assert found[0] < min(found[1:])
