@@ -107,9 +107,10 @@ class ForceMatching(lightning.LightningModule):
         trained = [*self.potential.parameters(), *self.balance.parameters()]
         optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
+        rise = 0.0501 if steps == 20 else 0.05  # a rise of exactly one step is a division by zero in torch
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=steps, pct_start=0.0501
-        )  # with 0.05 it divides by zero where there are 20 steps
+            optimizer, config.learning_rate, total_steps=steps, pct_start=rise
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_validation_model_eval(self) -> None:
