@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from cgenn.analysis.figures import GUIDE, MODEL, REFERENCE, plain, to_png
 from cgenn.analysis.infrared import InfraredSpectrum
 from cgenn.analysis.structure_factor import StructureFactors
 
-_STYLES: tuple[dict[str, object], ...] = (
+_STYLES: tuple[dict[str, Any], ...] = (
     {"color": REFERENCE, "linewidth": 3.0, "alpha": 0.55},
     {"color": MODEL, "linewidth": 1.4},
     {"color": GUIDE, "linewidth": 1.4, "linestyle": (0, (4, 2))},
@@ -43,17 +44,17 @@ def charge_structure_figure(results: Mapping[str, StructureFactors], wavenumber:
     for axis in (whole, small):
         for (label, result), style in zip(results.items(), styles, strict=False):
             assert result.charge is not None
-            axis.plot(result.k, result.charge, label=label, **style)  # type: ignore[arg-type]
+            axis.plot(result.k, result.charge, label=label, **style)
             if result.charge_error is not None:
                 low, high = result.charge - result.charge_error, result.charge + result.charge_error
-                axis.fill_between(result.k, np.maximum(low, 1e-12), high, color=style["color"], alpha=0.2, linewidth=0)  # type: ignore[arg-type]
+                axis.fill_between(result.k, np.maximum(low, 1e-12), high, color=style["color"], alpha=0.2, linewidth=0)
         axis.plot(limit, (limit / wavenumber) ** 2, color="#333333", linewidth=1.1, linestyle=(0, (1, 1.5)),
                   label="perfect screening, $k^2/k_\\mathrm{D}^2$")  # fmt: skip
         axis.set_xlabel("k (1/nm)", fontsize=9)
         plain(axis)
     whole.set_ylabel(r"$S_{zz}(k)$", fontsize=9)
     whole.set_xlim(0.0, max(float(result.k[-1]) for result in results.values()))
-    whole.set_ylim(0.0, 1.1 * max(float(np.max(result.charge)) for result in results.values()))  # type: ignore[arg-type]
+    whole.set_ylim(0.0, 1.1 * max(result.charge.max() for result in results.values() if result.charge is not None))
     small.set(xscale="log", yscale="log", xlim=(lowest / 1.3, 6.0 * lowest))
     small.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     small.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
@@ -94,9 +95,9 @@ def dielectric_figure(
             raise ValueError(f"{label}: {len(values)} values, but {len(times)} times")
         value, error = (final or {}).get(label, (None, None))
         shown = label if value is None else f"{label}, {value:.4g}" + ("" if error is None else f" ± {error:.2g}")
-        axis.plot(times, values, label=shown, **style)  # type: ignore[arg-type]
+        axis.plot(times, values, label=shown, **style)
         if value is not None and error is not None:
-            axis.axhspan(value - error, value + error, color=style["color"], alpha=0.15, linewidth=0)  # type: ignore[arg-type]
+            axis.axhspan(value - error, value + error, color=style["color"], alpha=0.15, linewidth=0)
     axis.set_xlabel("time (ps)", fontsize=9)
     axis.set_ylabel("static dielectric constant", fontsize=9)
     axis.legend(frameon=False, fontsize=9)
@@ -115,10 +116,10 @@ def infrared_figure(spectra: Mapping[str, InfraredSpectrum], highest: float | No
     for (label, spectrum), style in zip(spectra.items(), _styles(spectra), strict=False):
         there = slice(None) if highest is None else spectrum.wavenumber <= highest
         x, y = spectrum.wavenumber[there], spectrum.absorption[there]
-        axis.plot(x, y, label=label, **style)  # type: ignore[arg-type]
+        axis.plot(x, y, label=label, **style)
         if spectrum.error is not None:
             error = spectrum.error[there]
-            axis.fill_between(x, y - error, y + error, color=style["color"], alpha=0.2, linewidth=0)  # type: ignore[arg-type]
+            axis.fill_between(x, y - error, y + error, color=style["color"], alpha=0.2, linewidth=0)
     axis.set_xlabel("wavenumber (1/cm)", fontsize=9)
     axis.set_ylabel(r"$\alpha n$ (1/cm)", fontsize=9)
     axis.set_xlim(left=0.0)
@@ -128,7 +129,7 @@ def infrared_figure(spectra: Mapping[str, InfraredSpectrum], highest: float | No
     return to_png(figure)
 
 
-def _styles(curves: Mapping[str, object]) -> tuple[dict[str, object], ...]:
+def _styles(curves: Mapping[str, object]) -> tuple[dict[str, Any], ...]:
     """Colours and lines: the first of several curves is the reference."""
     if not 1 <= len(curves) <= len(_STYLES):
         raise ValueError(f"expected 1 to {len(_STYLES)} curves, got {len(curves)}")
