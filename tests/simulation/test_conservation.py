@@ -32,8 +32,7 @@ def test_too_short(potential, topology, positions):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["double", "single"])
 def test_no_drift(potential, topology, positions, precision):
-    """None is left in the limit of short steps: what there is, is Verlet's error of second order while it relaxes."""
-    fine, coarse = energy_drift(
-        potential, (topology, positions), [0.0005, 0.001], 2.0, replicas=10, precision=precision
-    )
-    assert abs(4 * fine.drift - coarse.drift) / 3 < max(5 * fine.error, 0.05)
+    """At steps that resolve a random network, rougher than a trained one: Verlet's error goes as their square."""
+    results = energy_drift(potential, (topology, positions), [0.00025, 0.0004], 2.0, replicas=10, precision=precision)
+    for result in results:
+        assert abs(result.drift) < max(5 * result.error, 0.05)
