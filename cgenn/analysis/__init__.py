@@ -13,6 +13,7 @@ from cgenn.analysis.electric_figures import charge_structure_figure, dielectric_
 from cgenn.analysis.ensemble import Ensemble
 from cgenn.analysis.figures import radial_figure, series_figure, training_figure
 from cgenn.analysis.infrared import InfraredSpectrum, dipole_autocorrelation, infrared_spectrum
+from cgenn.analysis.ions import compare_ions
 from cgenn.analysis.radial import RadialDistributions, radial_distributions
 from cgenn.analysis.report import Report, write_report
 from cgenn.analysis.sections import Number, Picture, Section, Table
@@ -36,6 +37,7 @@ __all__ = [
     "charge_structure_figure",
     "compare_distributions",
     "compare_ensembles",
+    "compare_ions",
     "compare_surfaces",
     "debye_wavenumber",
     "dielectric_constant",
