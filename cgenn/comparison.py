@@ -9,7 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cgenn.analysis import Ensemble, Number, Picture, Report, Section, Table, compare_ensembles, training_figure
+from cgenn.analysis import (
+    Ensemble,
+    Number,
+    Picture,
+    Report,
+    Section,
+    Table,
+    charge_structure_figure,
+    compare_ensembles,
+    debye_wavenumber,
+    structure_factors,
+    training_figure,
+)
 from cgenn.analysis.conformations import Surface
 from cgenn.analysis.sections import Value
 from cgenn.data.dataset import BeadDataset
@@ -17,12 +29,17 @@ from cgenn.h5md import Frames
 from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential
 from cgenn.simulation.run import Run
+from cgenn.topology import BeadTopology
 
 ERRORS = {"null": "no interaction", "priors": "priors alone", "model": "this model", "floor": "noise floor (estimated)"}
 
 log = logging.getLogger(__name__)
 
 _BEADS_AT_ONCE = 2000
+_NO_CHARGE = 1e-6
+"""Charges that add up to nothing but rounding [e]."""
+_WAVES = 4.0
+"""Structure factors reach so many times 2 pi over the mean distance of beads."""
 
 
 def compare(
@@ -61,17 +78,18 @@ def compare(
         "backend": Number(run.record["backend"], "OpenMM backend"),
         **_force_errors(run),
     }
+    reference, model = data_ensemble(dataset), model_ensemble(run)
     return compare_ensembles(
         topology,
-        data_ensemble(dataset),
-        model_ensemble(run),
+        reference,
+        model,
         run.temperature,
         out,
         surface=surface,
         reference_histogram=reference_histogram,
         time_series=_time_series(run),
         headline={**own, **(headline or {})},
-        sections=[*_training(run), *sections],
+        sections=[*_charge_structure(topology, reference, model, run.temperature), *_training(run), *sections],
         provenance={"run": run.folder.name, "dataset": dataset.path.name, **_settings(run)},
         title=title,
     )
@@ -160,6 +178,30 @@ def _training(run: Run) -> list[Section]:
     )
     table = Table(("validation frames", "root mean square force error [kJ/mol/nm]"), rows)
     return [Section("Training", text, tables=(table,))]
+
+
+def _charge_structure(
+    topology: BeadTopology, reference: Ensemble, model: Ensemble, temperature: float
+) -> list[Section]:
+    """Charge structure factors, of beads in a box of which some have a charge."""
+    if reference.box is None or model.box is None or not np.any(np.abs(topology.charges) > _NO_CHARGE):
+        return []
+    density = len(topology) / float(np.abs(np.linalg.det(reference.box)).mean())
+    debye = debye_wavenumber(topology.charges, density, temperature)
+    k_max = _WAVES * 2 * np.pi * density ** (1 / 3)
+    factors = {entry.label: structure_factors(entry, k_max, charges=topology.charges) for entry in (reference, model)}
+    rows = tuple(
+        (label, float(found.k[0]), float(found.charge[0]))
+        for label, found in factors.items()
+        if found.charge is not None
+    )
+    text = (
+        "Correlations of the charges of the beads. In a conducting liquid they vanish at small k as (k / k_D)^2, "
+        f"k_D = {debye:.3g} /nm; a model without Coulomb forces beyond its cutoff does not do that."
+    )
+    heads = ("", "smallest k [1/nm]", "S_zz there [1]")
+    picture = Picture("charge_structure", charge_structure_figure(factors, debye), "Charge structure factor.")
+    return [Section("Charges", text, (picture,), (Table(heads, rows),))]
 
 
 def _settings(run: Run) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """A run against its data, on the run that the examples of the help made."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -98,6 +99,28 @@ def test_a_box_on_one_side_only(run, dataset, tmp_path):
     boxed = BeadDataset.write(tmp_path / "boxed.h5", dataset.topology, frames, temperature=300.0)
     with pytest.raises(ValueError, match="box"):
         compare(run, boxed, tmp_path / "report")
+
+
+def test_charges_in_a_box(tmp_path):
+    """A lattice of ions against itself: the report has its charge structure factor."""
+    grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    charges = (-1.0) ** grid.sum(axis=1)
+    topology = BeadTopology.build(["C" if charge > 0 else "A" for charge in charges], [30.0] * 64, charges=charges)
+    positions = 0.3 * grid + np.random.default_rng(0).normal(0.0, 0.02, (6, 64, 3))
+    frames = Frames(positions, None, np.tile(1.2 * np.eye(3), (6, 1, 1)))
+    data = BeadDataset.write(tmp_path / "salt.h5", topology, frames, temperature=300.0)
+    config = PotentialConfig(
+        types=("C", "A"), average_neighbors=6.0, energy_scale=1.0, temperature=300.0, channels=4, layers=1, cutoff=0.5,
+        electrostatics=ElectrostaticsConfig(charges="types", excluded_bonds=0), type_charges=(1.0, -1.0),
+    )  # fmt: skip
+    settings = SimulationConfig(steps=6, report_interval=1, timestep=0.001)
+    run = simulate(Potential(config, Priors()), data.path, settings, tmp_path / "run", progress=False)
+    report = compare(run, data, tmp_path / "report")
+    row = re.search(r"all-atom, mapped</t.>\s*<td[^>]*>([^<]*)</td>\s*<td[^>]*>([^<]*)<", report.html.read_text())
+    k, s_zz = (float(entry) for entry in row.groups())
+    assert k == pytest.approx(2 * np.pi / 1.2, rel=0.2)
+    assert 0 < s_zz < 0.05
+    assert (tmp_path / "report/charge_structure.png").exists()
 
 
 def test_a_model_of_unknown_training(pipeline, dataset, tmp_path):
