@@ -68,7 +68,7 @@ class ForceErrors:
         null: of the forces themselves: what a model without any interaction gets.
         priors: of the forces less those of the priors and, if there are any, of the charges of the types.
         floor: estimate of what no potential of the beads can explain (training/noise_floor.py); NaN if there are too
-            few frames to tell.
+            few frames to tell, or no two surroundings are alike, as in a liquid.
         model: of the forces less those of the potential; None before it is trained.
     """
 
@@ -78,7 +78,7 @@ class ForceErrors:
     model: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Plain numbers, for JSON; None for a floor that too few frames leave open."""
+        """Plain numbers, for JSON; None for a floor that cannot be told."""
         return {
             name: value if value is not None and np.isfinite(value) else None for name, value in asdict(self).items()
         }

@@ -22,6 +22,10 @@ NEIGHBORS = 8
 ALIKE = 10
 """Most alike surroundings that a bead is compared with."""
 
+ALIKE_ENOUGH = 0.05
+"""Largest mean square distance of the most alike surroundings, as a part of that of any two: chains of few beads have 0.01,
+liquids 0.2, where nothing can be said."""
+
 
 @dataclass
 class Surroundings:
@@ -33,7 +37,7 @@ class Surroundings:
 
 
 def noise_floor(topology: BeadTopology, positions: np.ndarray, forces: np.ndarray) -> float:
-    """Mean square of the unexplainable part of a force component [(kJ/mol/nm)^2].
+    """Mean square of the unexplainable part of a force component [(kJ/mol/nm)^2]; NaN where it cannot be told.
 
     Args:
         positions, forces: of molecules that are whole, shape (frames, beads, 3) [nm], [kJ/mol/nm]. Neighbours across a
@@ -41,8 +45,11 @@ def noise_floor(topology: BeadTopology, positions: np.ndarray, forces: np.ndarra
     """
     total, weight = 0.0, 0
     for kind in _kinds(topology, positions, forces):
-        if len(kind.shapes) > 2 * ALIKE:
-            total += _gamma_test(kind) * len(kind.shapes)
+        if len(kind.shapes) <= 2 * ALIKE:
+            continue
+        found = _gamma_test(kind)
+        if np.isfinite(found):
+            total += found * len(kind.shapes)
             weight += len(kind.shapes)
     return total / weight if weight else float("nan")
 
@@ -67,8 +74,13 @@ def _kinds(topology: BeadTopology, positions: np.ndarray, forces: np.ndarray) ->
 
 
 def _gamma_test(kind: Surroundings) -> float:
-    """Intercept of half the mean square force difference against the squared distance of the surroundings."""
+    """Intercept of half the mean square force difference against the squared distance of the surroundings.
+
+    NaN if no two surroundings are alike, as in a liquid, where a bead feels more neighbours than can be compared.
+    """
     distance, index = cKDTree(kind.shapes).query(kind.shapes, k=ALIKE + 1)
+    if np.mean(distance[:, 1] ** 2) > ALIKE_ENOUGH * 2 * kind.shapes.var(axis=0).sum():
+        return float("nan")
     gammas, deltas = [], []
     for rank in range(1, ALIKE + 1):
         other = index[:, rank]

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from cgenn.topology import BeadTopology
 from cgenn.training.noise import NoisyLabels
 from cgenn.training.noise_floor import noise_floor
 
@@ -42,3 +43,10 @@ def test_noise_floor_is_the_same_for_turned_frames(chain, chain_frames):
     turn *= np.sign(np.linalg.det(turn))
     there = noise_floor(chain, chain_frames.positions @ turn.T, forces @ turn.T)
     assert np.isclose(there, noise_floor(chain, chain_frames.positions, forces), rtol=1e-8)
+
+
+def test_noise_floor_of_a_liquid_cannot_be_told():
+    """No two beads have neighbours that are nearly the same: the forces say nothing of their noise."""
+    random = np.random.default_rng(0)
+    liquid = BeadTopology.build(["A"] * 60, np.ones(60))
+    assert np.isnan(noise_floor(liquid, random.uniform(0, 2, (20, 60, 3)), random.normal(size=(20, 60, 3))))

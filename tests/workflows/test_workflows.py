@@ -139,6 +139,7 @@ IONIC = {
         "lattice_energy_difference_error_short_range",
     },
     "molten-salt": {"s_zz_at_k_min_long_range", "s_zz_at_k_min_short_range", "s_zz_at_k_min_reference"},
+    "ionic-liquid": {"s_zz_at_k_min_long_range", "s_zz_at_k_min_short_range", "s_zz_at_k_min_reference"},
 }
 
 
