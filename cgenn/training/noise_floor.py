@@ -23,8 +23,8 @@ ALIKE = 10
 """Most alike surroundings that a bead is compared with."""
 
 ALIKE_ENOUGH = 0.05
-"""Largest mean square distance of the most alike surroundings, as a part of that of any two: chains of few beads have 0.01,
-liquids 0.2, where nothing can be said."""
+"""Largest mean square distance of the most alike surroundings, as a part of that of any two: chains of few beads have
+0.01, liquids 0.2, where nothing can be said."""
 
 
 @dataclass
