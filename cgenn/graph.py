@@ -45,6 +45,8 @@ class BeadGraph:
         cell: cell vectors as rows, shape (systems, 3, 3) [nm]; None where no system is periodic.
         features: further scalar inputs of each bead, shape (beads, features); None where there are none.
         coulomb: what electrostatics needs; None where there is none.
+        orientations: axes of the frame of each bead as columns, those of beads without an orientation along x, y and
+            z, shape (beads, 3, 3); None where no bead has one.
     """
 
     positions: Float[Tensor, "beads 3"]
@@ -57,6 +59,7 @@ class BeadGraph:
     cell: Float[Tensor, "systems 3 3"] | None = None
     features: Float[Tensor, "beads features"] | None = None
     coulomb: CoulombGraph | None = None
+    orientations: Float[Tensor, "beads 3 3"] | None = None
 
     def edge_vectors(self) -> Float[Tensor, "edges 3"]:
         """Vector from the receiver to (the image of) the sender [nm]."""
