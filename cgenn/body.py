@@ -17,7 +17,7 @@ class Body(Config):
     The columns of an orientation matrix Q are the axes of this frame in space: a vector v of the frame is Q v.
 
     Attributes:
-        symmetry: point group in Schoenflies notation, its main axis along z: "C1", "Cs", "C2v", "D6h", "Cinfv", "Dinfh".
+        symmetry: point group in Schoenflies notation, main axis along z: "C1", "Cs", "C2v", "D6h", "Cinfv", "Dinfh".
         inertia: principal moments about x, y and z [amu nm^2].
         names: of the atoms of the reference geometry.
         masses: of these atoms [amu].
