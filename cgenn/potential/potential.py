@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cgenn.body import Body
 from cgenn.config import Config
 from cgenn.electrostatics.charges import neutralise
 from cgenn.electrostatics.coulomb import coulomb_energy
@@ -79,6 +80,7 @@ class PotentialConfig(NetworkConfig):
         type_charges: charge of each type [e]: the constant one, or what the predicted ones are differences from.
         type_self_energies: chi [kJ/mol/e] and J [kJ/mol/e^2] of each type, of chi dq + J dq^2 / 2, dq the difference
             from that charge; none without `electrostatics.self_energy`.
+        bodies: of the types whose energy depends on their orientation.
     """
 
     types: tuple[str, ...] = Field(min_length=1)
@@ -87,6 +89,7 @@ class PotentialConfig(NetworkConfig):
     temperature: PositiveFloat
     type_charges: tuple[float, ...] = ()
     type_self_energies: tuple[tuple[float, float], ...] = ()
+    bodies: dict[str, Body] = {}
 
     @model_validator(mode="after")
     def _one_charge_for_each_type(self) -> PotentialConfig:
@@ -94,6 +97,12 @@ class PotentialConfig(NetworkConfig):
             raise ValueError(
                 f"`type_charges` needs one charge for each of {len(self.types)} types, got {len(self.type_charges)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bodies_of_known_types(self) -> PotentialConfig:
+        if unknown := set(self.bodies) - set(self.types):
+            raise ValueError(f"`bodies` names the type {min(unknown)!r}, which is not one of `types`")
         return self
 
 
@@ -163,11 +172,20 @@ class Potential(nn.Module):
         topology: BeadTopology,
         positions: Float[Tensor, "systems beads 3"],
         box: Float[Tensor, "systems 3 3"] | None = None,
+        orientations: Float[Tensor, "systems beads 3 3"] | None = None,
     ) -> BeadGraph:
-        """The graph of one or many conformations of a topology; positions and box in nm."""
+        """The graph of one or many conformations of a topology; positions and box in nm, orientations as matrices.
+
+        Those of beads without an orientation are not looked at.
+
+        Raises:
+            ValueError: if positions or orientations are not those of the topology, or its beads have orientations and
+                those of the potential none, or the other way round.
+        """
         systems, beads = positions.shape[:2]
         if beads != len(topology):
             raise ValueError(f"positions hold {beads} beads, the topology {len(topology)}")
+        self._check_orientations(topology, positions, orientations)
         features = self.bead_features(topology)
         graph = build_graph(
             positions.flatten(0, 1),
@@ -177,6 +195,7 @@ class Potential(nn.Module):
             batch=torch.arange(systems, device=positions.device).repeat_interleave(beads),
             n_systems=systems,
             features=None if features is None else features.to(positions).repeat(systems, 1),
+            orientations=None if orientations is None else orientations.flatten(0, 1),
         )
         if self.config.electrostatics is None:
             return graph
@@ -184,6 +203,22 @@ class Potential(nn.Module):
             self.config.electrostatics, topology, graph.positions, graph.cell, graph.batch, graph.n_systems
         )
         return replace(graph, coulomb=coulomb)
+
+    def _check_orientations(self, topology: BeadTopology, positions: Tensor, orientations: Tensor | None) -> None:
+        bodies = self.config.bodies
+        if orientations is None:
+            turned = next((bead for bead, name in enumerate(topology.types) if name in bodies), None)
+            if turned is not None:
+                raise ValueError(
+                    f"bead {turned} has type {topology.types[turned]!r}, whose energy in this model depends on its "
+                    "orientation, but there are no `orientations`"
+                )
+        elif not bodies:
+            raise ValueError("`orientations` are given, but no bead type of this model has one")
+        elif orientations.shape != (*positions.shape, 3):
+            raise ValueError(
+                f"`orientations` must be matrices, shape {(*positions.shape, 3)}, got {tuple(orientations.shape)}"
+            )
 
     def prior_energy(self, topology: BeadTopology) -> PriorEnergy:
         """The prior terms on one topology."""
