@@ -221,8 +221,9 @@ def map_command(
         periodic=periodic,
         stride=stride,
     )
-    atoms = dataset.provenance["atoms"]
-    _show({"dataset": str(out), "frames": len(dataset), "beads": len(dataset.topology), "atoms": atoms}, as_json)
+    atoms, rigid = dataset.provenance["atoms"], dataset.provenance.get("rigidity", {})
+    made = {"dataset": str(out), "frames": len(dataset), "beads": len(dataset.topology), "atoms": atoms}
+    _show({**made, "rigidity": rigid} if rigid else made, as_json)
 
 
 @_with_settings(TrainingConfig, "cgenn train cg.h5 --out model --set epochs=20 --set network.cutoff=0.8")

@@ -1,0 +1,199 @@
+"""The reference geometry that all oriented beads of a type share: its shape, its axes and its symmetry."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from cgenn.body import Body
+from cgenn.mapping.definition import FrameRule
+from cgenn.mapping.superposition import inertia, is_collinear, superpose
+
+_ALIKE = 0.01
+"""Difference of two moments, relative to the largest, below which they count as equal."""
+_OFF = 0.01
+"""Distance from an axis or plane from which on an atom counts as off it [nm]."""
+_ASYMMETRY = 0.01
+"""Largest distance of an atom's image under an operation of the group from the atom there [nm]."""
+_ROUNDS = 50
+_CONVERGED = 1e-7
+
+
+def reference_body(
+    rule: FrameRule,
+    names: tuple[str, ...],
+    masses: Float[np.ndarray, " atoms"],
+    samples: Float[np.ndarray, "samples atoms 3"],
+    purpose: str,
+) -> Body:
+    """The body of the average geometry.
+
+    Args:
+        rule: which axes it has, and its symmetry.
+        names, masses: of its atoms [amu].
+        samples: positions about the centre of mass, of several beads or frames [nm].
+        purpose: the bead, for errors.
+
+    Raises:
+        ValueError: if the atoms are on a line and the symmetry is that of none, an axis cannot be told, an atom is not
+            there, or the geometry does not have the symmetry.
+    """
+    uniaxial = "inf" in rule.symmetry
+    mean = _average(masses, samples)
+    line = is_collinear(mean)
+    if line and not uniaxial:
+        raise ValueError(
+            f"{purpose}: its atoms are on a line, so nothing tells how it is turned about it: the symmetry must be "
+            f'"Cinfv" or "Dinfh", got {rule.symmetry!r}'
+        )
+    axes = _axes(rule, names, inertia(masses, mean), mean, purpose)
+    coordinates = mean @ axes
+    if line:
+        coordinates[:, :2] = 0.0
+    if not uniaxial:
+        coordinates = _symmetrised(coordinates, masses, np.eye(3)[None], rule.symmetry, purpose)
+    coordinates = _principal(masses, coordinates)
+    moments = np.diag(inertia(masses, coordinates))
+    if uniaxial and abs(moments[0] - moments[1]) > _ALIKE * moments.max():
+        raise ValueError(
+            f"{purpose}: the symmetry {rule.symmetry!r} needs equal moments of inertia about x and y, got "
+            f"{_listed(moments)} amu nm^2 about x, y and z"
+        )
+    return Body(
+        symmetry=rule.symmetry,
+        inertia=tuple(moments.tolist()),
+        names=names,
+        masses=tuple(masses.tolist()),
+        coordinates=tuple(map(tuple, coordinates.tolist())),
+    )
+
+
+def _average(masses: np.ndarray, samples: np.ndarray) -> Float[np.ndarray, "atoms 3"]:
+    """Mean of the samples, each superposed on it."""
+    mean = samples[0]
+    for _ in range(_ROUNDS):
+        before = mean
+        mean = np.einsum("nji,naj->ai", superpose(before, masses, samples), samples) / len(samples)
+        if np.abs(mean - before).max() < _CONVERGED:
+            break
+    return mean
+
+
+def _axes(
+    rule: FrameRule, names: tuple[str, ...], tensor: np.ndarray, mean: np.ndarray, purpose: str
+) -> Float[np.ndarray, "3 3"]:
+    """Axes x, y and z, as columns, by the rule; their signs by named atoms, or else by the first atoms off them."""
+    z = _z_axis(rule, names, tensor, mean, purpose)
+    x = _x_axis(rule, names, tensor, mean, z, purpose)
+    if not rule.x:
+        x = x * _sign(mean @ x)
+    if not isinstance(rule.z, tuple):
+        z = z * (_sign(mean @ z) if np.abs(mean @ z).max() > _OFF else _sign(mean @ np.cross(z, x)))
+    return np.stack([x, np.cross(z, x), z], axis=1)
+
+
+def _sign(coordinates: Float[np.ndarray, " atoms"]) -> float:
+    """That of the first atom off zero."""
+    off = np.flatnonzero(np.abs(coordinates) > _OFF)
+    return 1.0 if not len(off) else float(np.sign(coordinates[off[0]]))
+
+
+def _z_axis(
+    rule: FrameRule, names: tuple[str, ...], tensor: np.ndarray, mean: np.ndarray, purpose: str
+) -> Float[np.ndarray, " 3"]:
+    moments, axes = np.linalg.eigh(tensor)
+    gaps = np.diff(moments) / moments[2]
+    if isinstance(rule.z, tuple):
+        towards = _towards(rule.z, names, mean, purpose, "z")
+        spaces = np.cumsum(np.r_[0, gaps > _ALIKE])
+        parts = [(axes[:, spaces == one] @ axes[:, spaces == one].T) @ towards for one in range(spaces[-1] + 1)]
+        nearest = max(parts, key=np.linalg.norm)
+        return nearest / np.linalg.norm(nearest)
+    number = {"smallest": 0, "middle": 1, "largest": 2, "unique": 2 if gaps[1] > gaps[0] else 0}[rule.z]
+    if gaps[max(number - 1, 0) : number + 1].min() < _ALIKE:
+        raise ValueError(
+            f'{purpose}: `z` "{rule.z}" does not tell one axis, the moments are {_listed(moments)} amu nm^2: name '
+            "atoms that the axis points to"
+        )
+    return axes[:, number]
+
+
+def _x_axis(
+    rule: FrameRule, names: tuple[str, ...], tensor: np.ndarray, mean: np.ndarray, z: np.ndarray, purpose: str
+) -> Float[np.ndarray, " 3"]:
+    """One of the principal axes perpendicular to z, or any direction there if their moments are equal."""
+    flat = mean - np.outer(mean @ z, z)
+    across = np.linalg.svd(z[None])[2][1:]
+    moments, turn = np.linalg.eigh(across @ tensor @ across.T)
+    axes = turn.T @ across
+    off = np.flatnonzero(np.linalg.norm(flat, axis=1) > _OFF)
+    if rule.x:
+        towards = _towards(rule.x, names, flat, purpose, "x")
+    elif moments[1] - moments[0] > _ALIKE * np.linalg.eigvalsh(tensor)[2] or not len(off):
+        return axes[0]
+    else:
+        towards = flat[off[0]]
+    if moments[1] - moments[0] > _ALIKE * np.linalg.eigvalsh(tensor)[2]:
+        towards = max((axis * (axis @ towards) for axis in axes), key=np.linalg.norm)
+    return towards / np.linalg.norm(towards)
+
+
+def _towards(
+    wanted: tuple[str, ...], names: tuple[str, ...], positions: np.ndarray, purpose: str, key: str
+) -> Float[np.ndarray, " 3"]:
+    """Centroid of the named atoms."""
+    if missing := set(wanted) - set(names):
+        raise ValueError(f"{purpose}: `{key}` names the atom {min(missing)!r}, the bead has {', '.join(names)}")
+    centroid = positions[np.isin(names, wanted)].mean(axis=0)
+    if np.linalg.norm(centroid) < _OFF:
+        raise ValueError(f"{purpose}: `{key}`: the centroid of {', '.join(wanted)} does not tell a direction")
+    return centroid
+
+
+def _symmetrised(
+    coordinates: np.ndarray, masses: np.ndarray, group: Float[np.ndarray, "operations 3 3"], name: str, purpose: str
+) -> Float[np.ndarray, "atoms 3"]:
+    """Mean of the images of the geometry under all operations, its atoms relabelled as closely as can be."""
+    total = np.zeros_like(coordinates)
+    for operation in group:
+        images = coordinates @ operation.T
+        apart = cdist(coordinates, images)
+        apart[np.abs(masses[:, None] - masses) > 1e-3] = 1e3
+        atoms, sources = linear_sum_assignment(apart**2)
+        if (worst := apart[atoms, sources].max()) > _ASYMMETRY:
+            found = "another mass" if worst >= 1e3 else f"{worst:.3f} nm away"
+            raise ValueError(
+                f"{purpose}: the geometry does not have the symmetry {name!r} about its axes x and z: an atom's image "
+                f"is {found}; tell the axes by `z` and `x`, or declare another symmetry"
+            )
+        total[atoms] += images[sources]
+    return total / len(group)
+
+
+def _principal(masses: np.ndarray, coordinates: np.ndarray) -> Float[np.ndarray, "atoms 3"]:
+    """Turned to the closest axes in which the inertia is diagonal to rounding."""
+    tensor = inertia(masses, coordinates)
+    if np.abs(tensor - np.diag(np.diag(tensor))).max() < 1e-12 * np.trace(tensor):
+        return coordinates
+    return coordinates @ closest_axes(np.linalg.eigh(tensor)[1][None], np.eye(3)[None])[0]
+
+
+def closest_axes(
+    axes: Float[np.ndarray, "groups 3 3"], target: Float[np.ndarray, "groups 3 3"]
+) -> Float[np.ndarray, "groups 3 3"]:
+    """The columns of `axes` in the order and with the signs that bring them closest to the rotations `target`."""
+    overlaps = np.swapaxes(axes, 1, 2) @ target
+    orders = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+    scores = np.abs(overlaps[:, orders, np.arange(3)]).sum(axis=2)
+    order = orders[np.argmax(scores, axis=1)]
+    sorted_ = np.take_along_axis(axes, order[:, None, :], axis=2)
+    signs = np.sign(np.sum(sorted_ * target, axis=1))
+    result = sorted_ * np.where(signs == 0, 1.0, signs)[:, None, :]
+    result[:, :, 2] *= np.linalg.det(result)[:, None]
+    return result
+
+
+def _listed(moments: np.ndarray) -> str:
+    return ", ".join(f"{moment:.4g}" for moment in moments)
