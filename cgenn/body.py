@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
+from jaxtyping import Float
 from pydantic import Field, field_validator, model_validator
+from scipy.spatial.transform import Rotation
 
 from cgenn.config import Config
 
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def rotation_matrices(quaternions: Float[np.ndarray, "*shape 4"]) -> Float[np.ndarray, "*shape 3 3"]:
+    """Orientation matrices of quaternions (w, x, y, z)."""
+    flat = Rotation.from_quat(quaternions.reshape(-1, 4), scalar_first=True).as_matrix()
+    return flat.reshape(*quaternions.shape[:-1], 3, 3)
 
 
 class Body(Config):

@@ -43,6 +43,7 @@ class NetworkConfig(Config):
         radial_width: width of the perceptron on them.
         bead_features: properties of a bead, besides its type, that enter the network.
         electrostatics: charges and their long-range energy; None for none.
+        oriented: let the energy depend on the orientations of the beads that have one.
     """
 
     cutoff: PositiveFloat = 1.0
@@ -54,6 +55,7 @@ class NetworkConfig(Config):
     radial_width: PositiveInt = 32
     bead_features: tuple[Literal["charge", "mass"], ...] = ()
     electrostatics: ElectrostaticsConfig | None = None
+    oriented: bool = True
 
     @model_validator(mode="after")
     def _dipoles_need_vectors(self) -> NetworkConfig:

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from cgenn.body import Body
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.splits import block_split
 from cgenn.files import write_json
@@ -107,6 +109,9 @@ def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) ->
         "force_errors": after.as_dict(),
         "units": {"force_errors": "(kJ/mol/nm)^2, mean square of a component"},
     }
+    if after.torques is not None:
+        potential.provenance["torque_errors"] = after.torques.as_dict()
+        potential.provenance["units"]["torque_errors"] = "(kJ/mol)^2, mean square of a component"
     if trainer.is_global_zero:
         write_json(folder / "training.json", potential.provenance)
         potential.save(model_path)
@@ -143,6 +148,7 @@ def _prepare(
         energy_scale=1.0,
         temperature=temperature,
         type_charges=type_charges(datasets, types, chosen) if (chosen := config.network.electrostatics) else (),
+        bodies=_bodies(datasets) if config.network.oriented else {},
     )
     if full.electrostatics is not None and full.electrostatics.self_energy:
         fitted = fit_self_energies(datasets, frames, full)
@@ -178,6 +184,8 @@ def _open(dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path]
             raise ValueError(f"{data.path} holds a single bead, on which nothing acts: there is nothing to train")
         if not data.has_forces:
             raise ValueError(f"{data.path} holds no forces, which training by force matching needs")
+        if data.topology.bodies and not data.has_orientations:
+            raise ValueError(f"{data.path}: beads have bodies, but the frames no orientations")
         if data.temperature != datasets[0].temperature:
             raise ValueError(
                 f"{data.path} is of {data.temperature} K, {datasets[0].path} of {datasets[0].temperature} K; one "
@@ -203,7 +211,8 @@ def _check_weights(datasets: list[BeadDataset], config: TrainingConfig) -> None:
         if problem and getattr(weights, name):
             raise ValueError(f"`weights.{name}` is {getattr(weights, name)}, but {problem}")
     predicted = chosen is not None and chosen.charges == "predicted"
-    unused = {"charges": not predicted, "dipoles": not (dipoles and known)}
+    turned = config.network.oriented and any(data.topology.bodies and data.has_torques for data in datasets)
+    unused = {"charges": not predicted, "dipoles": not (dipoles and known), "torques": not turned}
     for name in [name for name, idle in unused.items() if idle]:
         weight = getattr(weights, name)
         if weight and weight != type(weights).model_fields[name].default:
@@ -214,6 +223,19 @@ def _check_weights(datasets: list[BeadDataset], config: TrainingConfig) -> None:
     if not learnt.intersection(asked):
         raise ValueError(f"`weights` are those of {' and '.join(asked)}, of which there is nothing to learn here")
     check_dipole_weights(datasets, config)
+
+
+def _bodies(datasets: Sequence[BeadDataset]) -> dict[str, Body]:
+    """The body of each type that has one, as in the first dataset with beads of that type."""
+    found: dict[str, tuple[Body | None, BeadDataset]] = {}
+    for data in datasets:
+        for name in set(data.topology.types):
+            body = data.topology.bodies.get(name)
+            first, where = found.setdefault(name, (body, data))
+            if (first and first.symmetry) != (body and body.symmetry):
+                said = [f"symmetry {each.symmetry}" if each else "no orientation" for each in (first, body)]
+                raise ValueError(f"beads of type {name!r} have {said[0]} in {where.path}, but {said[1]} in {data.path}")
+    return {name: body for name, (body, _) in sorted(found.items()) if body is not None}
 
 
 def _sample(data: BeadDataset, frames: np.ndarray, beads: int) -> tuple[BeadTopology, np.ndarray, np.ndarray | None]:
@@ -236,7 +258,7 @@ def _average_neighbors(samples: Sequence[tuple[BeadTopology, np.ndarray, np.ndar
 def _fingerprint(data: BeadDataset) -> str:
     """A digest of a hundred frames, evenly spread."""
     frames = data.read(np.unique(np.linspace(0, len(data) - 1, 100).round().astype(int)))
-    parts = [getattr(frames, entry.name) for entry in fields(frames) if entry.name != "velocities"]
+    parts = [getattr(frames, entry.name) for entry in fields(frames) if "velocities" not in entry.name]
     return hashlib.sha256(b"".join(part.tobytes() for part in parts if part is not None)).hexdigest()
 
 
@@ -245,7 +267,10 @@ def _identity(datasets: list[BeadDataset], config: TrainingConfig) -> str:
 
     Datasets count by their beads and frames, not by where they came from.
     """
-    described = [config.model_dump(exclude={"accelerator", "devices", "threads"})]
+    hidden: dict[str, Any] = dict.fromkeys(("accelerator", "devices", "threads"), True)
+    if not any(data.topology.bodies for data in datasets):
+        hidden |= {"weights": {"torques"}, "network": {"oriented"}}  # so that older runs keep their name
+    described = [config.model_dump(exclude=hidden)]
     contents = [(data.topology.to_dict(), len(data), data.temperature, _fingerprint(data)) for data in datasets]
     return hashlib.sha256(repr((described, contents)).encode()).hexdigest()[:16]
 
