@@ -55,7 +55,7 @@ def energy_drift(
         ValueError: if the length is shorter than a hundred steps.
     """
     temperature = potential.config.temperature
-    origin = Start.read(start, replicas, seed)
+    origin = Start.read(start, replicas, seed, potential.config.bodies)
     system, _ = create_system(
         potential, origin.topology, box=origin.box, replicas=replicas, backend=backend, precision=precision,
         removeCMMotion=False,
@@ -67,7 +67,7 @@ def energy_drift(
         if interval < 1:
             raise ValueError(f"`length` must be at least {_SAMPLES} steps of {timestep} ps, got {length} ps")
         context = openmm.Context(system, openmm.VerletIntegrator(timestep), openmm.Platform.getPlatform(platform))
-        context.setPositions(origin.positions.reshape(-1, 3))
+        context.setPositions(origin.particles.reshape(-1, 3))
         context.setVelocitiesToTemperature(temperature, seed + 1)
         energies = []
         for _ in range(_SAMPLES):

@@ -11,8 +11,11 @@ site, and the point masses, its sites, come after it. Forces between bead centre
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import openmm
@@ -27,6 +30,9 @@ from cgenn.topology import BeadTopology
 
 FLAT = 1e-4
 """Below this part of the largest second moment another one counts as zero."""
+
+SAME = 0.02
+"""Atoms of two bodies closer than this to each other are those of one body [nm]."""
 
 AXIAL = ("Cinfv", "Dinfh", "Cinfh")
 """Point groups of bodies that look the same however they are turned about z."""
@@ -80,7 +86,8 @@ class RigidKind(Config):
         return [(i, j, float(np.linalg.norm(points[i] - points[j]))) for i, j in pairs]
 
 
-class RigidBeads(Config):
+@dataclass(frozen=True, eq=False)
+class RigidBeads:
     """Which beads of one copy of a system are oriented, and what their sites are.
 
     Attributes:
@@ -112,6 +119,16 @@ class RigidBeads(Config):
         number = {name: kind for kind, name in enumerate(names)}
         return cls(kinds=kinds, beads=tuple(number.get(name, -1) for name in topology.types))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for JSON."""
+        return {"kinds": [kind.model_dump() for kind in self.kinds], "beads": list(self.beads)}
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> RigidBeads:
+        """The inverse of `to_dict`."""
+        kinds = tuple(RigidKind.parse(kind, "an oriented bead") for kind in entries["kinds"])
+        return cls(kinds, tuple(entries["beads"]))
+
     # ---- particles
 
     @cached_property
@@ -135,6 +152,16 @@ class RigidBeads(Config):
         center = int(self.centers[bead])
         return range(center + 1, center + 1 + int(self.counts[bead]))
 
+    @property
+    def rotations(self) -> int:
+        """Degrees of freedom of rotation of one copy: three of each oriented bead, two of a linear one."""
+        return sum(2 if size == 2 else 3 for size in self.counts if size)
+
+    def bead_masses(self, system: openmm.System) -> Float[np.ndarray, " beads"]:
+        """Masses of the beads of one copy in a System [amu]."""
+        particles = [[int(self.centers[bead]), *self.sites(bead)] for bead in range(len(self.beads))]
+        return np.array([sum(system.getParticleMass(i)._value for i in chosen) for chosen in particles])
+
     def add_to(self, system: openmm.System, masses: Float[np.ndarray, " beads"]) -> None:
         """Add the particles of one copy with their constraints and virtual sites; `masses` of the beads [amu]."""
         for kind, mass in zip(self.beads, masses.tolist(), strict=True):
@@ -149,14 +176,15 @@ class RigidBeads(Config):
 
     # ---- frames
 
-    @property
+    @cached_property
     def map(self) -> SiteMap:
         """The map between sites and beads on the CPU."""
         return self.map_on(torch.device("cpu"))
 
     def map_on(self, device: torch.device) -> SiteMap:
         """The map between sites and beads on a device."""
-        return _site_map(self, device)
+        kinds = [(np.array(kind.masses), np.array(kind.coordinates)) for kind in self.kinds]
+        return SiteMap(kinds, np.array(self.beads), self.centers, device)
 
     def to_sites(
         self, positions: Float[np.ndarray, "*frames beads 3"], orientations: Float[np.ndarray, "*frames beads 4"]
@@ -173,10 +201,22 @@ class RigidBeads(Config):
         return positions.numpy(), as_quaternions(matrices.numpy())
 
 
-@lru_cache(maxsize=8)
-def _site_map(rigid: RigidBeads, device: torch.device) -> SiteMap:
-    kinds = [(np.array(kind.masses), np.array(kind.coordinates)) for kind in rigid.kinds]
-    return SiteMap(kinds, np.array(rigid.beads), rigid.centers, device)
+def with_bodies(topology: BeadTopology, bodies: Mapping[str, Body]) -> BeadTopology:
+    """The same beads, oriented where the energy depends on it: where their type is in `bodies`, those of a potential.
+
+    Raises:
+        ValueError: if the topology has another body for such a type, so that its orientations mean something else.
+    """
+    chosen = {name: body for name, body in bodies.items() if name in topology.types}
+    for name, body in chosen.items():
+        own = topology.bodies.get(name, body)
+        same = own.names == body.names and np.allclose(own.coordinates, body.coordinates, atol=SAME)
+        if not same:
+            raise ValueError(
+                f"the body of bead type {name!r} has other atoms or axes in the topology than in the model: its "
+                "orientations must be those of the mapping that the model was trained with"
+            )
+    return topology if chosen == topology.bodies else replace(topology, bodies=chosen)
 
 
 def as_matrices(orientations: Float[np.ndarray, "*frames beads 4"]) -> Float[np.ndarray, "*frames beads 3 3"]:

@@ -108,6 +108,24 @@ class SiteMap:
         alone = forces.index_fill(dim, self.oriented, 0.0)
         return result.index_copy(dim, self.centers, alone).index_add(dim, self.sites.flatten(), share.flatten(-3, -2))
 
+    def resultants(
+        self, particles: Float[Tensor, "*frames particles 3"], forces: Float[Tensor, "*frames particles 3"]
+    ) -> tuple[Float[Tensor, "*frames beads 3"], Float[Tensor, "*frames beads 3"]]:
+        """Forces [kJ/mol/nm] and torques [kJ/mol] on the beads from forces on all particles.
+
+        Forces on the massless centre of an oriented bead do not count: OpenMM has passed them on to the sites.
+        """
+        centers, _ = self.to_beads(particles)
+        pulls = forces.double()[..., self.sites, :] * self.real[..., None]
+        arms = particles.double()[..., self.sites, :] - centers[..., self.oriented, None, :]
+        beads = forces.double()[..., self.centers, :]
+        dim = beads.ndim - 2
+        torques = torch.linalg.cross(arms, pulls).sum(-2)
+        return (
+            beads.index_copy(dim, self.oriented, pulls.sum(-2)),
+            torch.zeros_like(beads).index_copy(dim, self.oriented, torques),
+        )
+
     def velocities(
         self, particles: Float[Tensor, "*frames particles 3"], velocities: Float[Tensor, "*frames particles 3"]
     ) -> tuple[Float[Tensor, "*frames beads 3"], Float[Tensor, "*frames beads 3"], Float[Tensor, "*frames beads 3"]]:
