@@ -239,7 +239,8 @@ def train(
 
     with _output_for_results():
         potential = train(datasets, read_settings(TrainingConfig, config, settings), out)
-    summary = {key: potential.provenance[key] for key in ("epochs", "frames", "force_errors", "units", "prior_notes")}
+    told = ("epochs", "frames", "force_errors", "torque_errors", "units", "prior_notes")
+    summary = {key: potential.provenance[key] for key in told if key in potential.provenance}
     _show({"model": str(out / "model.safetensors"), **summary}, as_json)
 
 
