@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from cgenn.body import Body
+from cgenn.body import Body, rotation_matrices
 from cgenn.config import Config
 from cgenn.simulation.site_map import SiteMap
 from cgenn.topology import BeadTopology
@@ -190,7 +190,7 @@ class RigidBeads:
         self, positions: Float[np.ndarray, "*frames beads 3"], orientations: Float[np.ndarray, "*frames beads 4"]
     ) -> Float[np.ndarray, "*frames particles 3"]:
         """All particles [nm] of beads at these positions, with these unit quaternions (w, x, y, z)."""
-        matrices = as_matrices(orientations)
+        matrices = rotation_matrices(np.asarray(orientations, dtype=float))
         return self.map.to_sites(torch.tensor(positions, dtype=torch.float64), torch.from_numpy(matrices)).numpy()
 
     def to_beads(
@@ -217,12 +217,6 @@ def with_bodies(topology: BeadTopology, bodies: Mapping[str, Body]) -> BeadTopol
                 "orientations must be those of the mapping that the model was trained with"
             )
     return topology if chosen == topology.bodies else replace(topology, bodies=chosen)
-
-
-def as_matrices(orientations: Float[np.ndarray, "*frames beads 4"]) -> Float[np.ndarray, "*frames beads 3 3"]:
-    """Matrices with the axes as columns, from quaternions (w, x, y, z), which need not be of unit length."""
-    flat = Rotation.from_quat(np.asarray(orientations, dtype=float).reshape(-1, 4), scalar_first=True)
-    return flat.as_matrix().reshape(*np.shape(orientations)[:-1], 3, 3)
 
 
 def as_quaternions(orientations: Float[np.ndarray, "*frames beads 3 3"]) -> Float[np.ndarray, "*frames beads 4"]:

@@ -8,8 +8,8 @@ import openmm
 import pytest
 from scipy.spatial.transform import Rotation
 
-from cgenn.body import Body
-from cgenn.simulation.rigid import RigidBeads, RigidKind, as_matrices, as_quaternions
+from cgenn.body import Body, rotation_matrices
+from cgenn.simulation.rigid import RigidBeads, RigidKind, as_quaternions
 from cgenn.topology import BeadTopology
 
 BODIES = {
@@ -66,9 +66,9 @@ def test_there_and_back(frames):
     np.testing.assert_allclose(found, positions, atol=1e-15)
     exact = np.array(TOPOLOGY.types) != "rod"
     np.testing.assert_allclose(turned[:, exact], quaternions[:, exact], atol=1e-14)
-    axes = as_matrices(turned)[:, 3, :, 2], as_matrices(quaternions)[:, 3, :, 2]
+    axes = rotation_matrices(turned)[:, 3, :, 2], rotation_matrices(quaternions)[:, 3, :, 2]
     np.testing.assert_allclose(*axes, atol=1e-15)
-    np.testing.assert_allclose(np.linalg.det(as_matrices(turned)), 1, atol=1e-14)
+    np.testing.assert_allclose(np.linalg.det(rotation_matrices(turned)), 1, atol=1e-14)
 
 
 def test_virtual_sites_are_the_centres(frames):
@@ -83,7 +83,7 @@ def test_virtual_sites_are_the_centres(frames):
 
 def test_site_forces_add_up_and_load_no_constraint(frames):
     positions, quaternions = frames
-    random, matrices = np.random.default_rng(1), torch.tensor(as_matrices(quaternions))
+    random, matrices = np.random.default_rng(1), torch.tensor(rotation_matrices(quaternions))
     forces, torques = torch.tensor(random.normal(size=(2, 5, 7, 3)))
     torques *= torch.tensor(TOPOLOGY.oriented)[:, None]
     axis = matrices[:, 3, :, 2]
@@ -108,7 +108,7 @@ def test_velocities_of_a_rigid_motion(frames):
     random = np.random.default_rng(2)
     linear, angular = torch.tensor(random.normal(size=(2, 5, 7, 3)))
     angular *= torch.tensor(TOPOLOGY.oriented)[:, None]
-    axis = torch.tensor(as_matrices(quaternions))[:, 3, :, 2]
+    axis = torch.tensor(rotation_matrices(quaternions))[:, 3, :, 2]
     angular[:, 3] -= (angular[:, 3] * axis).sum(1, keepdim=True) * axis
     particles = torch.tensor(RIGID.to_sites(positions, quaternions))
     velocities = torch.zeros_like(particles)
@@ -120,13 +120,13 @@ def test_velocities_of_a_rigid_motion(frames):
     found = RIGID.map.velocities(particles, velocities)
     torch.testing.assert_close(found[0], linear)
     torch.testing.assert_close(found[1], angular)
-    frame = torch.tensor(as_matrices(quaternions))[:, 2]
+    frame = torch.tensor(rotation_matrices(quaternions))[:, 2]
     inner = torch.einsum("bxk,bx->bk", frame, found[2][:, 2]) / torch.tensor(BODIES["full"].inertia)
     torch.testing.assert_close(torch.einsum("bxk,bk->bx", frame, inner), angular[:, 2])
 
 
 def test_strain_tells_when_sites_drift_apart(frames):
-    positions, matrices = torch.tensor(frames[0]), torch.tensor(as_matrices(frames[1]))
+    positions, matrices = torch.tensor(frames[0]), torch.tensor(rotation_matrices(frames[1]))
     particles = torch.tensor(RIGID.to_sites(*frames))
     assert RIGID.map.strain(particles, positions, matrices).max() < 1e-14
     particles[0, 6] += 0.05
@@ -159,7 +159,7 @@ def test_free_rotation_in_openmm_keeps_momentum_and_energy(name):
     exact = np.array(BODIES[name].inertia) * spin
     np.testing.assert_allclose(momenta, np.broadcast_to(exact, (40, 3)), rtol=0, atol=2e-4 * np.abs(exact).max())
     np.testing.assert_allclose(energies, 0.5 * exact @ spin, rtol=2e-3)
-    turned = as_matrices(rigid.to_beads(x.numpy())[1])[0]
+    turned = rotation_matrices(rigid.to_beads(x.numpy())[1])[0]
     assert np.abs(turned - np.eye(3)).max() > 0.5
 
 
