@@ -24,7 +24,7 @@ def energy(system, positions, platform="CPU"):
 
 
 def test_names():
-    assert len(NAMES) == 7
+    assert len(NAMES) == 8
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +82,12 @@ def test_methanol_has_the_energy_of_charmm36():
 
 @pytest.mark.parametrize(
     ("name", "molecules", "mass"),
-    [("water-spce", 512, 18.015), ("methanol", 343, 32.042), ("molten-nacl", 512, 58.443 / 2)],
+    [
+        ("water-spce", 512, 18.015),
+        ("methanol", 343, 32.042),
+        ("molten-nacl", 512, 58.443 / 2),
+        ("benzene", 216, 78.114),
+    ],
 )
 def test_liquids_start_at_their_density(name, molecules, mass):
     topology, _, _ = load_system(name).build()
@@ -107,3 +112,31 @@ def test_sodium_chloride_has_its_lattice_energy():
         found.append(energy(system, distance * np.array(list(np.ndindex(8, 8, 8))), "Reference") / 256)
     assert found[0] == pytest.approx(expected["lattice_energy"]["value"], abs=0.1)
     assert found[0] < min(found[1:])
+
+
+def test_benzene_has_the_forces_and_torques_of_published_frames(data_folder):
+    """Of whole molecules, in kcal/mol/A and kcal/mol: what is left is the rounding of the published positions."""
+    with np.load(data_folder / "benzene_oplsaa_300K_7x500.npz") as file:
+        positions, forces, masses = file["positions"][0] / 10.0, file["forces"][0] * 41.84, file["masses"]
+        edge = float(file["box"][0]) / 10.0
+    first = next(load_system("benzene").build()[0].residues())
+    atoms = [(atom.name, atom.element) for atom in first.atoms()]
+    topology = openmm.app.Topology()
+    chain = topology.addChain()
+    for _ in range(len(positions)):
+        residue = topology.addResidue(first.name, chain)
+        added = [topology.addAtom(name, element, residue) for name, element in atoms]
+        for i in range(6):
+            topology.addBond(added[i], added[(i + 1) % 6])
+            topology.addBond(added[i], added[i + 6])
+    topology.setUnitCellDimensions(openmm.Vec3(edge, edge, edge))
+    field = openmm.app.ForceField(str(shipped.folder("systems") / "benzene" / "benzene.xml"))
+    system = field.createSystem(topology, nonbondedMethod=openmm.app.PME, nonbondedCutoff=1.0)
+    platform = openmm.Platform.getPlatformByName("CPU")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(positions.reshape(-1, 3))
+    found = context.getState(forces=True).getForces(asNumpy=True)._value.reshape(forces.shape)
+    arms = positions - np.average(positions, axis=1, weights=masses)[:, None]
+    force, torque = (found - forces).sum(axis=1), np.cross(arms, found - forces).sum(axis=1)
+    assert np.sqrt(np.mean(force**2)) / 41.84 < 0.032
+    assert np.sqrt(np.mean(torque**2)) / 4.184 < 0.052
