@@ -17,7 +17,13 @@ _NATIVE_ACCURACY, _NATIVE_TOLERANCE = 1e-6, 1e-4
 
 
 def check_backends(
-    potential: Potential, topology: BeadTopology, positions: Any, box: Any = None, *, tolerance: float = 1e-6
+    potential: Potential,
+    topology: BeadTopology,
+    positions: Any,
+    box: Any = None,
+    orientations: Any = None,
+    *,
+    tolerance: float = 1e-6,
 ) -> CheckResult:
     """Every backend that works here gives OpenMM the energies and forces of torch; so do the native forces.
 
@@ -28,7 +34,7 @@ def check_backends(
     from cgenn.simulation.backends import openmm_torch_problem
     from cgenn.simulation.system import create_system
 
-    case = Case(potential, topology, positions, box)
+    case = Case(potential, topology, positions, box, orientations)
     groups, expected = _groups(case)
     if "electrostatics" in groups:
         case.choose(accuracy=_NATIVE_ACCURACY)
@@ -60,7 +66,7 @@ def _groups(case: Case) -> tuple[dict[str, int], dict[str, tuple[Tensor, Tensor]
     from cgenn.simulation.bonded import PRIOR_GROUP
     from cgenn.simulation.electrostatics import ELECTROSTATICS_GROUP
 
-    energies, forces = case.evaluate(case.positions)
+    energies, forces, _ = case.evaluate(case.positions)
     names = list(case.parts())
     expected = {name: (energies[i], forces[i, 0]) for i, name in enumerate(names)}
     groups = {"network": NETWORK_GROUP, "electrostatics": ELECTROSTATICS_GROUP, "priors": PRIOR_GROUP}

@@ -17,10 +17,12 @@ from cgenn.potential.derivatives import energy_and_forces, energy_forces_torques
 from cgenn.potential.potential import Moments, Potential
 from cgenn.potential.prior_energy import PriorEnergy
 from cgenn.potential.priors import Priors
+from cgenn.symmetry import point_group
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import FrameGroup
 from cgenn.training.loss import Targets, torque_lengths, trained_terms
 from cgenn.training.noise_floor import noise_floor
+from cgenn.training.oriented_floor import oriented_floors
 
 FLOOR_BEADS = 50_000
 """Beads that the noise floor is estimated from, at most."""
@@ -159,13 +161,18 @@ def force_errors(
 
 
 def _floors(potential: Potential, topology: BeadTopology, held: list[FrameGroup]) -> tuple[float, float]:
-    """Noise floors of forces and torques."""
-    if potential.config.bodies:
-        return float("nan"), float("nan")
-    positions, forces = (
-        torch.cat(parts).numpy() for parts in zip(*((g.positions, g.forces) for g in held), strict=True)
-    )
-    return noise_floor(topology, positions, forces), float("nan")
+    """Noise floors of forces and torques; where beads have orientations, of those beads."""
+    positions, forces = (np.concatenate([getattr(part, name) for part in held]) for name in ("positions", "forces"))
+    bodies = {name: body for name, body in potential.config.bodies.items() if name in topology.types}
+    if not bodies:
+        return noise_floor(topology, positions, forces), float("nan")
+    groups = {name: np.asarray(point_group(body.symmetry).elements) for name, body in bodies.items()}
+    lengths, vectors = torque_lengths(potential, topology), [forces]
+    if held[0].torques is not None:
+        vectors.append(np.concatenate([part.torques for part in held if part.torques is not None]))
+    orientations = np.concatenate([part.orientations for part in held if part.orientations is not None])
+    found = oriented_floors(topology, groups, lengths, positions, orientations, vectors)
+    return found[0], found[1] if len(found) > 1 else float("nan")
 
 
 def _deviations(residual: Residual, group: FrameGroup, *, with_model: bool) -> dict[str, Tensor]:
