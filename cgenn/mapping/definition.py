@@ -24,7 +24,7 @@ class FrameRule(Config):
         symmetry: point group in Schoenflies notation that the bead has for the potential, main axis along z; the
             geometry must have it, or for Cinfv, Dinfh and the like equal moments of inertia about x and y.
         kind: what tells how a bead is turned against the reference: "superposition", the rotation of least square
-            deviation of all atoms, weighted by mass; "atoms", the three atoms named (the plane they lie in, and the
+            deviation, in which all atoms count the same; "atoms", the three atoms named (the plane they lie in, and the
             line from the first to the second); "principal", its own principal axes, those next to the superposition,
             so that they neither swap nor change sign. Symmetric groups have none of their own: use the others there.
         atoms: names of three atoms that are not on a line, for kind "atoms".

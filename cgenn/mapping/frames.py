@@ -233,10 +233,10 @@ def _orient(
         start = np.tile(np.eye(3), (len(one.beads), 1, 1))
         if before is not None:
             start = Rotation.from_quat(before, scalar_first=True).as_matrix()
-        carried = _carried(np.einsum("a,fnai->fni", masses * reference[:, 2], centred), start)
+        carried = _carried(np.einsum("a,fnai->fni", reference[:, 2], centred), start)
         return carried, carried
     flat = centred.reshape(-1, *centred.shape[2:])
-    fitted = superpose(reference, masses, flat)
+    fitted = superpose(reference, flat)
     if one.rule.kind == "superposition":
         result = fitted
     elif one.rule.kind == "principal":

@@ -10,13 +10,17 @@ from scipy.spatial.distance import cdist
 from cgenn.body import Body
 from cgenn.mapping.definition import FrameRule
 from cgenn.mapping.superposition import inertia, is_collinear, superpose
+from cgenn.symmetry import point_group
 
-_ALIKE = 0.01
-"""Difference of two moments, relative to the largest, below which they count as equal."""
-_OFF = 0.01
+_ALIKE = 0.05
+"""Difference of two moments, relative to the largest, below which they count as equal: the principal axes of an average
+would be left to its noise."""
+_OFF = 0.005
 """Distance from an axis or plane from which on an atom counts as off it [nm]."""
 _ASYMMETRY = 0.01
-"""Largest distance of an atom's image under an operation of the group from the atom there [nm]."""
+"""Largest distance of an atom from its place in the symmetric geometry [nm]."""
+_IMAGES = 4
+"""How many times that two images of an atom may be apart, for which axes along the average of few atoms are off."""
 _ROUNDS = 50
 _CONVERGED = 1e-7
 
@@ -40,27 +44,28 @@ def reference_body(
         ValueError: if the atoms are on a line and the symmetry is that of none, an axis cannot be told, an atom is not
             there, or the geometry does not have the symmetry.
     """
-    uniaxial = "inf" in rule.symmetry
-    mean = _average(masses, samples)
+    uniaxial, group = "inf" in rule.symmetry, point_group(rule.symmetry).elements
+    mean = _average(samples)
     line = is_collinear(mean)
     if line and not uniaxial:
         raise ValueError(
             f"{purpose}: its atoms are on a line, so nothing tells how it is turned about it: the symmetry must be "
             f'"Cinfv" or "Dinfh", got {rule.symmetry!r}'
         )
-    axes = _axes(rule, names, inertia(masses, mean), mean, purpose)
-    coordinates = mean @ axes
+    coordinates = mean @ _axes(rule, names, inertia(masses, mean), mean, _is_round(group), purpose)
     if line:
         coordinates[:, :2] = 0.0
     if not uniaxial:
-        coordinates = _symmetrised(coordinates, masses, np.eye(3)[None], rule.symmetry, purpose)
-    coordinates = _principal(masses, coordinates)
-    moments = np.diag(inertia(masses, coordinates))
-    if uniaxial and abs(moments[0] - moments[1]) > _ALIKE * moments.max():
-        raise ValueError(
-            f"{purpose}: the symmetry {rule.symmetry!r} needs equal moments of inertia about x and y, got "
-            f"{_listed(moments)} amu nm^2 about x, y and z"
-        )
+        coordinates = _symmetrised(coordinates, masses, group, rule.symmetry, purpose)
+        coordinates = _principal(masses, coordinates)
+    moments = np.diag(inertia(masses, coordinates)).copy()
+    if uniaxial:
+        if abs(moments[0] - moments[1]) > _ALIKE * moments.max():
+            raise ValueError(
+                f"{purpose}: the symmetry {rule.symmetry!r} needs equal moments of inertia about x and y, got "
+                f"{_listed(moments)} amu nm^2 about x, y and z"
+            )
+        moments[:2] = moments[:2].mean()
     return Body(
         symmetry=rule.symmetry,
         inertia=tuple(moments.tolist()),
@@ -70,28 +75,33 @@ def reference_body(
     )
 
 
-def _average(masses: np.ndarray, samples: np.ndarray) -> Float[np.ndarray, "atoms 3"]:
+def _average(samples: np.ndarray) -> Float[np.ndarray, "atoms 3"]:
     """Mean of the samples, each superposed on it."""
     mean = samples[0]
     for _ in range(_ROUNDS):
         before = mean
-        mean = np.einsum("nji,naj->ai", superpose(before, masses, samples), samples) / len(samples)
+        mean = np.einsum("nji,naj->ai", superpose(before, samples), samples) / len(samples)
         if np.abs(mean - before).max() < _CONVERGED:
             break
     return mean
 
 
 def _axes(
-    rule: FrameRule, names: tuple[str, ...], tensor: np.ndarray, mean: np.ndarray, purpose: str
+    rule: FrameRule, names: tuple[str, ...], tensor: np.ndarray, mean: np.ndarray, is_round: bool, purpose: str
 ) -> Float[np.ndarray, "3 3"]:
     """Axes x, y and z, as columns, by the rule; their signs by named atoms, or else by the first atoms off them."""
     z = _z_axis(rule, names, tensor, mean, purpose)
-    x = _x_axis(rule, names, tensor, mean, z, purpose)
+    x = _x_axis(rule, names, tensor, mean, z, is_round, purpose)
     if not rule.x:
         x = x * _sign(mean @ x)
     if not isinstance(rule.z, tuple):
         z = z * (_sign(mean @ z) if np.abs(mean @ z).max() > _OFF else _sign(mean @ np.cross(z, x)))
     return np.stack([x, np.cross(z, x), z], axis=1)
+
+
+def _is_round(group: Float[np.ndarray, "operations 3 3"]) -> bool:
+    """Whether the group makes the directions perpendicular to z equal, as a three-fold axis does."""
+    return bool(np.abs(np.mean(group @ np.diag([1.0, -1.0, 0.0]) @ np.swapaxes(group, 1, 2), axis=0)).max() < 1e-6)
 
 
 def _sign(coordinates: Float[np.ndarray, " atoms"]) -> float:
@@ -121,21 +131,25 @@ def _z_axis(
 
 
 def _x_axis(
-    rule: FrameRule, names: tuple[str, ...], tensor: np.ndarray, mean: np.ndarray, z: np.ndarray, purpose: str
+    rule: FrameRule,
+    names: tuple[str, ...],
+    tensor: np.ndarray,
+    mean: np.ndarray,
+    z: np.ndarray,
+    is_round: bool,
+    purpose: str,
 ) -> Float[np.ndarray, " 3"]:
     """One of the principal axes perpendicular to z, or any direction there if their moments are equal."""
     flat = mean - np.outer(mean @ z, z)
     across = np.linalg.svd(z[None])[2][1:]
     moments, turn = np.linalg.eigh(across @ tensor @ across.T)
-    axes = turn.T @ across
+    axes, is_free = turn.T @ across, is_round or moments[1] - moments[0] < _ALIKE * np.trace(tensor) / 2
     off = np.flatnonzero(np.linalg.norm(flat, axis=1) > _OFF)
     if rule.x:
         towards = _towards(rule.x, names, flat, purpose, "x")
-    elif moments[1] - moments[0] > _ALIKE * np.linalg.eigvalsh(tensor)[2] or not len(off):
-        return axes[0]
     else:
-        towards = flat[off[0]]
-    if moments[1] - moments[0] > _ALIKE * np.linalg.eigvalsh(tensor)[2]:
+        towards = flat[off[0]] if is_free and len(off) else axes[0]
+    if not is_free:
         towards = max((axis * (axis @ towards) for axis in axes), key=np.linalg.norm)
     return towards / np.linalg.norm(towards)
 
@@ -156,20 +170,22 @@ def _symmetrised(
     coordinates: np.ndarray, masses: np.ndarray, group: Float[np.ndarray, "operations 3 3"], name: str, purpose: str
 ) -> Float[np.ndarray, "atoms 3"]:
     """Mean of the images of the geometry under all operations, its atoms relabelled as closely as can be."""
-    total = np.zeros_like(coordinates)
+    total, farthest = np.zeros_like(coordinates), 0.0
     for operation in group:
         images = coordinates @ operation.T
         apart = cdist(coordinates, images)
         apart[np.abs(masses[:, None] - masses) > 1e-3] = 1e3
         atoms, sources = linear_sum_assignment(apart**2)
-        if (worst := apart[atoms, sources].max()) > _ASYMMETRY:
-            found = "another mass" if worst >= 1e3 else f"{worst:.3f} nm away"
-            raise ValueError(
-                f"{purpose}: the geometry does not have the symmetry {name!r} about its axes x and z: an atom's image "
-                f"is {found}; tell the axes by `z` and `x`, or declare another symmetry"
-            )
+        farthest = max(farthest, apart[atoms, sources].max() / _IMAGES)
         total[atoms] += images[sources]
-    return total / len(group)
+    symmetric = total / len(group)
+    turned = coordinates @ superpose(coordinates, symmetric[None])[0].T
+    if (worst := max(farthest, np.linalg.norm(turned - symmetric, axis=1).max())) > _ASYMMETRY:
+        raise ValueError(
+            f"{purpose}: the geometry does not have the symmetry {name!r} about its axes x and z: atoms are up to "
+            f"{worst:.3f} nm from their places; tell the axes by `z` and `x`, or declare another symmetry"
+        )
+    return symmetric
 
 
 def _principal(masses: np.ndarray, coordinates: np.ndarray) -> Float[np.ndarray, "atoms 3"]:
