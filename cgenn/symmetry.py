@@ -21,11 +21,13 @@ class PointGroup(NamedTuple):
             same invariants up to `degree` where the group is infinite.
         degree: highest degree of harmonics that is used of a body with this symmetry unless said otherwise.
         axial: whether the body is an axial vector along z, which time reversal turns round.
+        continuous: whether any turn about z is an element.
     """
 
     elements: Float[np.ndarray, "order 3 3"]
     degree: int
     axial: bool
+    continuous: bool
 
 
 def point_group(name: str) -> PointGroup:
@@ -45,7 +47,7 @@ def point_group(name: str) -> PointGroup:
             f"unknown point group {name!r}, expected C1, Cs, Ci, C2 to C{_LARGEST}, Cnv, Cnh, S4, S6, ..., D2 to "
             f"D{_LARGEST}, Dnh, Dnd, Cinfv, Dinfh or Cinfh"
         )
-    return PointGroup(_closure(_generators(match, order)), _DEGREE, name == "Cinfh")
+    return PointGroup(_closure(_generators(match, order)), _DEGREE, name == "Cinfh", "inf" in name)
 
 
 def _exists(match: re.Match[str], order: int) -> bool:
