@@ -22,9 +22,11 @@ from cgenn.electrostatics.coulomb import coulomb_energy
 from cgenn.files import atomic
 from cgenn.graph import BeadGraph, build_graph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
+from cgenn.nn.orientation import BodySymmetry
 from cgenn.potential.electrostatics import CHARGE_UNIT, DIPOLE_UNIT, ElectrostaticsConfig, coulomb_graph
 from cgenn.potential.prior_energy import PriorEnergy
 from cgenn.potential.priors import Priors
+from cgenn.symmetry import point_group
 from cgenn.topology import BeadTopology
 
 FORMAT_VERSION = 1
@@ -136,6 +138,7 @@ class Potential(nn.Module):
             average_neighbors=config.average_neighbors,
             charges=config.electrostatics is not None and config.electrostatics.charges == "predicted",
             dipoles=config.electrostatics is not None and config.electrostatics.dipoles,
+            bodies=_symmetries(config),
         )
 
     @property
@@ -187,7 +190,6 @@ class Potential(nn.Module):
         systems, beads = positions.shape[:2]
         if beads != len(topology):
             raise ValueError(f"positions hold {beads} beads, the topology {len(topology)}")
-        self._check_orientations(topology, positions, orientations)
         features = self.bead_features(topology)
         graph = build_graph(
             positions.flatten(0, 1),
@@ -197,7 +199,7 @@ class Potential(nn.Module):
             batch=torch.arange(systems, device=positions.device).repeat_interleave(beads),
             n_systems=systems,
             features=None if features is None else features.to(positions).repeat(systems, 1),
-            orientations=None if orientations is None else orientations.flatten(0, 1),
+            orientations=self._frames(topology, positions, orientations),
         )
         if self.config.electrostatics is None:
             return graph
@@ -206,7 +208,10 @@ class Potential(nn.Module):
         )
         return replace(graph, coulomb=coulomb)
 
-    def _check_orientations(self, topology: BeadTopology, positions: Tensor, orientations: Tensor | None) -> None:
+    def _frames(
+        self, topology: BeadTopology, positions: Tensor, orientations: Tensor | None
+    ) -> Float[Tensor, "beads 3 3"] | None:
+        """The orientations of all beads of all systems, as far as the energy depends on any."""
         bodies = self.config.bodies
         if orientations is None:
             turned = next((bead for bead, name in enumerate(topology.types) if name in bodies), None)
@@ -215,12 +220,14 @@ class Potential(nn.Module):
                     f"bead {turned} has type {topology.types[turned]!r}, whose energy in this model depends on its "
                     "orientation, but there are no `orientations`"
                 )
-        elif not bodies:
+            return torch.eye(3).to(positions).repeat(positions[..., 0].numel(), 1, 1) if bodies else None
+        if not bodies:
             raise ValueError("`orientations` are given, but no bead type of this model has one")
-        elif orientations.shape != (*positions.shape, 3):
+        if orientations.shape != (*positions.shape, 3):
             raise ValueError(
                 f"`orientations` must be matrices, shape {(*positions.shape, 3)}, got {tuple(orientations.shape)}"
             )
+        return orientations.flatten(0, 1)
 
     def prior_energy(self, topology: BeadTopology) -> PriorEnergy:
         """The prior terms on one topology."""
@@ -228,7 +235,14 @@ class Potential(nn.Module):
 
     def outputs(self, graph: BeadGraph) -> BeadOutputs:
         """What the network says of each bead, without units."""
-        return self.network(graph.edge_vectors(), graph.types, graph.receivers, graph.senders, graph.features)
+        return self.network(
+            graph.edge_vectors(),
+            graph.types,
+            graph.receivers,
+            graph.senders,
+            graph.features,
+            orientations=graph.orientations,
+        )
 
     def network_energy(self, graph: BeadGraph) -> Float[Tensor, " systems"]:
         """What the network itself adds to the energy of each system [kJ/mol]."""
@@ -332,6 +346,19 @@ class Potential(nn.Module):
         if broken:
             raise ValueError(f"{path}: the weights {broken[0]!r} are not finite")
         return potential.requires_grad_(False).eval()
+
+
+def _symmetries(config: PotentialConfig) -> list[BodySymmetry | None] | None:
+    """What the network knows of the body of each type; None without bodies."""
+    if not config.bodies:
+        return None
+    bodies = [config.bodies.get(name) for name in config.types]
+    return [
+        BodySymmetry(**point_group(body.symmetry)._asdict(), sites=np.reshape(body.coordinates, (-1, 3)))
+        if body
+        else None
+        for body in bodies
+    ]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
