@@ -1,0 +1,104 @@
+"""Whole runs with oriented beads: what is in the folder, going on after an interruption, and where they start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+
+from cgenn.body import rotation_matrices
+from cgenn.data.dataset import BeadDataset
+from cgenn.h5md import Frames
+from cgenn.simulation.config import SimulationConfig
+from cgenn.simulation.folder import Run
+from cgenn.simulation.run import simulate
+from cgenn.topology import BeadTopology
+
+QUICK = {
+    "steps": 40, "report_interval": 10, "checkpoint_interval": 20, "platform": "Reference", "backend": "python",
+    "timestep": 0.005,
+}  # fmt: skip
+
+
+def run(potential, start, out: Path, **settings) -> Run:
+    return simulate(potential, start, SimulationConfig(**{**QUICK, **settings}), out, progress=False)
+
+
+@pytest.fixture(scope="module")
+def dataset(discs, tmp_path_factory) -> Path:
+    """Twenty frames in open space."""
+    _, topology, positions, orientations, _ = discs
+    path = tmp_path_factory.mktemp("discs") / "cg.h5"
+    shifted = positions + np.random.default_rng(0).normal(scale=0.003, size=(20, 16, 3))
+    still = np.where(topology.oriented[:, None], orientations, (1.0, 0, 0, 0))
+    frames = Frames(shifted, orientations=np.broadcast_to(still, (20, 16, 4)).copy())
+    BeadDataset.write(path, topology, frames, temperature=300.0)
+    return path
+
+
+def test_folder_holds_frames_of_beads(discs, dataset, tmp_path):
+    potential, topology, _, orientations, _ = discs
+    result = run(potential, dataset, tmp_path / "run", replicas=2, formats=("dcd", "xtc"))
+    frames = result.read()
+    assert frames.positions.shape == (8, 16, 3)
+    assert frames.orientations.shape == (8, 16, 4)
+    assert result.topology.to_dict() == topology.to_dict()
+    first = rotation_matrices(frames.orientations[0].astype(float))
+    before = rotation_matrices(orientations)
+    turned = np.arccos(np.clip((np.einsum("bxz,bxz->b", first[..., 2:], before[..., 2:])), -1, 1))
+    assert 0.001 < turned[topology.oriented].max() < 0.5
+    np.testing.assert_array_equal(frames.orientations[:, ~topology.oriented], [[[1, 0, 0, 0]] * 4] * 8)
+    states = result.states()
+    parts = states["translation [K]"], states["rotation [K]"]
+    freedom = 2 * 16 * 3 - 3, 2 * (10 * 3 + 2 * 2)
+    np.testing.assert_allclose(states["temperature [K]"], np.average(parts, axis=0, weights=freedom), rtol=1e-6)
+    for name in ("dcd", "xtc"):
+        read = mdtraj.load(tmp_path / f"run/trajectory.{name}", top=tmp_path / "run/topology.pdb")
+        assert read.n_atoms == 8 * 12 + 8
+        ring = read.xyz[:, :6]  # the carbon atoms of the first bead
+        np.testing.assert_allclose(ring.mean(axis=1), frames.positions[:, 0], atol=2e-3)
+        apart = np.linalg.norm(ring - np.roll(ring, 1, axis=1), axis=2)
+        np.testing.assert_allclose(apart, 0.139, atol=2e-3)
+
+
+@pytest.mark.parametrize("ensemble", ["nvt", "npt"])
+def test_extended_run_is_bit_exact(discs, tmp_path, ensemble):
+    potential, topology, positions, orientations, box = discs
+    start = (topology, positions, box, orientations)
+    whole = run(potential, start, tmp_path / "whole", ensemble=ensemble, minimize=True)
+    run(potential, start, tmp_path / "parts", ensemble=ensemble, minimize=True, steps=20)
+    parts = run(potential, start, tmp_path / "parts", ensemble=ensemble, minimize=True)
+    np.testing.assert_array_equal(parts.positions, whole.positions)
+    np.testing.assert_array_equal(parts.read().orientations, whole.read().orientations)
+    assert (tmp_path / "parts/state.csv").read_text() == (tmp_path / "whole/state.csv").read_text()
+
+
+def test_start_is_what_was_given(discs, tmp_path):
+    potential, topology, positions, orientations, _ = discs
+    settings = {"ensemble": "nve", "timestep": 1e-5, "steps": 10}
+    result = run(potential, (topology, positions, None, orientations), tmp_path / "run", **settings)
+    frames = result.read()
+    np.testing.assert_allclose(frames.positions[0], positions, atol=1e-3)
+    found = rotation_matrices(frames.orientations[0].astype(float))
+    exact = topology.oriented & (np.array(topology.types) != "ROD")
+    np.testing.assert_allclose(found[exact], rotation_matrices(orientations)[exact], atol=5e-3)
+    again = run(potential, result.trajectory, tmp_path / "again", **settings)  # a run's frames are a start
+    np.testing.assert_allclose(again.positions[0], positions, atol=2e-3)
+    with pytest.raises(ValueError, match="start_sha256"):
+        run(potential, (topology, positions, None, orientations[::-1]), tmp_path / "run", **settings)
+
+
+def test_bad_starts(discs, dataset, tmp_path):
+    potential, topology, positions, orientations, _ = discs
+    with pytest.raises(ValueError, match=r"bead 0 has type 'BNZ', which has an orientation .* the start has none"):
+        run(potential, (topology, positions), tmp_path)
+    with pytest.raises(ValueError, match="quaternions"):
+        run(potential, (topology, positions, None, orientations[:3]), tmp_path)
+    with pytest.raises(ValueError, match="one frame or 3, got 2"):
+        run(potential, (topology, positions, None, np.stack([orientations] * 2)), tmp_path, replicas=3)
+    plain = BeadTopology.from_dict({**topology.to_dict(), "bodies": {}})
+    BeadDataset.write(tmp_path / "plain.h5", plain, Frames(positions[None]), temperature=300.0)
+    with pytest.raises(ValueError, match="the start has none"):
+        run(potential, tmp_path / "plain.h5", tmp_path)
