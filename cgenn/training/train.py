@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -41,10 +41,15 @@ PRIOR_BEADS = 500_000
 log = logging.getLogger(__name__)
 
 
+Datasets: TypeAlias = BeadDataset | str | Path | Sequence[BeadDataset | str | Path]
+
+
 def train(
-    dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path],
+    dataset: Datasets,
     config: TrainingConfig | None = None,
     out: str | Path | None = None,
+    *,
+    validation: Datasets | None = None,
 ) -> Potential:
     """Fit the priors, then train the network on the forces that they leave.
 
@@ -56,6 +61,8 @@ def train(
         dataset: one bead dataset or several, of the same or of different molecules, all at one temperature.
         config: see `TrainingConfig`.
         out: folder for the results.
+        validation: datasets to validate on, and not to train on; without any, parts of those to train on are kept
+            aside.
 
     Raises:
         ValueError: if forces are missing, temperatures differ, there is but one bead, reference charges are missing
@@ -63,30 +70,33 @@ def train(
             configuration or data.
         FloatingPointError: if the loss is not finite.
     """
-    datasets = _open(dataset)
+    held = [] if validation is None else _listed(validation)
+    datasets = _open([*_listed(dataset), *held])
     config = (config or TrainingConfig()).with_batch_size(max(len(data.topology) for data in datasets))
     _check_weights(datasets, config)
     with torch_threads(config.threads), ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cgenn-")) if out is None else out
-        return _train(datasets, config, Path(folder))
+        return _train(datasets, len(held), config, Path(folder))
 
 
-def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) -> Potential:
+def _train(datasets: list[BeadDataset], held: int, config: TrainingConfig, folder: Path) -> Potential:
+    """With the last `held` datasets for validation only, or parts of all of them if that is none."""
     folder.mkdir(parents=True, exist_ok=True)
     model_path = folder / "model.safetensors"
-    identity = _identity(datasets, config)
+    identity = _identity(datasets, held, config)
     if model_path.exists():
         finished = Potential.load(model_path)
         if finished.provenance.get("identity") != identity:
             raise ValueError(f"{folder} holds a model of another configuration or other data; choose another folder")
         log.info("%s is finished already", folder)
         return finished
-    splits = [block_split(len(data), data.segments, config.validation_fraction) for data in datasets]
+    splits = _splits(datasets, held, config)
+    kept = [(data, chosen) for data, (_, chosen) in zip(datasets, splits, strict=True) if len(chosen)]
     with quiet(), _seeded(config.seed):
         dtype = torch.float64 if config.precision == "double" else torch.float32
         potential, blurred, notes = _prepare(datasets, [train for train, _ in splits], config)
         potential.to(dtype)
-        before = force_errors(potential, datasets, [held for _, held in splits], with_model=False)
+        before = force_errors(potential, *zip(*kept, strict=True), with_model=False)
         log.info("validation %s", before.sentence())
         floor = before.floor if np.isfinite(before.floor) else before.priors
         labels = NoisyLabels(config.noise, thermal_energy(datasets[0].temperature), floor) if config.noise else None
@@ -97,7 +107,7 @@ def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) ->
         with interruptible(trainer, checkpoint):
             trainer.fit(module, frames, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
     potential = potential.cpu().requires_grad_(False).eval()
-    after = force_errors(potential, datasets, [held for _, held in splits])
+    after = force_errors(potential, *zip(*kept, strict=True))
     log.info("validation %s", after.sentence())
     potential.provenance = {
         "identity": identity,
@@ -122,6 +132,8 @@ def _prepare(
     datasets: list[BeadDataset], frames: list[np.ndarray], config: TrainingConfig
 ) -> tuple[Potential, Priors, list[str]]:
     """A potential with fitted priors and random weights; the priors of the blurred data to train with; notes."""
+    used = [(data, chosen) for data, chosen in zip(datasets, frames, strict=True) if len(chosen)]
+    datasets, frames = [data for data, _ in used], [chosen for _, chosen in used]
     samples = [
         _sample(data, chosen, PRIOR_BEADS // len(datasets)) for data, chosen in zip(datasets, frames, strict=True)
     ]
@@ -174,8 +186,20 @@ def _prepare(
     return potential, blurred.priors, list(sharp.notes)
 
 
-def _open(dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path]) -> list[BeadDataset]:
-    given = [dataset] if isinstance(dataset, BeadDataset | str | Path) else list(dataset)
+def _splits(datasets: list[BeadDataset], held: int, config: TrainingConfig) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Frames to train on and to validate on, of each dataset."""
+    if not held:
+        return [block_split(len(data), data.segments, config.validation_fraction) for data in datasets]
+    none, everything = np.zeros(0, dtype=np.int64), [np.arange(len(data)) for data in datasets]
+    trained, kept = everything[:-held], everything[-held:]
+    return [*((frames, none) for frames in trained), *((none, frames) for frames in kept)]
+
+
+def _listed(dataset: Datasets) -> list[BeadDataset | str | Path]:
+    return [dataset] if isinstance(dataset, BeadDataset | str | Path) else list(dataset)
+
+
+def _open(given: Sequence[BeadDataset | str | Path]) -> list[BeadDataset]:
     datasets = [entry if isinstance(entry, BeadDataset) else BeadDataset.open(entry) for entry in given]
     if not datasets:
         raise ValueError("training needs at least one dataset")
@@ -262,7 +286,7 @@ def _fingerprint(data: BeadDataset) -> str:
     return hashlib.sha256(b"".join(part.tobytes() for part in parts if part is not None)).hexdigest()
 
 
-def _identity(datasets: list[BeadDataset], config: TrainingConfig) -> str:
+def _identity(datasets: list[BeadDataset], held: int, config: TrainingConfig) -> str:
     """Names a run by what determines its result, apart from where it runs.
 
     Datasets count by their beads and frames, not by where they came from.
@@ -272,7 +296,8 @@ def _identity(datasets: list[BeadDataset], config: TrainingConfig) -> str:
         hidden |= {"weights": {"torques"}, "network": {"oriented"}}  # so that older runs keep their name
     described = [config.model_dump(exclude=hidden)]
     contents = [(data.topology.to_dict(), len(data), data.temperature, _fingerprint(data)) for data in datasets]
-    return hashlib.sha256(repr((described, contents)).encode()).hexdigest()[:16]
+    parts = (described, contents, held) if held else (described, contents)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 @contextmanager
