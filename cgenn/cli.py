@@ -203,9 +203,11 @@ def map_command(
     forces: Annotated[bool, typer.Option(help="Whether forces are mapped too.")] = True,
     periodic: Annotated[bool | None, typer.Option(help="Whether to keep the box; default if there is one.")] = None,
     stride: Annotated[int, typer.Option(help="Use every n-th frame.")] = 1,
+    bodies: Annotated[Path | None, typer.Option(help="Dataset whose geometries of oriented beads are used.")] = None,
     as_json: Json = False,
 ) -> None:
     """Map all-atom positions and forces to beads."""
+    from cgenn.data.dataset import BeadDataset
     from cgenn.data.map_trajectory import map_trajectory
 
     if force_map not in ("optimal", "sum"):
@@ -220,6 +222,7 @@ def map_command(
         forces=forces,
         periodic=periodic,
         stride=stride,
+        bodies=None if bodies is None else BeadDataset.open(bodies).topology.bodies,
     )
     atoms, rigid = dataset.provenance["atoms"], dataset.provenance.get("rigidity", {})
     made = {"dataset": str(out), "frames": len(dataset), "beads": len(dataset.topology), "atoms": atoms}

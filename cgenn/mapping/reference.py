@@ -185,7 +185,7 @@ def _symmetrised(
             f"{purpose}: the geometry does not have the symmetry {name!r} about its axes x and z: atoms are up to "
             f"{worst:.3f} nm from their places; tell the axes by `z` and `x`, or declare another symmetry"
         )
-    return symmetric
+    return np.where(np.abs(symmetric) < 1e-12, 0.0, symmetric)
 
 
 def _principal(masses: np.ndarray, coordinates: np.ndarray) -> Float[np.ndarray, "atoms 3"]:
