@@ -17,8 +17,8 @@ _SAME = 0.05
 """Images of a point closer than this are one point, in the unit of the cutoff [nm]."""
 _SPACING = 0.05
 """Of the knots of the splines, in the unit of the cutoff [nm]."""
-_SCALE = 10.0
-"""Energy of a coefficient of one: that of a few contacts, while forces are of unit size over a tenth of a nm."""
+_SCALE = 300.0
+"""Energy of a coefficient of one. The unit of energy is that of a typical force over 0.003 nm: far less than a contact."""
 _WALL = 0.2
 _DECAY = 0.03
 """Points closer than the first repel each other before anything is learnt, more so over the second distance [nm]."""
