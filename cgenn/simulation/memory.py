@@ -123,6 +123,8 @@ class Memory:
     def graph(self, positions: Tensor, cell: Tensor | None, orientations: Tensor | None = None) -> BeadGraph:
         """The graph of neighbours; the skin of their list would cost more than they do and add nothing."""
         cells = None if cell is None else cell.unsqueeze(0)
+        if orientations is None and self.potential.config.bodies:  # none of these beads has one
+            orientations = torch.eye(3).to(positions).repeat(len(positions), 1, 1)
         rebuilds = self.verlet.rebuilds
         found = self.verlet.find(positions, cell=cells, batch=self.batch, n_systems=self.replicas)
         coulomb = None if self.coulomb is None else self.coulomb.graph(positions, cells)
