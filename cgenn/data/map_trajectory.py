@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import replace
@@ -24,11 +25,16 @@ from cgenn.mapping.definition import MappingDefinition, load_mapping
 from cgenn.mapping.forces import ForceMap, find_constraints, is_summable, mean_square, optimal_force_map, sum_force_map
 from cgenn.mapping.frames import FrameMap, MappedFrames
 from cgenn.mapping.mapping import Mapping
+from cgenn.mapping.rigidity import Rigidity
 from cgenn.provenance import describe_file, versions
 from cgenn.units import thermal_energy
 
+log = logging.getLogger(__name__)
+
 _CHUNK_ATOMS = 1_000_000
 """Atoms times frames held in memory at a time."""
+_FLOPPY = 0.03
+"""Root mean square deviation from the reference geometry above which a group is hardly rigid [nm]."""
 _FEW_FRAMES = 50
 """Frames in which constraints and reference geometries are looked for."""
 
@@ -100,6 +106,7 @@ def map_trajectory(
             provenance["forces"] = {"map": force_map, "mean_square": squares, "unit": "(kJ/mol/nm)^2"}
         if frames is not None:
             provenance["rigidity"] = frames.rigidity(rigidity)
+            _warn_of_floppy(provenance["rigidity"])
         writer.finish(provenance, segments)
     return BeadDataset.open(out)
 
@@ -209,12 +216,12 @@ def _write(
     wanted: str,
     sources: list[Trajectory],
     stride: int,
-) -> tuple[list[tuple[int, int]], dict[str, float], dict[str, np.ndarray]]:
-    """Map and write all frames; return the frames of each source, the mean square force of each map, and the mean
-    squared deviations of atoms from the reference geometries."""
+) -> tuple[list[tuple[int, int]], dict[str, float], dict[str, Rigidity]]:
+    """Map and write all frames; return the frames of each source, the mean square force of each map, and how rigid the
+    groups of atoms are."""
     segments: list[tuple[int, int]] = []
     sums = dict.fromkeys(maps, 0.0)
-    deviations: dict[str, np.ndarray] = {}
+    rigidity: dict[str, Rigidity] = {}
     written = 0
     with Progress(
         console=Console(stderr=True), disable=not Console(stderr=True).is_terminal, transient=True
@@ -231,16 +238,15 @@ def _write(
                     turned = frames(whole, None if mapped == {} else chunk.forces, chunk.velocities, before)
                     beads = _turned(beads, mapping, chunk, turned)
                     before = turned.orientations[-1]
-                    for kind, squares in turned.deviations.items():
-                        deviations[kind] = deviations.get(kind, 0.0) + squares * len(chunk)
+                    for kind, found in turned.rigidity.items():
+                        rigidity[kind] = rigidity[kind] + found if kind in rigidity else found
                 writer.write(beads)
                 for kind, forces in mapped.items():
                     sums[kind] += mean_square(forces) * len(forces)
                 written += len(chunk)
                 progress.update(task, completed=written)
             segments.append((start, written))
-    means = {kind: value / written for kind, value in sums.items()}
-    return segments, means, {kind: value / written for kind, value in deviations.items()}
+    return segments, {kind: value / written for kind, value in sums.items()}, rigidity
 
 
 def _turned(beads: Frames, mapping: Mapping, atoms: Frames, turned: MappedFrames) -> Frames:
@@ -252,6 +258,16 @@ def _turned(beads: Frames, mapping: Mapping, atoms: Frames, turned: MappedFrames
         angular_velocities=turned.angular_velocities,
         velocities=None if atoms.velocities is None else mapping.linear(atoms.velocities.astype(float)),
     )
+
+
+def _warn_of_floppy(rigidity: dict[str, Any]) -> None:
+    for kind, found in rigidity.items():
+        if found["rms_deviation"] > _FLOPPY:
+            log.warning(
+                "bead type %r: its atoms are %.3f nm (root mean square) from the reference geometry, most of all %s: "
+                "a frame says little about a group that is not rigid",
+                kind, found["rms_deviation"], found["atom"],
+            )  # fmt: skip
 
 
 def _mapped(mapping: Mapping, frames: Frames, forces: np.ndarray | None) -> tuple[Frames, np.ndarray]:

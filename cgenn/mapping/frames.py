@@ -14,6 +14,7 @@ from cgenn.body import Body
 from cgenn.mapping.definition import FrameRule
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.reference import closest_axes, reference_body
+from cgenn.mapping.rigidity import Rigidity
 from cgenn.mapping.superposition import continuous, inertia, is_collinear, superpose, turn_axis
 from cgenn.topology import BeadTopology
 
@@ -54,14 +55,16 @@ class MappedFrames:
             (frames, beads, 3) [kJ/mol]; None without forces.
         angular_velocities: I^-1 sum_a m_a (r_a - R) x v_a with the inertia of the frame, zero for beads without an
             orientation, shape (frames, beads, 3) [1/ps]; None without velocities.
-        deviations: mean over frames and beads of the squared distance of each atom from the superposed reference, by
-            type, shape (atoms,) [nm^2].
+        inertia: sum_a m_a (r^2 - r r^T), r = r_a - R, in space, by type, shape (frames, beads of the type, 3, 3)
+            [amu nm^2].
+        rigidity: how far the atoms are from the reference geometry, by type.
     """
 
     orientations: Float[np.ndarray, "frames beads 4"]
     torques: Float[np.ndarray, "frames beads 3"] | None
     angular_velocities: Float[np.ndarray, "frames beads 3"] | None
-    deviations: dict[str, Float[np.ndarray, " atoms"]]
+    inertia: dict[str, Float[np.ndarray, "frames beads 3 3"]]
+    rigidity: dict[str, Rigidity]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +137,7 @@ class FrameMap:
         orientations = np.tile([1.0, 0.0, 0.0, 0.0], (*shape, 1))
         torques = None if forces is None else np.zeros((*shape, 3))
         turning = None if velocities is None else np.zeros((*shape, 3))
-        deviations = {}
+        tensors, rigidity = {}, {}
         for one in self.types:
             masses = np.array(one.body.masses)
             centred, _ = _centred(masses, positions[:, one.atoms].astype(float))
@@ -142,30 +145,16 @@ class FrameMap:
             orientations[:, one.beads] = Rotation.from_matrix(matrices).as_quat(scalar_first=True)
             if torques is not None and forces is not None:
                 torques[:, one.beads] = np.cross(centred, forces[:, one.atoms]).sum(axis=2)
+            tensors[one.name] = tensor = inertia(masses, centred)
             if turning is not None and velocities is not None:
-                turning[:, one.beads] = _angular_velocity(masses, centred, velocities[:, one.atoms])
+                turning[:, one.beads] = _angular_velocity(masses, tensor, centred, velocities[:, one.atoms])
             ideal = np.einsum("fnij,aj->fnai", fitted, np.array(one.body.coordinates))
-            deviations[one.name] = np.square(centred - ideal).sum(axis=3).mean(axis=(0, 1))
-        return MappedFrames(continuous(orientations, before), torques, turning, deviations)
+            rigidity[one.name] = Rigidity.of(centred - ideal, tensor, matrices)
+        return MappedFrames(continuous(orientations, before), torques, turning, tensors, rigidity)
 
-    def rigidity(self, deviations: dict[str, Float[np.ndarray, " atoms"]]) -> dict[str, Any]:
-        """How rigid the groups of atoms are, by type, from mean squared deviations [nm^2]; fit for JSON.
-
-        `rms_deviation` is the root mean square distance of the atoms from the superposed reference geometry [nm],
-        `atom` the one that moves most and `rms_of_atom` its own [nm]; `inertia` is that of the reference [amu nm^2].
-        """
-        report = {}
-        for one in self.types:
-            squares = deviations[one.name]
-            most = int(np.argmax(squares))
-            report[one.name] = {
-                "rms_deviation": float(np.sqrt(squares.mean())),
-                "atom": one.body.names[most],
-                "rms_of_atom": float(np.sqrt(squares[most])),
-                "symmetry": one.body.symmetry,
-                "inertia": list(one.body.inertia),
-            }
-        return report
+    def rigidity(self, found: dict[str, Rigidity]) -> dict[str, Any]:
+        """How rigid the groups of atoms are, by type; fit for JSON. See `Rigidity.report`."""
+        return {one.name: found[one.name].report(one.body) for one in self.types}
 
 
 def _groups(mapping: Mapping) -> dict[str, tuple[FrameRule, np.ndarray, np.ndarray]]:
@@ -279,9 +268,12 @@ def _triads(corners: Float[np.ndarray, "groups 3 3"], one: OrientedType) -> Floa
 
 
 def _angular_velocity(
-    masses: np.ndarray, centred: Float[np.ndarray, "frames beads atoms 3"], velocities: np.ndarray
+    masses: np.ndarray,
+    tensor: Float[np.ndarray, "frames beads 3 3"],
+    centred: Float[np.ndarray, "frames beads atoms 3"],
+    velocities: Float[np.ndarray, "frames beads atoms 3"],
 ) -> Float[np.ndarray, "frames beads 3"]:
     """I^-1 L; the part along the line of atoms on a line is zero."""
     momentum = np.einsum("a,fnai->fni", masses, np.cross(centred, velocities))
-    inverse = np.linalg.pinv(inertia(masses, centred), rcond=1e-6, hermitian=True)
+    inverse = np.linalg.pinv(tensor, rcond=1e-6, hermitian=True)
     return np.einsum("fnij,fnj->fni", inverse, momentum)

@@ -144,7 +144,7 @@ def test_the_command_line_tells_how_rigid_the_groups_are(tmp_path, atoms, trajec
     for result in said:
         assert result.exit_code == 0, result.output
         assert set(json.loads(result.stdout)["rigidity"]["W"]) == {
-            "rms_deviation", "atom", "rms_of_atom", "symmetry", "inertia",
+            "rms_deviation", "atom", "rms_of_atom", "symmetry", "inertia", "mean_inertia", "inertia_fluctuation",
         }  # fmt: skip
     assert BeadDataset.open("a.h5").topology.bodies == BeadDataset.open("b.h5").topology.bodies
 

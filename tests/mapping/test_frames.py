@@ -72,13 +72,13 @@ def test_turned_molecules_have_the_orientation_they_were_given(rule):
     found = frames(rigid)
     constant = matrices(found.orientations).swapaxes(2, 3) @ turns
     np.testing.assert_allclose(constant, np.broadcast_to(constant[0, 0], constant.shape), atol=1e-7)
-    assert np.sqrt(found.deviations["X-A"].max()) < 1e-7
+    assert frames.rigidity(found.rigidity)["X-A"]["rms_of_atom"] < 1e-7
     vibrating = frames(tumbling(geometry, turns, 0.003))
     angles = Rotation.from_matrix(
         (matrices(vibrating.orientations).swapaxes(2, 3) @ turns @ constant[0, 0].T).reshape(-1, 3, 3)
     )
     assert 0.001 < np.sqrt(np.mean(angles.magnitude() ** 2)) < (0.15 if rule else 0.05)
-    assert 0.002 < frames.rigidity(vibrating.deviations)["X-A"]["rms_deviation"] < 0.0055
+    assert 0.002 < frames.rigidity(vibrating.rigidity)["X-A"]["rms_deviation"] < 0.0055
 
 
 def test_a_body_of_another_dataset_is_kept():
@@ -203,9 +203,11 @@ def test_benzene_of_the_reference_data(data_folder):
     force = sum_force_map(frames.mapping, NONE)(forces[:1])
     assert np.sqrt(np.mean(force**2)) == pytest.approx(4.03, abs=0.005)
     assert 10 * np.sqrt(np.mean(found.torques[0] ** 2)) == pytest.approx(5.62, abs=0.005)
-    report = frames.rigidity(found.deviations)["BEN"]
+    report = frames.rigidity(found.rigidity)["BEN"]
     assert report["rms_deviation"] == pytest.approx(0.0094, abs=2e-4)
     assert report["inertia"][2] == pytest.approx(2 * report["inertia"][0])
+    np.testing.assert_allclose(report["mean_inertia"], report["inertia"], rtol=0.02)
+    assert all(0.01 < spread / report["inertia"][2] < 0.03 for spread in report["inertia_fluctuation"])
 
 
 def test_constraints_must_not_leave_an_oriented_bead():
