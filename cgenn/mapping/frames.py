@@ -93,13 +93,16 @@ class FrameMap:
             bodies: reference geometries known already, by type, for instance those of another dataset.
 
         Raises:
-            ValueError: if beads of one type differ in their atoms, or an axis or a symmetry cannot be told.
+            ValueError: if beads of one type differ in their atoms, an axis or a symmetry cannot be told, or a body
+                given is missing or of other atoms.
         """
         types = []
         for name, (rule, beads, atoms) in _groups(mapping).items():
             names, masses = _names(mapping, atoms[0]), mapping.atoms.masses[atoms[0]]
             purpose = f"bead type {name!r}"
-            if bodies and name in bodies:
+            if bodies is not None:
+                if name not in bodies:
+                    raise ValueError(f"{purpose}: not among the bodies given, which are {', '.join(bodies) or 'none'}")
                 body = bodies[name]
                 _check_body(body, rule, names, masses, purpose)
             else:

@@ -91,6 +91,8 @@ def test_a_body_of_another_dataset_is_kept():
     other = {"BEN-A": first.types[0].body.model_copy(update={"symmetry": "C6v"})}
     with pytest.raises(ValueError, match=r"bead type 'BEN-A': the body given has the symmetry 'C6v' .* mapping 'D6h'"):
         FrameMap.build(mapping, tumbling(BENZENE, turns), other)
+    with pytest.raises(ValueError, match="bead type 'BEN-A': not among the bodies given, which are X"):
+        FrameMap.build(mapping, tumbling(BENZENE, turns), {"X": first.types[0].body})
 
 
 def test_orientations_are_continuous_in_time_and_do_not_depend_on_where_frames_are_cut():
