@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 _DEGREE = 6
-"""Highest degree of the harmonics that tell one orientation from another."""
+"""Highest degree of harmonics that is ever used; infinite groups are replaced by finite ones with the same up to it."""
 _LARGEST = 12
 
 
@@ -19,7 +19,8 @@ class PointGroup(NamedTuple):
     Attributes:
         elements: orthogonal matrices in the frame of the body, shape (order, 3, 3); those of a finite subgroup with the
             same invariants up to `degree` where the group is infinite.
-        degree: highest degree of harmonics that is used of a body with this symmetry unless said otherwise.
+        degree: lowest degree up to which the invariant harmonics tell every orientation of the body from those that
+            the group makes the same; 6 where it would be higher.
         axial: whether the body is an axial vector along z, which time reversal turns round.
         continuous: whether any turn about z is an element.
     """
@@ -47,7 +48,8 @@ def point_group(name: str) -> PointGroup:
             f"unknown point group {name!r}, expected C1, Cs, Ci, C2 to C{_LARGEST}, Cnv, Cnh, S4, S6, ..., D2 to "
             f"D{_LARGEST}, Dnh, Dnd, Cinfv, Dinfh or Cinfh"
         )
-    return PointGroup(_closure(_generators(match, order)), _DEGREE, name == "Cinfh", "inf" in name)
+    elements = _closure(_generators(match, order))
+    return PointGroup(elements, _lowest_degree(match, order), name == "Cinfh", "inf" in name)
 
 
 def _exists(match: re.Match[str], order: int) -> bool:
@@ -59,6 +61,17 @@ def _exists(match: re.Match[str], order: int) -> bool:
     if family == "D":
         return suffix != "v" and 2 <= order <= _LARGEST
     return suffix != "d" and (not suffix or order >= 2) and 1 <= order <= _LARGEST
+
+
+def _lowest_degree(match: re.Match[str], order: int | None) -> int:
+    """Harmonics of degree l with an n-fold axis have l >= n; reflections that also turn leave the next one."""
+    family, suffix = match[2], match[4]
+    if order is None:
+        return 1 if match[1] == "s" else 2
+    if match[3] == "inf":
+        return 2
+    fold = order // 2 + 1 if family == "S" else order + (suffix == "d")
+    return min(fold if order == 1 else max(fold, 2), _DEGREE)
 
 
 def _generators(match: re.Match[str], order: int | None) -> list[np.ndarray]:

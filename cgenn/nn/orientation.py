@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from cgenn.nn.constant import Constant
 from cgenn.nn.harmonics import SphericalHarmonics
 
+_BESIDE_SITES = 2
+"""Highest degree of the tensors of a body with sites, which tell the rest better."""
 _LARGEST_SUM = 4
 """Of the degrees of two bodies that are coupled to the direction of the edge between them."""
 
@@ -79,7 +81,8 @@ def body_tensors(body: BodySymmetry | None) -> dict[Kind, Float[Tensor, "tensors
     """Tensors in the frame of a body that its symmetry leaves unchanged, by degree; none of degree zero."""
     if body is None:
         return {}
-    found = {Kind(degree, False): invariants(body.elements, degree) for degree in range(1, body.degree + 1)}
+    highest = min(body.degree, _BESIDE_SITES) if len(body.sites) else body.degree
+    found = {Kind(degree, False): invariants(body.elements, degree) for degree in range(1, highest + 1)}
     if body.axial:
         found[Kind(1, True)] = harmonics(torch.tensor([[0.0, 0.0, 1.0]]), 1)
     return {kind: tensors for kind, tensors in found.items() if len(tensors)}

@@ -17,8 +17,9 @@ _SAME = 0.05
 """Images of a point closer than this are one point, in the unit of the cutoff [nm]."""
 _SPACING = 0.05
 """Of the knots of the splines, in the unit of the cutoff [nm]."""
-_SCALE = 300.0
+_SCALE = 100.0
 """Energy of a coefficient of one. The unit of energy is that of a typical force over 0.003 nm: far less than a contact."""
+_STEP = 0.03
 _WALL = 0.2
 _DECAY = 0.03
 """Points closer than the first repel each other before anything is learnt, more so over the second distance [nm]."""
@@ -100,8 +101,8 @@ class SitePairs(nn.Module):
         rows[pairs[:, 0], pairs[:, 1]] = rows[pairs[:, 1], pairs[:, 0]] = torch.arange(len(pairs))
         self.register_buffer("rows", rows, persistent=False)
         knots = math.ceil(reach / _SPACING) + 4
-        wall = torch.exp((_WALL - _SPACING * (torch.arange(knots) - 1.0)) / _DECAY).clamp(max=10.0) / _SCALE
-        self.coefficients = nn.Parameter(torch.where(wall > 1e-3, wall, 0.0).repeat(len(pairs), 1))
+        wall = torch.exp((_WALL - _SPACING * torch.arange(knots)) / _DECAY).clamp(max=1 / _STEP)
+        self.steps = nn.Parameter(_STEP * torch.where(wall > 1e-3, wall, 0.0).repeat(len(pairs), 1))
 
     def sites(
         self, orientations: Float[Tensor, "beads 3 3"], types: Int[Tensor, " beads"]
@@ -137,11 +138,12 @@ class SitePairs(nn.Module):
         self, distance: Float[Tensor, "pairs here there"], rows: Int[Tensor, "pairs here there"]
     ) -> Float[Tensor, "pairs here there"]:
         """Cubic splines on even knots."""
-        knots = self.coefficients.shape[1]
+        knots = self.steps.shape[1]
         at = (distance / _SPACING).clamp(max=knots - 3)
         interval = at.detach().floor().clamp(max=knots - 4)
         x = at - interval
-        table = nn.functional.pad(_SCALE * self.coefficients, (0, 0, 0, 1)).unfold(1, 4, 1).flatten(0, 1)
+        coefficients = _SCALE * self.steps.flip(1).cumsum(1).flip(1)
+        table = nn.functional.pad(coefficients, (0, 0, 0, 1)).unfold(1, 4, 1).flatten(0, 1)
         c = table @ _basis(table)  # powers of x
         c = c.index_select(0, (rows * (knots - 3) + interval.long()).flatten()).unflatten(0, rows.shape)
         return c[..., 0] + x * (c[..., 1] + x * (c[..., 2] + x * c[..., 3]))
@@ -157,5 +159,5 @@ def _distances(
     here: Float[Tensor, "pairs here 3"], there: Float[Tensor, "pairs there 3"]
 ) -> Float[Tensor, "pairs here there"]:
     """Between all points of either group, never quite zero so that derivatives exist."""
-    difference = here.unsqueeze(2) - there.unsqueeze(1)
-    return (difference.square().sum(3) + 1e-8).sqrt()
+    squares = here.square().sum(2).unsqueeze(2) + there.square().sum(2).unsqueeze(1)
+    return torch.baddbmm(squares, here, there.transpose(1, 2), alpha=-2).clamp(min=1e-6).sqrt()
