@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import openmm
 import openmm.app
 from jaxtyping import Float
 
-from cgenn.simulation.rigid import RigidBeads
+from cgenn.body import Body
+from cgenn.simulation.rigid import RigidBeads, RigidKind
 from cgenn.topology import BeadTopology
 
 
@@ -41,6 +44,38 @@ def add_orientation_sites(
     if rigid is not None:
         centers = rigid.to_sites(centers, checked_orientations(topology, orientations))
     return site_topology(topology, rigid), centers * openmm.unit.nanometer
+
+
+def bead_atoms(
+    topology: openmm.app.Topology,
+    types: Sequence[str],
+    masses: Sequence[float] | np.ndarray,
+    bodies: Mapping[str, Body],
+) -> list[int]:
+    """Which atoms of a topology are beads: not the sites that `add_orientation_sites` has put behind oriented ones.
+
+    Args:
+        topology: of all particles.
+        types: bead type of each atom.
+        masses: of each atom, a bead being there with its whole mass [amu].
+        bodies: of the types that have an orientation.
+
+    Raises:
+        ValueError: naming the atom whose sites are missing.
+    """
+    names = [atom.name for atom in topology.atoms()]
+    found, atom = [], 0
+    while atom < len(names):
+        found.append(atom)
+        body = bodies.get(types[atom])
+        sites = 0 if body is None else len(RigidKind.of(body, float(masses[atom]), types[atom]).masses)
+        if names[atom + 1 : atom + 1 + sites] != [f"S{site + 1}" for site in range(sites)]:
+            raise ValueError(
+                f"atom {atom} ({names[atom]}) is a bead of type {types[atom]!r}, which has an orientation, but the "
+                f"{sites} sites that should follow it are missing: make the topology with `add_orientation_sites`"
+            )
+        atom += 1 + sites
+    return found
 
 
 def checked_orientations(

@@ -164,12 +164,22 @@ class RigidBeads:
 
     def add_to(self, system: openmm.System, masses: Float[np.ndarray, " beads"]) -> None:
         """Add the particles of one copy with their constraints and virtual sites; `masses` of the beads [amu]."""
-        for kind, mass in zip(self.beads, masses.tolist(), strict=True):
+        first = system.getNumParticles()
+        for _ in range(self.n_particles):
+            system.addParticle(0.0)
+        self.prepare(system, masses, first)
+
+    def prepare(self, system: openmm.System, masses: Float[np.ndarray, " beads"], first: int = 0) -> None:
+        """The same with particles that are there already, from `first` on."""
+        for kind, center, mass in zip(self.beads, (first + self.centers).tolist(), masses.tolist(), strict=True):
             if kind < 0:
-                system.addParticle(mass)
+                system.setParticleMass(center, mass)
                 continue
-            center, model = system.addParticle(0.0), self.kinds[kind]
-            sites = [system.addParticle(mass) for mass in model.masses]
+            model = self.kinds[kind]
+            sites = list(range(center + 1, center + 1 + len(model.masses)))
+            for site, share in zip(sites, model.masses, strict=True):
+                system.setParticleMass(site, share)
+            system.setParticleMass(center, 0.0)
             system.setVirtualSite(center, _center_of(sites))
             for i, j, distance in model.constraints:
                 system.addConstraint(sites[i], sites[j], distance)

@@ -179,8 +179,6 @@ def _mixed(
         beads, _ = read_topology(topology, charges=charges)
     if len(beads) != len(placement.particles):
         raise ValueError(f"`particles` must name one particle for each of {len(beads)} beads, got {len(particles)}")
-    if with_bodies(beads, potential.config.bodies).oriented.any():
-        raise ValueError("beads with an orientation cannot be put into an existing System yet: make one of beads alone")
     vectors = default_box(system) if placement.periodic else None
     forces, _ = potential_forces(potential, beads, placement, vectors, **options)
     return mixed_system(system, forces, placement, long_range=potential.config.electrostatics is not None), beads
@@ -208,6 +206,10 @@ def potential_forces(
         potential, beads, replicas=len(placement.copies), periodic=placement.periodic, precision=precision,
         device=device,
     )  # fmt: skip
+    if learned.rigid is not None and not placement.members:
+        raise ValueError(
+            "beads with an orientation cannot be put into an existing System: make a System of beads alone"
+        )
     announce_totals(potential, beads)
     electrostatics = potential.config.electrostatics
     if learned.charged is not None and electrostatics is not None and placement.periodic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from collections import OrderedDict
 
@@ -222,3 +223,41 @@ def test_bad_requests(discs):
         system.addParticle(1.0)
     with pytest.raises(ValueError, match="cannot be put into an existing System"):
         create_system(potential, topology, system=system, particles=range(16))
+
+
+def test_openmmml(discs):
+    """Through MLPotential, from a topology with sites; without its constraints it says so."""
+    openmmml = pytest.importorskip("openmmml")
+    from cgenn.simulation.mlpotential import BeadPotential
+
+    potential, topology, positions, orientations, _ = discs
+    names, particles = add_orientation_sites(topology, positions, orientations)
+    wrapped = openmmml.MLPotential.__new__(openmmml.MLPotential)
+    wrapped._impl = BeadPotential(potential)
+    masses = dict(zip(topology.types, topology.masses.tolist(), strict=True))
+    options = {"masses": masses, "backend": "python", "precision": "double", "device": "cpu"}
+    system = wrapped.createSystem(names, **options)
+    ours, _ = create_system(potential, topology, backend="python", precision="double", device="cpu")
+    energies = [
+        make_context(one, particles).getState(energy=True).getPotentialEnergy()._value for one in (system, ours)
+    ]
+    assert energies[0] == pytest.approx(energies[1], rel=1e-9)
+    assert system.getNumConstraints() == ours.getNumConstraints()
+    while system.getNumConstraints():
+        system.removeConstraint(0)
+    context = make_context(system, particles)
+    context.setVelocitiesToTemperature(300, 1)
+    with pytest.raises(openmm.OpenMMException, match="their constraints are missing in the System"):
+        context.getIntegrator().step(200)
+    with pytest.raises(ValueError, match=r"atom 0 \(BNZ\) is a bead .* the 3 sites that should follow it are missing"):
+        wrapped.createSystem(topology.to_openmm(), **options)
+
+
+def test_only_other_beads_of_a_model_with_bodies(discs):
+    potential, *_ = discs
+    alone = BeadTopology.build(["TAIL"] * 2, [30.0] * 2)
+    force = learned_force(potential, alone)
+    assert force.rigid is None
+    energy, forces = force.evaluate(torch.tensor([[0.0, 0, 0], [0.4, 0, 0]]))
+    assert math.isfinite(energy)
+    torch.testing.assert_close(forces.sum(0), torch.zeros(3))
