@@ -61,7 +61,8 @@ class Start:
         if isinstance(source, (str, Path)):
             return cls._draw(Path(source), replicas, seed, bodies or {})
         topology, positions, *rest = source
-        box, orientations = (*rest, None, None)[:2]
+        box, *turned = rest or [None]
+        orientations = np.array(turned[0], dtype=float) if turned else None
         frames = np.array(positions, dtype=float)
         frames = frames[None] if frames.ndim == 2 else frames
         if frames.ndim != 3 or frames.shape[1:] != (len(topology), 3):

@@ -86,8 +86,8 @@ def create_system(
 
     Raises:
         ValueError: if the potential does not know a bead type, masses are missing, the box is too small for the
-            repulsion, or there are replicas in a box; if `particles` does not fit the beads or the System, or a force
-            of the System cannot be split.
+            repulsion, or there are replicas in a box; if `particles` does not fit the beads or the System, a force of
+            the System cannot be split, or beads that go into it have an orientation.
     """
     options: _Options = {"backend": backend, "precision": precision, "device": device}
     if system is None and particles is None:
@@ -207,9 +207,7 @@ def potential_forces(
         device=device,
     )  # fmt: skip
     if learned.rigid is not None and not placement.members:
-        raise ValueError(
-            "beads with an orientation cannot be put into an existing System: make a System of beads alone"
-        )
+        raise ValueError("beads with an orientation cannot be put into an existing System: make one of beads alone")
     announce_totals(potential, beads)
     electrostatics = potential.config.electrostatics
     if learned.charged is not None and electrostatics is not None and placement.periodic:
