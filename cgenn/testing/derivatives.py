@@ -69,8 +69,8 @@ def check_torques(
 
 def _cross_matrices(vectors: Tensor) -> Tensor:
     """Matrices that multiply by a vector as in v x r."""
-    one = torch.eye(3).to(vectors)
-    return torch.linalg.cross(vectors.unsqueeze(-2).expand(*vectors.shape[:-1], 3, 3), one, dim=-1).transpose(-1, -2)
+    axes = torch.eye(3).to(vectors).expand(*vectors.shape[:-1], 3, 3)
+    return torch.linalg.cross(vectors.unsqueeze(-2).expand_as(axes), axes, dim=-1).transpose(-1, -2)
 
 
 def check_virial(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cgenn.potential.electrostatics import DIPOLE_UNIT, group_index, group_totals
 from cgenn.potential.potential import Moments, Potential
-from cgenn.symmetry import point_group
+from cgenn.symmetry import PointGroup, point_group
 from cgenn.testing.case import Case, CheckResult, error, judged, worst
 from cgenn.topology import BeadTopology
 
@@ -144,7 +144,7 @@ def check_bodies(
         changes = torch.eye(3).to(case.positions).repeat(len(topology), 1, 1)
         for bead, name in enumerate(topology.types):
             if name in groups:
-                change = _random_element(case, bodies[name].symmetry)
+                change = _random_element(case, groups[name])
                 if groups[name].axial and reversal:
                     change = change @ np.diag([1.0, -1.0, -1.0])
                 changes[bead] = torch.from_numpy(change).to(changes)
@@ -154,14 +154,14 @@ def check_bodies(
     return judged("point groups", largest, tolerance, f"beads replaced by equivalent ones, {names}")
 
 
-def _random_element(case: Case, symmetry: str) -> np.ndarray:
-    """Of a point group; of those with a full axis not only the finite subgroup that stands for it."""
-    elements = np.asarray(point_group(symmetry).elements)
+def _random_element(case: Case, group: PointGroup) -> np.ndarray:
+    """Of a point group; of an infinite one not only of the finite subgroup that stands for it."""
+    elements = group.elements
+    if group.axial:  # in a left-handed frame an axial vector would have to be turned round
+        elements = elements[np.linalg.det(elements) > 0]
     element = elements[case.random.integers(len(elements))]
-    if "inf" not in symmetry:
-        return element
-    angle = case.random.uniform(0, 2 * np.pi)
-    return element @ Rotation.from_euler("z", angle).as_matrix()
+    turn = Rotation.from_euler("z", case.random.uniform(0, 2 * np.pi) if group.continuous else 0.0)
+    return element @ turn.as_matrix()
 
 
 def check_moments(
@@ -220,7 +220,7 @@ def _mirrored_frames(case: Case, mirror: Tensor) -> tuple[Tensor | None, str | N
     for bead, name in enumerate(case.topology.types):
         body = case.potential.config.bodies.get(name)
         if body is not None:
-            elements = np.asarray(point_group(body.symmetry).elements)
+            elements = point_group(body.symmetry).elements
             improper = elements[np.linalg.det(elements) < 0]
             if not len(improper):
                 return None, name

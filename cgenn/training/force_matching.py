@@ -166,7 +166,7 @@ def _floors(potential: Potential, topology: BeadTopology, held: list[FrameGroup]
     bodies = {name: body for name, body in potential.config.bodies.items() if name in topology.types}
     if not bodies:
         return noise_floor(topology, positions, forces), float("nan")
-    groups = {name: np.asarray(point_group(body.symmetry).elements) for name, body in bodies.items()}
+    groups = {name: point_group(body.symmetry).elements for name, body in bodies.items()}
     lengths, vectors = torque_lengths(potential, topology), [forces]
     if held[0].torques is not None:
         vectors.append(np.concatenate([part.torques for part in held if part.torques is not None]))
