@@ -44,22 +44,22 @@ def reference_body(
         ValueError: if the atoms are on a line and the symmetry is that of none, an axis cannot be told, an atom is not
             there, or the geometry does not have the symmetry.
     """
-    uniaxial, group = "inf" in rule.symmetry, point_group(rule.symmetry).elements
+    group = point_group(rule.symmetry)
     mean = _average(samples)
     line = is_collinear(mean)
-    if line and not uniaxial:
+    if line and not group.continuous:
         raise ValueError(
             f"{purpose}: its atoms are on a line, so nothing tells how it is turned about it: the symmetry must be "
             f'"Cinfv" or "Dinfh", got {rule.symmetry!r}'
         )
-    coordinates = mean @ _axes(rule, names, inertia(masses, mean), mean, _is_round(group), purpose)
+    coordinates = mean @ _axes(rule, names, inertia(masses, mean), mean, _is_round(group.elements), purpose)
     if line:
         coordinates[:, :2] = 0.0
-    if not uniaxial:
-        coordinates = _symmetrised(coordinates, masses, group, rule.symmetry, purpose)
+    if not group.continuous:
+        coordinates = _symmetrised(coordinates, masses, group.elements, rule.symmetry, purpose)
         coordinates = _principal(masses, coordinates)
     moments = np.diag(inertia(masses, coordinates)).copy()
-    if uniaxial:
+    if group.continuous:
         if abs(moments[0] - moments[1]) > _ALIKE * moments.max():
             raise ValueError(
                 f"{purpose}: the symmetry {rule.symmetry!r} needs equal moments of inertia about x and y, got "

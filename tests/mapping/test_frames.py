@@ -282,6 +282,11 @@ def test_beads_of_a_type_must_be_alike(ala2):
         ValueError, match=r"bead type 'T': oriented beads of one type must have the same atoms .* bead 0 has H1"
     ):
         FrameMap.build(mapping, np.random.default_rng(0).normal(size=(2, 22, 3)))
+    beads = [{"name": "A", "frame": {}, "select": "resname ALA"}, {"name": "B", "select": "not resname ALA"}]
+    same = {"ALA-A": "T", "ACE-B": "T", "NME-B": "T"}
+    mapping = Mapping.build(MappingDefinition.parse({"beads": beads, "types": same}, "test"), ala2)
+    with pytest.raises(ValueError, match="bead type 'T': beads of one type must all have the same `frame`"):
+        FrameMap.build(mapping, np.zeros((2, 22, 3)))
     entries = {
         "beads": [{"name": "A", "type": "T", "frame": {}, "per": "selection"}, {"name": "B", "per": "selection"}]
     }
