@@ -28,7 +28,7 @@ class H5MDReporter:
     """Writes frames as a bead dataset, which `compare`, `train` and MDAnalysis read.
 
     With replicas every report adds one frame of each replica, one replica after the other. Charges and dipoles that are
-    predicted are stored with every frame, and so are orientations. Call `close` at the end.
+    predicted are stored with every frame, and so are orientations, as quaternions with w >= 0. Call `close` at the end.
     """
 
     def __init__(

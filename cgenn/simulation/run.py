@@ -78,7 +78,7 @@ def simulate(
     listed = origin.box is None and len(origin.topology) <= EXPLICIT_PAIRS
     platform, properties = choose_platform(config, "Reference" if listed else "CPU")
     settings = {
-        **config.model_dump(exclude={"steps", "formats", "cutoff", "threads"}),
+        **config.model_dump(exclude={"steps", "formats", "cutoff", "threads"} | (set() if config.store else {"store"})),
         "temperature": temperature,
         "platform": platform.getName(),
         "model_sha256": model_digest(potential),
@@ -202,6 +202,7 @@ class _Driver:
         frames = H5MDReporter(
             self.folder.trajectory, config.report_interval, self.topology, temperature=self.temperature,
             periodic=self.learned.periodic, replicas=config.replicas, moments=self.moments, append=reports > 0,
+            velocities="velocities" in config.store, forces="forces" in config.store,
             provenance={"simulation": self.folder.entries["settings"]},
         )  # fmt: skip
         stack.push(lambda kind, *_: frames.close(discard=kind is not None))

@@ -7,13 +7,18 @@ from pathlib import Path
 import mdtraj
 import numpy as np
 import pytest
+import torch
 
 from cgenn.body import rotation_matrices
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
+from cgenn.potential.derivatives import energy_forces_torques
+from cgenn.potential.electrostatics import ElectrostaticsConfig
+from cgenn.potential.potential import Potential
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run
 from cgenn.simulation.run import simulate
+from cgenn.simulation.watch import SimulationError
 from cgenn.topology import BeadTopology
 
 QUICK = {
@@ -102,3 +107,49 @@ def test_bad_starts(discs, dataset, tmp_path):
     BeadDataset.write(tmp_path / "plain.h5", plain, Frames(positions[None]), temperature=300.0)
     with pytest.raises(ValueError, match="the start has none"):
         run(potential, tmp_path / "plain.h5", tmp_path)
+
+
+def test_velocities_forces_and_torques_are_stored(discs, dataset, tmp_path):
+    potential, topology, *_ = discs
+    settings = {"replicas": 2, "store": ("velocities", "forces"), "ensemble": "nve"}
+    frames = run(potential, dataset, tmp_path / "run", **settings).read()
+    right = bead_forces(potential, topology, frames)
+    np.testing.assert_allclose(frames.forces, right[0], atol=2e-2)
+    np.testing.assert_allclose(frames.torques, right[1], atol=2e-2)
+    assert not frames.torques[:, ~topology.oriented].any()
+    assert frames.velocities.std() > 0.1
+    assert frames.angular_velocities[:, topology.oriented].std() > 0.1
+    with pytest.raises(ValueError, match="other settings"):
+        run(potential, dataset, tmp_path / "run", **{**settings, "store": ("velocities",)})
+
+
+def bead_forces(potential, topology, frames) -> tuple[np.ndarray, np.ndarray]:
+    positions, turned = (torch.from_numpy(part.astype(float)) for part in (frames.positions, frames.orientations))
+    graph = potential.graph(topology, positions, None, torch.from_numpy(rotation_matrices(turned.numpy())))
+    _, forces, torques = energy_forces_torques(lambda graph: potential(graph, topology), graph)
+    return forces.numpy().reshape(frames.positions.shape), torques.numpy().reshape(frames.positions.shape)
+
+
+def test_predicted_charges_of_oriented_beads(discs, tmp_path):
+    plain, topology, positions, orientations, box = discs
+    electrostatics = {"electrostatics": ElectrostaticsConfig(dipoles=True), "type_charges": (0.3, -0.3, 0.2, -0.2)}
+    torch.manual_seed(3)
+    potential = Potential(plain.config.model_copy(update=electrostatics), plain.priors).double().requires_grad_(False)
+    potential.network.charge_readout.charge[-1].weight *= 0.003
+    potential.network.dipole_readout.gates[-1].weight *= 1e-5
+    settings = {"ensemble": "nve", "timestep": 1e-4, "dipole_interval": 5, "precision": "double", "replicas": 1}
+    result = run(potential.eval(), (topology, positions, box, orientations), tmp_path / "run", **settings)
+    frames = result.read()
+    _, dipoles = result.dipoles()
+    exact = np.einsum("tb,tbx->tx", frames.charges, frames.positions) + frames.dipoles.sum(1)
+    np.testing.assert_allclose(dipoles[1::2, 0], exact, atol=1e-5)
+    assert np.ptp(result.states()["total [kJ/mol]"]) < 1e-3 * result.states()["kinetic [kJ/mol]"].mean()
+
+
+def test_broken_network_names_the_bead(discs, tmp_path):
+    plain, topology, positions, orientations, _ = discs
+    broken = Potential(plain.config, plain.priors).requires_grad_(False)
+    next(broken.network.parameters()).fill_(float("nan"))
+    with pytest.raises(SimulationError, match=r"step 0: .*`network` on bead 0 \(BNZ, type 'BNZ'\)") as caught:
+        run(broken, (topology, positions, None, orientations), tmp_path)
+    assert (caught.value.bead, caught.value.term) == (0, "network")
