@@ -173,8 +173,7 @@ class EdgeInvariants(nn.Module):
         self.couplings = nn.ModuleList()
         for first, second, third in self.triples:
             one, other = kinds[first].degree, kinds[second].degree
-            scale = math.sqrt(2 * third + 1)
-            self.couplings.append(Constant(scale * o3.wigner_3j(one, other, third, dtype=torch.float64)))
+            self.couplings.append(Constant(o3.wigner_3j(one, other, third, dtype=torch.float64)))
         self.degree = max([kind.degree for kind in kinds] + [third for *_, third in self.triples], default=0)
         self.outputs = sum(2 * counts[number] for number in self.singles) + sum(count**2 for count in counts)
         self.outputs += sum(counts[first] * counts[second] for first, second, _ in self.triples)

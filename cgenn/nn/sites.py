@@ -18,11 +18,9 @@ _SAME = 0.05
 _SPACING = 0.05
 """Of the knots of the splines, in the unit of the cutoff [nm]."""
 _SCALE = 100.0
-"""Energy of a coefficient of one. The unit of energy is that of a typical force over 0.003 nm: far less than a contact."""
-_STEP = 0.03
-_WALL = 0.2
-_DECAY = 0.03
-"""Points closer than the first repel each other before anything is learnt, more so over the second distance [nm]."""
+"""Energy of a coefficient of one; the unit of energy is that of a typical force over 0.003 nm, less than a contact."""
+_WALL, _DECAY, _FIRST = 0.2, 0.03, 0.03
+"""Sites repel each other before anything is learnt: a step of `_FIRST` at the first distance, more so further in."""
 
 
 class Orbit:
@@ -101,8 +99,8 @@ class SitePairs(nn.Module):
         rows[pairs[:, 0], pairs[:, 1]] = rows[pairs[:, 1], pairs[:, 0]] = torch.arange(len(pairs))
         self.register_buffer("rows", rows, persistent=False)
         knots = math.ceil(reach / _SPACING) + 4
-        wall = torch.exp((_WALL - _SPACING * torch.arange(knots)) / _DECAY).clamp(max=1 / _STEP)
-        self.steps = nn.Parameter(_STEP * torch.where(wall > 1e-3, wall, 0.0).repeat(len(pairs), 1))
+        wall = torch.exp((_WALL - _SPACING * torch.arange(knots)) / _DECAY).clamp(max=1 / _FIRST)
+        self.steps = nn.Parameter(_FIRST * torch.where(wall > 1e-3, wall, 0.0).repeat(len(pairs), 1))
 
     def sites(
         self, orientations: Float[Tensor, "beads 3 3"], types: Int[Tensor, " beads"]
