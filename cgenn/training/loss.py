@@ -96,7 +96,8 @@ def square_errors(
     errors = {"forces": found["forces"] - targets.forces}
     if targets.torques is not None and "torques" in found:
         lengths = torch.from_numpy(torque_lengths(potential, topology)).to(energy).repeat(graph.n_systems)
-        errors["torques"] = ((found["torques"] - targets.torques) / lengths[:, None])[lengths > 0]
+        turned = lengths > 0
+        errors["torques"] = (found["torques"] - targets.torques)[turned] / lengths[turned, None]
     if targets.energies is not None and len(energy) > 1:
         away = (energy - targets.energies) / len(topology)
         errors["energies"] = away - away.mean()
