@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cgenn.nn.constant import Constant
 from cgenn.nn.orientation import BodySymmetry
 from cgenn.nn.radial import smooth_cutoff
+from cgenn.nn.site_energy import site_energy
 
 _SAME = 0.05
 """Images of a point closer than this are one point, in the unit of the cutoff [nm]."""
@@ -21,6 +22,10 @@ _SCALE = 100.0
 """Energy of a coefficient of one; the unit of energy is that of a typical force over 0.003 nm, less than a contact."""
 _WALL, _DECAY, _FIRST = 0.2, 0.03, 0.03
 """Sites repel each other before anything is learnt: a step of `_FIRST` at the first distance, more so further in."""
+
+
+_POWERS = [[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]
+"""From four coefficients of a uniform cubic B-spline to six times those of powers of the position in the interval."""
 
 
 class Orbit:
@@ -67,7 +72,7 @@ class SitePairs(nn.Module):
 
     species: Tensor
     oriented: Tensor
-    rows: Tensor
+    first: Tensor
 
     def __init__(self, bodies: Sequence[BodySymmetry | None], cutoff: float) -> None:
         super().__init__()
@@ -93,12 +98,13 @@ class SitePairs(nn.Module):
         self._splines(sum(kinds), cutoff + 2 * float(points.norm(dim=1).max()))
 
     def _splines(self, kinds: int, reach: float) -> None:
-        """One row of coefficients for each pair of species, and one of zeros for what is not a site."""
+        """A spline for each pair of species, and one of zeros for what is not a site; and where each begins."""
         pairs = torch.combinations(torch.arange(kinds), with_replacement=True)
         rows = torch.full((kinds + 1, kinds + 1), len(pairs))
         rows[pairs[:, 0], pairs[:, 1]] = rows[pairs[:, 1], pairs[:, 0]] = torch.arange(len(pairs))
-        self.register_buffer("rows", rows, persistent=False)
         knots = math.ceil(reach / _SPACING) + 4
+        first = (knots + 1) * rows[self.species[:, None, :, None], self.species[None, :, None, :]]
+        self.register_buffer("first", first.flatten(0, 1).to(torch.int32), persistent=False)
         wall = torch.exp((_WALL - _SPACING * torch.arange(knots)) / _DECAY).clamp(max=1 / _FIRST)
         self.steps = nn.Parameter(_FIRST * torch.where(wall > 1e-3, wall, 0.0).repeat(len(pairs), 1))
 
@@ -126,36 +132,18 @@ class SitePairs(nn.Module):
         receivers, senders, vectors = receivers[once], senders[once], vectors[once]
         sites, distance = self.sites(orientations, types), distance[once]
         here, there = sites.index_select(0, receivers), sites.index_select(0, senders)
-        apart = _distances(here, there + vectors.unsqueeze(1))
-        rows = self.rows[self.species[types[receivers]].unsqueeze(2), self.species[types[senders]].unsqueeze(1)]
-        energy = self._phi(apart, rows).sum((1, 2)) * smooth_cutoff(distance, self.cutoff)
+        first = self.first
+        if len(first) > 1:
+            first = first.index_select(0, types[receivers] * len(self.oriented) + types[senders])
+        energy = site_energy(
+            here, there + vectors.unsqueeze(1), self._table(), first, last=self.steps.shape[1], spacing=_SPACING
+        )
+        energy = energy * smooth_cutoff(distance, self.cutoff)
         energy = torch.where(receivers == senders, 0.25, 0.5) * energy  # a bead and its own image: listed twice
         return energy.new_zeros(len(types)).index_add(0, receivers, energy).index_add(0, senders, energy)
 
-    def _phi(
-        self, distance: Float[Tensor, "pairs here there"], rows: Int[Tensor, "pairs here there"]
-    ) -> Float[Tensor, "pairs here there"]:
-        """Cubic splines on even knots."""
-        knots = self.steps.shape[1]
-        at = (distance / _SPACING).clamp(max=knots - 3)
-        interval = at.detach().floor().clamp(max=knots - 4)
-        x = at - interval
+    def _table(self) -> Float[Tensor, "4 intervals"]:
+        """The splines as powers of the position in each interval; zero in the last, and all along for no site."""
         coefficients = _SCALE * self.steps.flip(1).cumsum(1).flip(1)
-        table = nn.functional.pad(coefficients, (0, 0, 0, 1)).unfold(1, 4, 1).flatten(0, 1)
-        c = table @ _basis(table)  # powers of x
-        c = c.index_select(0, (rows * (knots - 3) + interval.long()).flatten()).unflatten(0, rows.shape)
-        return c[..., 0] + x * (c[..., 1] + x * (c[..., 2] + x * c[..., 3]))
-
-
-def _basis(like: Tensor) -> Float[Tensor, "4 4"]:
-    """From four coefficients of a uniform cubic B-spline to the powers of the position in the interval."""
-    rows = [[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]
-    return like.new_tensor(rows) / 6
-
-
-def _distances(
-    here: Float[Tensor, "pairs here 3"], there: Float[Tensor, "pairs there 3"]
-) -> Float[Tensor, "pairs here there"]:
-    """Between all points of either group, never quite zero so that derivatives exist."""
-    squares = here.square().sum(2).unsqueeze(2) + there.square().sum(2).unsqueeze(1)
-    return torch.baddbmm(squares, here, there.transpose(1, 2), alpha=-2).clamp(min=1e-6).sqrt()
+        pieces = nn.functional.pad(coefficients, (0, 4, 0, 1)).unfold(1, 4, 1).flatten(0, 1)
+        return (pieces @ pieces.new_tensor(_POWERS)).T.contiguous() / 6

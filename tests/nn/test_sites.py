@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from cgenn.nn.orientation import BodySymmetry
 from cgenn.nn.radial import smooth_cutoff
+from cgenn.nn.site_energy import site_energy
 from cgenn.nn.sites import SitePairs, orbits
 from cgenn.symmetry import point_group
 
@@ -29,6 +30,13 @@ def pair(distance: float = 0.5) -> dict[str, torch.Tensor]:
         vectors=vectors, distance=vectors.norm(dim=1), types=torch.tensor([0, 0]), receivers=torch.tensor([0, 1]),
         senders=torch.tensor([1, 0]), orientations=turns,
     )  # fmt: skip
+
+
+def spline(pairs: SitePairs, distance: torch.Tensor) -> torch.Tensor:
+    """phi between the first orbit and itself."""
+    here = torch.zeros(len(distance), 1, 3)
+    there = torch.nn.functional.pad(distance[:, None, None], (0, 2))
+    return site_energy(here, there, pairs._table(), pairs.first[:1, :1, :1], pairs.steps.shape[1], 0.05)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,7 @@ def test_energy_is_the_sum_over_pairs_of_sites() -> None:
     torch.nn.init.constant_(pairs.steps, 0.01)
     sites = pairs.sites(given["orientations"], given["types"]).detach()
     apart = torch.cdist(sites[0], sites[1] + given["vectors"][0])
-    phi = pairs._phi(torch.tensor([[[0.2, 0.4]]]), torch.zeros(1, 1, 2, dtype=torch.int64)).flatten()
+    phi = spline(pairs, torch.tensor([0.2, 0.4]))
     slope = (phi[1] - phi[0]) / 0.2
     expected = (phi[0] + slope * (apart - 0.2)).sum() * smooth_cutoff(given["distance"][:1], 1.0)
     found = pairs(**given)
@@ -72,13 +80,12 @@ def test_energy_is_the_sum_over_pairs_of_sites() -> None:
 
 
 def test_energy_is_smooth_and_ends_at_the_cutoff() -> None:
-    pairs = SitePairs([body("C2v", TRIANGLE)], 1.0)
+    pairs = SitePairs([body("C1", np.zeros((1, 3)))], 2.0)
     torch.nn.init.normal_(pairs.steps)
     distance = torch.linspace(0.1, 1.1, 4001)
-    values = pairs._phi(distance.reshape(1, 1, -1), torch.zeros(1, 1, 4001, dtype=torch.int64)).flatten()
-    curvature = values.diff(n=2)
+    curvature = spline(pairs, distance).diff(n=2)
     assert curvature.diff().abs().max() < 0.05 * curvature.abs().max()
-    assert not pairs(**pair(1.0)).any()
+    assert not pairs(**pair(2.0)).any()
 
 
 def test_sites_repel_each_other_before_training() -> None:
@@ -108,3 +115,22 @@ def test_a_bead_and_its_own_image_count_once() -> None:
         "orientations": given["orientations"][:1],
     }  # fmt: skip
     torch.testing.assert_close(pairs(**image).sum(), pairs(**same).sum())
+
+
+@pytest.mark.parametrize("types", [[0, 0], [0, 1]])
+def test_fixed_splines_give_the_same_with_all_derivatives(types: list[int]) -> None:
+    pairs, given = SitePairs([body("C2v", TRIANGLE), body("C1", TRIANGLE[:2])], 1.0), pair()
+    torch.nn.init.normal_(pairs.steps)
+    given |= {"types": torch.tensor(types), "orientations": given["orientations"].requires_grad_()}
+
+    def derivatives() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        energy = pairs(**given).sum()
+        (first,) = torch.autograd.grad(energy, given["orientations"], create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), given["orientations"])
+        return energy, first, second
+
+    expected = derivatives()
+    pairs.requires_grad_(False)
+    torch.testing.assert_close(derivatives(), expected)
+    (once,) = torch.autograd.grad(pairs(**given).sum(), given["orientations"])
+    torch.testing.assert_close(once, expected[1])
