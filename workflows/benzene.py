@@ -122,7 +122,7 @@ def liquid(count: int) -> openmm.app.Topology:
 
 def training(seed: int, quick: bool, *, oriented: bool = True, epochs: int = EPOCHS) -> cgenn.TrainingConfig:
     """Settings of a training; nothing is chosen by the frame that is kept aside."""
-    network = cgenn.NetworkConfig(cutoff=0.9, lmax=2, channels=16, layers=1, oriented=oriented)
+    network = cgenn.NetworkConfig(cutoff=1.0, lmax=1, channels=8, layers=1, oriented=oriented)
     return cgenn.TrainingConfig(network=network, epochs=1 if quick else epochs, batch_size=1, seed=seed)
 
 
@@ -130,9 +130,9 @@ def simulate(
     potential: cgenn.Potential, out: Path, name: str, seed: int, quick: bool, pressure: float | None = None
 ) -> cgenn.Run:
     """A run at the density of the all-atom liquid, or at a pressure [bar]."""
-    steps = 20 if quick else 20000
+    steps = 20 if quick else 5000
     settings = cgenn.SimulationConfig(
-        timestep=0.01, steps=steps, equilibration=steps // 10, report_interval=max(1, steps // 400), seed=seed,
+        timestep=0.02, steps=steps, equilibration=steps // 10, report_interval=1 if quick else 10, seed=seed,
         ensemble="nvt" if pressure is None else "npt", pressure=pressure or ATMOSPHERE,
     )  # fmt: skip
     return cgenn.simulate(potential, out / "cg.h5", settings, out / f"run-{name}")
