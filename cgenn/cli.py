@@ -233,6 +233,9 @@ def map_command(
 def train(
     datasets: Annotated[list[Path], typer.Argument(help="Bead datasets, of one or of several molecules.")],
     out: Annotated[Path, typer.Option(help="Folder for model.safetensors, training.json and the losses.")],
+    validation: Annotated[
+        list[Path], typer.Option(help="Bead dataset to validate on, instead of parts of the others.")
+    ] = [],  # noqa: B006
     config: SettingsFile = None,
     settings: Settings = [],  # noqa: B006  (typer reads the default)
     as_json: Json = False,
@@ -241,7 +244,7 @@ def train(
     from cgenn.training.train import train
 
     with _output_for_results():
-        potential = train(datasets, read_settings(TrainingConfig, config, settings), out)
+        potential = train(datasets, read_settings(TrainingConfig, config, settings), out, validation=validation or None)
     told = ("epochs", "frames", "force_errors", "torque_errors", "units", "prior_notes")
     summary = {key: potential.provenance[key] for key in told if key in potential.provenance}
     _show({"model": str(out / "model.safetensors"), **summary}, as_json)
