@@ -17,8 +17,8 @@ from cgenn.nn.harmonics import SphericalHarmonics
 
 _BESIDE_SITES = 2
 """Highest degree of the tensors of a body with sites, which tell the rest better."""
-_LARGEST_SUM = 4
-"""Of the degrees of two bodies that are coupled to the direction of the edge between them."""
+_COUPLED = 2
+"""Highest degree of two bodies, and of the direction of the edge between them, that are coupled."""
 
 
 class BodySymmetry(NamedTuple):
@@ -166,9 +166,11 @@ class EdgeInvariants(nn.Module):
             (first, second, third)
             for first, one in enumerate(kinds)
             for second, other in enumerate(kinds)
-            if one.odd == other.odd and one.degree + other.degree <= _LARGEST_SUM
-            for third in range(max(1, abs(one.degree - other.degree)), one.degree + other.degree + 1)
-            if (one.degree + other.degree + third) % 2 == 0
+            for third in range(1, _COUPLED + 1)
+            if one.odd == other.odd
+            and max(one.degree, other.degree) <= _COUPLED
+            and abs(one.degree - other.degree) <= third <= one.degree + other.degree
+            and (one.degree + other.degree + third) % 2 == 0
         ]
         self.couplings = nn.ModuleList()
         for first, second, third in self.triples:
@@ -185,17 +187,17 @@ class EdgeInvariants(nn.Module):
         receivers: Int[Tensor, " edges"],
         senders: Int[Tensor, " edges"],
     ) -> Float[Tensor, "edges invariants"]:
-        here = [part.index_select(0, receivers) for part in tensors]
-        there = [part.index_select(0, senders) for part in tensors]
+        here = [part.index_select(0, receivers).unsqueeze(2) for part in tensors]
+        there = [part.index_select(0, senders).unsqueeze(1) for part in tensors]
         scalars = []
         for number, kind in enumerate(self.kinds):
             scale = (2 * kind.degree + 1) ** -0.5
-            scalars.append(scale * (here[number] @ there[number].transpose(1, 2)).flatten(1))
+            scalars.append(scale * (here[number] * there[number]).sum(3).flatten(1))
             if number in self.singles:
-                direction = scale * harmonics[:, kind.degree**2 : (kind.degree + 1) ** 2, None]
-                scalars += [(here[number] @ direction).squeeze(2), (there[number] @ direction).squeeze(2)]
+                direction = scale * harmonics[:, None, None, kind.degree**2 : (kind.degree + 1) ** 2]
+                scalars += [(end[number] * direction).sum(3).flatten(1) for end in (here, there)]
         for (first, second, third), coupling in zip(self.triples, self.couplings, strict=True):
-            direction = harmonics[:, third**2 : (third + 1) ** 2]
-            matrix = torch.einsum("ek,ijk->eij", direction, coupling())
-            scalars.append((here[first] @ matrix @ there[second].transpose(1, 2)).flatten(1))
+            direction = harmonics[:, None, None, third**2 : (third + 1) ** 2]
+            pairs = here[first].unsqueeze(4) * there[second].unsqueeze(3)
+            scalars.append((pairs.flatten(3) @ coupling().flatten(0, 1) * direction).sum(3).flatten(1))
         return torch.cat(scalars, dim=1)
