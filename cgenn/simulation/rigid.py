@@ -31,6 +31,9 @@ from cgenn.topology import BeadTopology
 FLAT = 1e-4
 """Below this part of the largest second moment another one counts as zero."""
 
+CONSTRAINT_TOLERANCE = 1e-6
+"""Of the distances between sites, relative: what the energy is conserved with at long time steps."""
+
 SAME = 0.02
 """Atoms of two bodies closer than this to each other are those of one body [nm]."""
 

@@ -31,7 +31,7 @@ from cgenn.simulation.force import LearnedForce
 from cgenn.simulation.moments import BeadMoments
 from cgenn.simulation.orientation_sites import site_topology
 from cgenn.simulation.reporters import DipoleReporter, H5MDReporter, StateReporter
-from cgenn.simulation.rigid import RigidBeads
+from cgenn.simulation.rigid import CONSTRAINT_TOLERANCE, RigidBeads
 from cgenn.simulation.start import Start, StartSource
 from cgenn.simulation.system import assemble
 from cgenn.simulation.watch import Watch
@@ -149,8 +149,9 @@ class _Driver:
             barostat.setRandomNumberSeed(config.seed + 1)  # OpenMM takes 0 for "any"
             system.addForce(barostat)
         simulation = openmm.app.Simulation(
-            site_topology(beads, RigidBeads.of(beads)), system, _integrator(config, temperature), platform, properties
-        )
+            site_topology(beads, RigidBeads.of(beads)), system,
+            _integrator(config, temperature, rigid=learned.rigid is not None), platform, properties,
+        )  # fmt: skip
         watch = Watch(config.report_interval, potential, origin.topology, learned, origin.positions)
         moments = BeadMoments.of(potential, origin.topology, learned)
         driver = cls(simulation, learned, moments, watch, config, folder, origin.topology, temperature)
@@ -264,11 +265,13 @@ def _interrupted(message: str) -> bool:
     return not message.strip() or "KeyboardInterrupt" in message
 
 
-def _integrator(config: SimulationConfig, temperature: float) -> openmm.Integrator:
-    if config.ensemble == "nve":
-        return openmm.VerletIntegrator(config.timestep)
-    integrator = openmm.LangevinMiddleIntegrator(temperature, config.friction, config.timestep)
-    integrator.setRandomNumberSeed(config.seed + 1)  # OpenMM takes 0 for "any"
+def _integrator(config: SimulationConfig, temperature: float, rigid: bool) -> openmm.Integrator:
+    integrator: openmm.Integrator = openmm.VerletIntegrator(config.timestep)
+    if config.ensemble != "nve":
+        integrator = openmm.LangevinMiddleIntegrator(temperature, config.friction, config.timestep)
+        integrator.setRandomNumberSeed(config.seed + 1)  # OpenMM takes 0 for "any"
+    if rigid:
+        integrator.setConstraintTolerance(CONSTRAINT_TOLERANCE)
     return integrator
 
 
