@@ -56,7 +56,7 @@ def test_number_of_invariants(name: str, counts: list[int]) -> None:
     assert found == counts
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", [*GROUPS, "Ci", "C2", "C2h", "C4", "C6v", "D2", "D3", "D3d", "D4d", "D5d", "S6", "S8"])
 def test_tensors_know_the_group_and_no_more(name: str) -> None:
     group = point_group(name)
     tensors = BodyTensors([BodySymmetry(*group)])
