@@ -136,7 +136,7 @@ def test_predictions_are_those_of_the_potential(tmp_path, electrostatics):
     if chosen is None:
         assert found.charges is None
     else:
-        np.testing.assert_allclose(found.charges[690], potential.moments(graph).charges.detach(), rtol=1e-5)
+        np.testing.assert_allclose(found.charges[690], potential.moments(graph).charges.detach(), rtol=1e-5, atol=1e-12)
     if not electrostatics:
         assert found.dipoles is None
     else:
