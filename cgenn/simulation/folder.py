@@ -223,7 +223,10 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
 
 def model_digest(potential: Potential) -> str:
     """SHA-256 of weights, configuration and priors, wherever they are stored."""
-    content = json.dumps([potential.config.model_dump(), potential.priors.model_dump()], sort_keys=True).encode()
+    config = potential.config.model_dump()
+    if not potential.config.bodies:  # so that older runs go on
+        config = {name: value for name, value in config.items() if name not in ("bodies", "oriented")}
+    content = json.dumps([config, potential.priors.model_dump()], sort_keys=True).encode()
     weights = {name: value.detach().cpu().contiguous() for name, value in potential.network.state_dict().items()}
     return hashlib.sha256(content + safetensors.torch.save(weights)).hexdigest()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from cgenn.body import rotation_matrices
 from cgenn.data.dataset import BeadDataset
@@ -16,10 +19,12 @@ from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Potential
 from cgenn.simulation.config import SimulationConfig
-from cgenn.simulation.folder import Run
+from cgenn.simulation.folder import Run, model_digest
 from cgenn.simulation.run import simulate
 from cgenn.simulation.watch import SimulationError
 from cgenn.topology import BeadTopology
+
+from .conftest import BENZENE
 
 QUICK = {
     "steps": 40, "report_interval": 10, "checkpoint_interval": 20, "platform": "Reference", "backend": "python",
@@ -153,3 +158,16 @@ def test_broken_network_names_the_bead(discs, tmp_path):
     with pytest.raises(SimulationError, match=r"step 0: .*`network` on bead 0 \(BNZ, type 'BNZ'\)") as caught:
         run(broken, (topology, positions, None, orientations), tmp_path)
     assert (caught.value.bead, caught.value.term) == (0, "network")
+
+
+def test_digest_of_a_model_without_bodies_is_what_it_was(discs, potential):
+    """Runs that began before there were orientations go on."""
+    config = {
+        name: value for name, value in potential.config.model_dump().items() if name not in ("bodies", "oriented")
+    }
+    content = json.dumps([config, potential.priors.model_dump()], sort_keys=True).encode()
+    weights = {name: value.contiguous() for name, value in potential.network.state_dict().items()}
+    assert model_digest(potential) == hashlib.sha256(content + save(weights)).hexdigest()
+    other = {**discs[0].config.bodies, "TOP": BENZENE}
+    changed = Potential(discs[0].config.model_copy(update={"bodies": other}), discs[0].priors)
+    assert model_digest(changed) != model_digest(discs[0])
