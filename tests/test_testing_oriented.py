@@ -105,3 +105,16 @@ def test_a_file_is_enough(tmp_path: Path) -> None:
 def test_orientations_are_matrices() -> None:
     with pytest.raises(ValueError, match=r"`orientations` must be matrices, shape \(6, 3, 3\), got \(6, 4\)"):
         testing.check_torques(Flawed("disc"), topology("disc"), POSITIONS, None, np.tile([1.0, 0, 0, 0], (6, 1)))
+
+
+@pytest.mark.parametrize("box", [None, BOX], ids=["open", "periodic"])
+def test_a_sound_model_with_charges_and_dipoles_passes(box: np.ndarray | None) -> None:
+    """Torques hold the change of charges and dipoles; the mirror image of a dipole is that of the mirrored frame."""
+    model = Flawed(
+        "disc", electrostatics={"dipoles": True, "groups": "system", "smearing": 0.05}, type_charges=(0.2, -0.1),
+        reflection_invariant=True,
+    )  # fmt: skip
+    results = {one.name: one for one in testing.check_model(model, topology("disc"), POSITIONS, box, FRAMES)}
+    assert all(result.passed for result in results.values()), results
+    assert "mirrored" in results["charges and dipoles"].detail
+    assert results["torques"].value < 1e-8

@@ -63,8 +63,10 @@ class _Fixed(torch.autograd.Function):
     def backward(ctx, slope: Tensor) -> tuple[Tensor | None, ...]:
         here, there, table, first, by_here, by_there = ctx.saved_tensors
         if torch.is_grad_enabled():  # derivatives of these derivatives are wanted
-            energy = _plain(here, there, table, first, *ctx.rest)
-            return *torch.autograd.grad(energy, (here, there), slope, create_graph=True), None, None, None, None
+            energy, needed = _plain(here, there, table, first, *ctx.rest), ctx.needs_input_grad[:2]
+            inputs = [part for part, asked in zip((here, there), needed, strict=True) if asked]
+            slopes = iter(torch.autograd.grad(energy, inputs, slope, create_graph=True))
+            return *(next(slopes) if asked else None for asked in needed), None, None, None, None
         return by_here * slope[:, None, None], by_there * slope[:, None, None], None, None, None, None
 
 
