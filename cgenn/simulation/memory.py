@@ -33,7 +33,7 @@ LOOSE = 0.1
 """The sites of a bead that are farther than this from their places, by the size of the bead, are not held together."""
 
 PATIENCE = 20
-"""So many calls in a row they may be: a minimiser stretches constraints for a while."""
+"""So many calls in a row they may be: a minimiser tries steps that stretch constraints, some six in a row at most."""
 
 
 class ChargedBeads(Config):

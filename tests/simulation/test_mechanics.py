@@ -113,21 +113,22 @@ def test_energy_without_a_thermostat(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BODIES)
-@pytest.mark.parametrize(("timestep", "error"), [(0.01, 0.02), (0.02, 0.08)])
-def test_energy_at_long_time_steps(name, timestep, error):
-    """27 beads: errors and drift of the total energy [kJ/mol, kT/ns for each degree of freedom]."""
+def test_energy_at_long_time_steps(name):
+    """27 beads, 15 ps: error of the total energy [kJ/mol], and a drift that is within its own error."""
     run, *_ = simulation(name, PAIRS[name], 27, openmm.LangevinMiddleIntegrator(300, 5.0, 0.002))
-    run.minimizeEnergy()
+    run.minimizeEnergy(maxIterations=100)
     run.context.setVelocitiesToTemperature(300, 2)
-    run.step(1500)
+    run.step(1000)
     state = run.context.getState(positions=True, velocities=True)
-    free, *_ = simulation(name, PAIRS[name], 27, openmm.VerletIntegrator(timestep))
-    free.context.setState(state)
-    energies = total_energies(free, 400, round(0.2 / timestep))
-    times = 0.2e-3 * np.arange(400)
-    line = np.polyfit(times, energies, 1)
-    assert (energies - np.polyval(line, times)).std() < error
-    assert abs(line[0]) / (27 * 6 * thermal_energy(300.0)) < 3e-3
+    for timestep, error in ((0.01, 0.02), (0.02, 0.08)):
+        free, *_ = simulation(name, PAIRS[name], 27, openmm.VerletIntegrator(timestep))
+        free.context.setPositions(state.getPositions())
+        free.context.setVelocities(state.getVelocities())
+        energies = total_energies(free, 150, round(0.1 / timestep))
+        times = 0.1 * np.arange(150)
+        line, covariance = np.polyfit(times, energies, 1, cov=True)
+        assert (energies - np.polyval(line, times)).std() < error
+        assert abs(line[0]) < 4 * covariance[0, 0] ** 0.5
 
 
 @pytest.mark.parametrize("name", BODIES)
