@@ -32,6 +32,7 @@ class Orbit:
     """All images of a point under a point group: x_s = M_s p, where p stays free as far as the symmetry allows it.
 
     p is first moved to the mean of its images that are nearly the same point, and stays on that plane, axis or point.
+    In a continuous group it is moved to the axis.
     """
 
     def __init__(self, point: Float[Tensor, " 3"], body: BodySymmetry) -> None:
