@@ -156,6 +156,34 @@ def test_temperature_and_alignment_in_a_field(name):
     assert np.mean(cosines) == pytest.approx(1 / math.tanh(2) - 1 / 2, abs=0.04)
 
 
+def test_barostat_moves_whole_beads():
+    """An ideal gas of N oriented beads: <V> = (N + 1) kT / P, if OpenMM takes each with its sites for one molecule."""
+    beads, pressure = 40, 40.0
+    rigid = RigidBeads.of(BeadTopology.build(["full"] * beads, [MASS] * beads, bodies={"full": BODIES["full"]}))
+    system = openmm.System()
+    rigid.add_to(system, np.full(beads, MASS))
+    expected = (beads + 1) * thermal_energy(300.0) / (pressure * 0.0602214)
+    edge = expected ** (1 / 3)
+    system.setDefaultPeriodicBoxVectors(*np.diag([edge] * 3).tolist())
+    barostat = openmm.MonteCarloBarostat(pressure, 300.0, 1)
+    barostat.setRandomNumberSeed(1)
+    system.addForce(barostat)
+    nothing = openmm.CustomBondForce("0")  # but periodic
+    nothing.setUsesPeriodicBoundaryConditions(True)
+    system.addForce(nothing)
+    integrator = openmm.LangevinMiddleIntegrator(300, 5.0, 0.01)
+    integrator.setRandomNumberSeed(1)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatform("Reference"))
+    places = edge * np.random.default_rng(0).random((beads, 3))
+    context.setPositions(rigid.to_sites(places, Rotation.random(beads, rng=1).as_quat(scalar_first=True)))
+    volumes = []
+    for _ in range(1000):
+        integrator.step(8)
+        volumes.append(context.getState().getPeriodicBoxVolume()._value)
+    assert np.mean(volumes[100:]) == pytest.approx(expected, rel=0.05)
+    assert np.std(volumes[100:]) == pytest.approx(expected / (beads + 1) ** 0.5, rel=0.25)
+
+
 def test_reporters(tmp_path):
     integrator = openmm.LangevinMiddleIntegrator(300, 1.0, 0.005)
     run, topology, rigid, force = simulation("plane", PAIRS["plane"], 8, integrator)
