@@ -203,9 +203,11 @@ def map_command(
     forces: Annotated[bool, typer.Option(help="Whether forces are mapped too.")] = True,
     periodic: Annotated[bool | None, typer.Option(help="Whether to keep the box; default if there is one.")] = None,
     stride: Annotated[int, typer.Option(help="Use every n-th frame.")] = 1,
+    bodies: Annotated[Path | None, typer.Option(help="Dataset whose geometries of oriented beads are used.")] = None,
     as_json: Json = False,
 ) -> None:
     """Map all-atom positions and forces to beads."""
+    from cgenn.data.dataset import BeadDataset
     from cgenn.data.map_trajectory import map_trajectory
 
     if force_map not in ("optimal", "sum"):
@@ -220,15 +222,20 @@ def map_command(
         forces=forces,
         periodic=periodic,
         stride=stride,
+        bodies=None if bodies is None else BeadDataset.open(bodies).topology.bodies,
     )
-    atoms = dataset.provenance["atoms"]
-    _show({"dataset": str(out), "frames": len(dataset), "beads": len(dataset.topology), "atoms": atoms}, as_json)
+    atoms, rigid = dataset.provenance["atoms"], dataset.provenance.get("rigidity", {})
+    made = {"dataset": str(out), "frames": len(dataset), "beads": len(dataset.topology), "atoms": atoms}
+    _show({**made, "rigidity": rigid} if rigid else made, as_json)
 
 
 @_with_settings(TrainingConfig, "cgenn train cg.h5 --out model --set epochs=20 --set network.cutoff=0.8")
 def train(
     datasets: Annotated[list[Path], typer.Argument(help="Bead datasets, of one or of several molecules.")],
     out: Annotated[Path, typer.Option(help="Folder for model.safetensors, training.json and the losses.")],
+    validation: Annotated[
+        list[Path], typer.Option(help="Bead dataset to validate on, instead of parts of the others.")
+    ] = [],  # noqa: B006
     config: SettingsFile = None,
     settings: Settings = [],  # noqa: B006  (typer reads the default)
     as_json: Json = False,
@@ -237,8 +244,9 @@ def train(
     from cgenn.training.train import train
 
     with _output_for_results():
-        potential = train(datasets, read_settings(TrainingConfig, config, settings), out)
-    summary = {key: potential.provenance[key] for key in ("epochs", "frames", "force_errors", "units", "prior_notes")}
+        potential = train(datasets, read_settings(TrainingConfig, config, settings), out, validation=validation or None)
+    told = ("epochs", "frames", "force_errors", "torque_errors", "units", "prior_notes")
+    summary = {key: potential.provenance[key] for key in told if key in potential.provenance}
     _show({"model": str(out / "model.safetensors"), **summary}, as_json)
 
 

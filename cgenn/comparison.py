@@ -24,12 +24,15 @@ from cgenn.analysis import (
 )
 from cgenn.analysis.conformations import Surface
 from cgenn.analysis.sections import Value
+from cgenn.body import rotation_matrices
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
-from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.potential import Potential
 from cgenn.simulation.run import Run
 from cgenn.topology import BeadTopology
+
+TORQUE_ERRORS = {"null": "no torques", "model": "this model", "floor": "noise floor (estimated)"}
 
 ERRORS = {"null": "no interaction", "priors": "priors alone", "model": "this model", "floor": "noise floor (estimated)"}
 
@@ -76,7 +79,8 @@ def compare(
     own: dict[str, Number | Value] = {
         "ns_per_day": Number(run.record["ns_per_day_all_replicas"], "Speed, all replicas", "ns/day"),
         "backend": Number(run.record["backend"], "OpenMM backend"),
-        **_force_errors(run),
+        **_errors(run, "force", ERRORS, "kJ/mol/nm"),
+        **_errors(run, "torque", TORQUE_ERRORS, "kJ/mol"),
     }
     reference, model = data_ensemble(dataset), model_ensemble(run)
     return compare_ensembles(
@@ -153,31 +157,36 @@ def _time_series(run: Run) -> dict[str, np.ndarray]:
     return {time: states[time], **others}
 
 
-def _roots(run: Run) -> dict[str, float]:
-    """Root mean square force errors of the model on its validation frames [kJ/mol/nm], as far as they are known."""
-    errors = run.record["model"].get("force_errors", {})
-    return {key: errors[key] ** 0.5 for key in ERRORS if errors.get(key) is not None}
+def _roots(run: Run, quantity: str, names: Mapping[str, str]) -> dict[str, float]:
+    """Root mean square errors of the model on its validation frames, as far as they are known."""
+    errors = run.record["model"].get(f"{quantity}_errors", {})
+    return {key: errors[key] ** 0.5 for key in names if errors.get(key) is not None}
 
 
-def _force_errors(run: Run) -> dict[str, Number]:
-    roots = _roots(run)
+def _errors(run: Run, quantity: str, names: Mapping[str, str], unit: str) -> dict[str, Number]:
+    roots = _roots(run, quantity, names)
     if "model" not in roots:
         return {}
-    others = ", ".join(f"{roots[key]:.4g} {ERRORS[key]}" for key in ("null", "priors", "floor") if key in roots)
-    return {"force_rmse": Number(roots["model"], "Root mean square force error", "kJ/mol/nm", None, others)}
+    others = ", ".join(f"{roots[key]:.4g} {names[key]}" for key in ("null", "priors", "floor") if key in roots)
+    number = Number(roots["model"], f"Root mean square {quantity} error", unit, None, others)
+    return {f"{quantity}_rmse": number}
 
 
 def _training(run: Run) -> list[Section]:
-    """The force errors of the model, in words that say what they mean."""
-    rows = tuple((ERRORS[key], value) for key, value in _roots(run).items())
-    if not rows:
+    """The force and torque errors of the model, in words that say what they mean."""
+    forces, torques = _roots(run, "force", ERRORS), _roots(run, "torque", TORQUE_ERRORS)
+    if not forces:
         return []
     text = (
         "The forces of one arrangement of beads differ from frame to frame, because the atoms differ. No potential of "
         "the beads can do better than the noise floor; between it and the priors lies what a network can learn."
     )
-    table = Table(("validation frames", "root mean square force error [kJ/mol/nm]"), rows)
-    return [Section("Training", text, tables=(table,))]
+    rows = tuple((ERRORS[key], value) for key, value in forces.items())
+    tables = [Table(("validation frames", "root mean square force error [kJ/mol/nm]"), rows)]
+    if torques:
+        rows = tuple((TORQUE_ERRORS[key], value) for key, value in torques.items())
+        tables.append(Table(("validation frames", "root mean square torque error [kJ/mol]"), rows))
+    return [Section("Training", text, tables=tuple(tables))]
 
 
 def _charge_structure(
@@ -228,17 +237,21 @@ def training_history(folder: str | Path, picture: str = "training") -> Section |
 
 
 def predict(potential: Potential, dataset: BeadDataset | str | Path) -> Frames:
-    """Energies, forces and, if the potential has them, charges and dipoles at the configurations of a dataset."""
+    """Energies, forces and, if the potential has them, torques, charges and dipoles at the frames of a dataset."""
     dataset = dataset if isinstance(dataset, BeadDataset) else BeadDataset.open(dataset)
     topology, electric = dataset.topology, potential.config.electrostatics is not None
-    energies, forces, charges, dipoles = [], [], [], []
+    energies, forces, torques, charges, dipoles = [], [], [], [], []
     for chunk in dataset.iter_chunks(max(1, _BEADS_AT_ONCE // len(topology))):
         positions = torch.from_numpy(chunk.positions).to(potential.dtype)
         box = None if chunk.box is None else torch.from_numpy(chunk.box).to(potential.dtype)
-        graph = potential.graph(topology, positions, box)
-        energy, force = energy_and_forces(lambda graph: potential(graph, topology), graph)
+        turned = None
+        if potential.config.bodies and chunk.orientations is not None:
+            turned = torch.from_numpy(rotation_matrices(chunk.orientations)).to(potential.dtype)
+        graph = potential.graph(topology, positions, box, turned)
+        energy, force, torque = energy_forces_torques(lambda graph: potential(graph, topology), graph)
         energies.append(energy.numpy())
         forces.append(force.view_as(positions).numpy())
+        torques.append(torque.view_as(positions).numpy())
         if electric:
             moments = potential.moments(graph)
             charges.append(moments.charges.detach().view(positions.shape[:2]).numpy())
@@ -252,4 +265,6 @@ def predict(potential: Potential, dataset: BeadDataset | str | Path) -> Frames:
         energies=np.concatenate(energies),
         charges=np.concatenate(charges) if charges else None,
         dipoles=np.concatenate(dipoles) if dipoles else None,
+        orientations=read.orientations,
+        torques=np.concatenate(torques) if potential.config.bodies else None,
     )

@@ -45,6 +45,8 @@ class BeadGraph:
         cell: cell vectors as rows, shape (systems, 3, 3) [nm]; None where no system is periodic.
         features: further scalar inputs of each bead, shape (beads, features); None where there are none.
         coulomb: what electrostatics needs; None where there is none.
+        orientations: axes of the frame of each bead as columns, those of beads without an orientation along x, y and
+            z, shape (beads, 3, 3); None where no bead has one.
     """
 
     positions: Float[Tensor, "beads 3"]
@@ -57,6 +59,7 @@ class BeadGraph:
     cell: Float[Tensor, "systems 3 3"] | None = None
     features: Float[Tensor, "beads features"] | None = None
     coulomb: CoulombGraph | None = None
+    orientations: Float[Tensor, "beads 3 3"] | None = None
 
     def edge_vectors(self) -> Float[Tensor, "edges 3"]:
         """Vector from the receiver to (the image of) the sender [nm]."""
@@ -79,8 +82,14 @@ class BeadGraph:
         )
         return replace(self, receivers=receivers, senders=senders, shifts=shifts)
 
+    def with_frames(
+        self, positions: Float[Tensor, "beads 3"], orientations: Float[Tensor, "beads 3 3"] | None
+    ) -> BeadGraph:
+        """The same edges at other positions and orientations."""
+        return replace(self, positions=positions, orientations=orientations)
+
     def strained(self, strain: Float[Tensor, "systems 3 3"]) -> BeadGraph:
-        """Positions and cell multiplied by (1 + strain) of their system, from the right."""
+        """Positions and cell multiplied by (1 + strain) of their system, from the right; orientations stay."""
         deformation = torch.eye(3, dtype=strain.dtype, device=strain.device) + strain
         positions = torch.einsum("bi,bij->bj", self.positions, deformation[self.batch])
         cell = None if self.cell is None else self.cell @ deformation
@@ -96,6 +105,7 @@ def build_graph(
     batch: Int[Tensor, " beads"] | None = None,
     n_systems: int = 1,
     features: Float[Tensor, "beads features"] | None = None,
+    orientations: Float[Tensor, "beads 3 3"] | None = None,
 ) -> BeadGraph:
     """The bead graph of all pairs within `cutoff` [nm]; see `BeadGraph` for the arguments."""
     found = neighbors(positions, cutoff, cell=cell, batch=batch, n_systems=n_systems)
@@ -111,4 +121,5 @@ def build_graph(
         n_systems=n_systems,
         cell=cell,
         features=features,
+        orientations=orientations,
     )

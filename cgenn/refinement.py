@@ -30,7 +30,7 @@ from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run, model_digest
 from cgenn.simulation.run import simulate
 from cgenn.topology import BeadTopology
-from cgenn.training.force_matching import force_errors
+from cgenn.training.force_matching import ForceErrors, force_errors
 from cgenn.units import thermal_energy
 
 RIDGE = 0.02
@@ -116,18 +116,21 @@ def refine(
     best = int(np.argmin([entry.js for entry in scores]))
     chosen = Potential.load(models[best])
     if dataset.has_forces:
-        chosen.provenance["force_errors"] = _validation_errors(chosen, dataset)
+        errors = _validation_errors(chosen, dataset)
+        chosen.provenance["force_errors"] = errors.as_dict()
+        if errors.torques is not None:
+            chosen.provenance["torque_errors"] = errors.torques.as_dict()
     chosen.provenance["refinement"] = {"chosen": scores[best].model, "js": [entry.js for entry in scores]}
     chosen.save(folder / "model.safetensors")
     write_json(folder / "refinement.json", {"scores": [vars(entry) for entry in scores], "chosen": scores[best].model})
     return chosen
 
 
-def _validation_errors(potential: Potential, dataset: BeadDataset) -> dict[str, float | None]:
-    """Force errors of a refined model on the frames that its training kept aside."""
+def _validation_errors(potential: Potential, dataset: BeadDataset) -> ForceErrors:
+    """Errors of forces and torques of a refined model on the frames that its training kept aside."""
     fraction = potential.provenance.get("training", {}).get("validation_fraction", 0.1)
     _, held = block_split(len(dataset), dataset.segments, fraction)
-    return force_errors(potential, [dataset], [held]).as_dict()
+    return force_errors(potential, [dataset], [held])
 
 
 def _improved(potential: Potential, dataset: BeadDataset, positions: np.ndarray) -> Potential:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 import openmm.app
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from cgenn.body import Body
 
 
 def _read_only(values: Any, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
@@ -31,6 +33,7 @@ class BeadTopology:
         masses: shape (beads,) [amu].
         charges: shape (beads,) [e].
         bonds: pairs of bead indices, first below second, sorted, shape (bonds, 2).
+        bodies: of the types whose beads have an orientation, by type.
     """
 
     types: tuple[str, ...]
@@ -40,6 +43,7 @@ class BeadTopology:
     masses: np.ndarray
     charges: np.ndarray
     bonds: np.ndarray
+    bodies: Mapping[str, Body] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -52,12 +56,13 @@ class BeadTopology:
         names: Sequence[str] | None = None,
         residue_names: Sequence[str] | None = None,
         residue_index: Sequence[int] | np.ndarray | None = None,
+        bodies: Mapping[str, Body] | None = None,
     ) -> BeadTopology:
         """Check and build a topology; what is not given defaults to zero charges and one residue.
 
         Raises:
-            ValueError: if lengths differ, a mass is not positive, a charge is not finite, or a bond names a bead that
-                is not there.
+            ValueError: if lengths differ, a mass is not positive, a charge is not finite, a bond names a bead that is
+                not there, or a body a type that no bead has.
         """
         n = len(types)
         if n == 0:
@@ -80,6 +85,8 @@ class BeadTopology:
         if np.any(pairs[:, 0] == pairs[:, 1]):
             raise ValueError("a bond joins a bead to itself")
         pairs = np.unique(np.sort(pairs, axis=1), axis=0)
+        if unknown := set(bodies or {}) - set(types):
+            raise ValueError(f"`bodies` names the type {min(unknown)!r}, which no bead has")
         return cls(
             types=tuple(types),
             names=tuple(names if names is not None else types),
@@ -88,10 +95,16 @@ class BeadTopology:
             masses=_read_only(masses, np.float64, (n,)),
             charges=_read_only(np.zeros(n) if charges is None else charges, np.float64, (n,)),
             bonds=_read_only(pairs, np.int64, (len(pairs), 2)),
+            bodies=dict(bodies or {}),
         )
 
     def __len__(self) -> int:
         return len(self.types)
+
+    @cached_property
+    def oriented(self) -> np.ndarray:
+        """Whether each bead has an orientation, shape (beads,)."""
+        return _read_only([name in self.bodies for name in self.types], np.bool_, (len(self),))
 
     @cached_property
     def neighbours(self) -> tuple[tuple[int, ...], ...]:
@@ -148,6 +161,7 @@ class BeadTopology:
             names=self.names * copies,
             residue_names=self.residue_names * copies,
             residue_index=(self.residue_index[None] + residues * offsets[:, None]).reshape(-1),
+            bodies=self.bodies,
         )
 
     def to_openmm(self) -> openmm.app.Topology:
@@ -201,9 +215,11 @@ class BeadTopology:
             "masses": self.masses.tolist(),
             "charges": self.charges.tolist(),
             "bonds": self.bonds.tolist(),
+            **({"bodies": {name: body.model_dump() for name, body in self.bodies.items()}} if self.bodies else {}),
         }
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> BeadTopology:
         """The inverse of `to_dict`."""
-        return cls.build(**entries)
+        bodies = {name: Body.parse(body, f"body {name!r}") for name, body in entries.get("bodies", {}).items()}
+        return cls.build(**{**entries, "bodies": bodies})

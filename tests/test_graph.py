@@ -66,9 +66,17 @@ def test_strain_moves_images_along() -> None:
     torch.testing.assert_close(strained.positions[2], graph.positions[2])
 
 
+def test_strain_turns_no_frames() -> None:
+    graph = pair().with_frames(torch.rand(3, 3), torch.eye(3).repeat(3, 1, 1))
+    strained = graph.strained(torch.rand(2, 3, 3))
+    assert torch.equal(strained.orientations, graph.orientations)
+    assert not torch.equal(strained.positions, graph.positions)
+
+
 def test_build_graph() -> None:
     points, types = torch.rand(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
     graph = build_graph(points, types, 0.4, cell=torch.eye(3)[None], features=torch.ones(6, 2))
+    assert graph.orientations is None
     assert graph.batch.tolist() == [0] * 6
     assert (graph.edge_vectors().norm(dim=1) < 0.4).all()
     assert graph.features is not None

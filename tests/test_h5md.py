@@ -109,10 +109,16 @@ def full_frames(frames: int) -> Frames:
         return rng.integers(-64, 64, (frames, *shape)) / 8
 
     box = np.tile(BOX, (frames, 1, 1))
-    return Frames(draw(6, 3), draw(6, 3), box, draw(6, 3), draw(6), draw(6, 3), draw() + 1e-9, draw(3, 3) + 1e-9)
+    turning = draw(6, 4), draw(6, 3), draw(6, 3)
+    return Frames(
+        draw(6, 3), draw(6, 3), box, draw(6, 3), draw(6), draw(6, 3), draw() + 1e-9, draw(3, 3) + 1e-9, *turning
+    )
 
 
-FULL = {"velocities": True, "frame_charges": True, "dipoles": True, "energies": True, "virials": True}
+FULL = dict.fromkeys(
+    ["velocities", "frame_charges", "dipoles", "energies", "virials", "orientations", "torques", "angular_velocities"],
+    True,
+)
 
 
 def write_full(path, frames, **options):
@@ -131,6 +137,7 @@ def test_charges_dipoles_energies_and_virials_of_each_frame(tmp_path):
     write_full(path, written[30:], append=True)
     file = H5MDFile(path)
     assert (file.has_charges, file.has_dipoles, file.has_energies, file.has_virials) == (True,) * 4
+    assert (file.has_orientations, file.has_torques, file.has_angular_velocities) == (True,) * 3
     assert file.charges is None
     for read, wanted in ((file.read(), written), (file.read([7, 3]), written[np.array([7, 3])])):
         for entry in fields(Frames):

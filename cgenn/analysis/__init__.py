@@ -14,6 +14,16 @@ from cgenn.analysis.ensemble import Ensemble
 from cgenn.analysis.figures import radial_figure, series_figure, training_figure
 from cgenn.analysis.infrared import InfraredSpectrum, dipole_autocorrelation, infrared_spectrum
 from cgenn.analysis.ions import compare_ions
+from cgenn.analysis.orientation import (
+    OrientationalCorrelation,
+    body_axes,
+    nematic_order,
+    orientational_autocorrelation,
+    orientational_correlation,
+    p2_deviation,
+    rdf_deviation,
+)
+from cgenn.analysis.orientation_figures import orientation_figure
 from cgenn.analysis.radial import RadialDistributions, radial_distributions
 from cgenn.analysis.report import Report, write_report
 from cgenn.analysis.sections import Number, Picture, Section, Table
@@ -26,6 +36,7 @@ __all__ = [
     "Ensemble",
     "InfraredSpectrum",
     "Number",
+    "OrientationalCorrelation",
     "Picture",
     "RadialDistributions",
     "Report",
@@ -34,6 +45,7 @@ __all__ = [
     "Table",
     "angles",
     "blocking_error",
+    "body_axes",
     "charge_structure_figure",
     "compare_distributions",
     "compare_ensembles",
@@ -52,8 +64,14 @@ __all__ = [
     "jensen_shannon",
     "mirrored",
     "molecular_dipoles",
+    "nematic_order",
+    "orientation_figure",
+    "orientational_autocorrelation",
+    "orientational_correlation",
+    "p2_deviation",
     "radial_distributions",
     "radial_figure",
+    "rdf_deviation",
     "running_dielectric_constant",
     "sampling_floor",
     "screening_limit",

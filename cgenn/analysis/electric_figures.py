@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,17 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from cgenn.analysis.figures import GUIDE, MODEL, REFERENCE, plain, to_png
+from cgenn.analysis.figures import plain, styles, to_png
 from cgenn.analysis.infrared import InfraredSpectrum
 from cgenn.analysis.structure_factor import StructureFactors
-
-_STYLES: tuple[dict[str, Any], ...] = (
-    {"color": REFERENCE, "linewidth": 3.0, "alpha": 0.55},
-    {"color": MODEL, "linewidth": 1.4},
-    {"color": GUIDE, "linewidth": 1.4, "linestyle": (0, (4, 2))},
-    {"color": "#3f8f4f", "linewidth": 1.4},
-    {"color": "#7a5195", "linewidth": 1.4},
-)
 
 
 def charge_structure_figure(results: Mapping[str, StructureFactors], wavenumber: float) -> bytes:
@@ -34,7 +25,7 @@ def charge_structure_figure(results: Mapping[str, StructureFactors], wavenumber:
     Raises:
         ValueError: if there is no result, or one has no charges.
     """
-    styles = _styles(results)
+    looks = styles(results)
     if missing := [label for label, result in results.items() if result.charge is None]:
         raise ValueError(f"{missing[0]}: the structure factors have no charges")
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
@@ -42,7 +33,7 @@ def charge_structure_figure(results: Mapping[str, StructureFactors], wavenumber:
     lowest = min(float(result.k[0]) for result in results.values())
     limit = np.geomspace(lowest / 4.0, wavenumber, 50)
     for axis in (whole, small):
-        for (label, result), style in zip(results.items(), styles, strict=False):
+        for (label, result), style in zip(results.items(), looks, strict=False):
             assert result.charge is not None
             axis.plot(result.k, result.charge, label=label, **style)
             if result.charge_error is not None:
@@ -90,7 +81,7 @@ def dielectric_figure(
     """
     figure = Figure(figsize=(7.6, 3.6), layout="constrained")
     axis = figure.subplots()
-    for (label, values), style in zip(running.items(), _styles(running), strict=False):
+    for (label, values), style in zip(running.items(), styles(running), strict=False):
         if len(values) != len(times):
             raise ValueError(f"{label}: {len(values)} values, but {len(times)} times")
         value, error = (final or {}).get(label, (None, None))
@@ -113,7 +104,7 @@ def infrared_figure(spectra: Mapping[str, InfraredSpectrum], highest: float | No
     """
     figure = Figure(figsize=(7.6, 3.6), layout="constrained")
     axis = figure.subplots()
-    for (label, spectrum), style in zip(spectra.items(), _styles(spectra), strict=False):
+    for (label, spectrum), style in zip(spectra.items(), styles(spectra), strict=False):
         there = slice(None) if highest is None else spectrum.wavenumber <= highest
         x, y = spectrum.wavenumber[there], spectrum.absorption[there]
         axis.plot(x, y, label=label, **style)
@@ -127,10 +118,3 @@ def infrared_figure(spectra: Mapping[str, InfraredSpectrum], highest: float | No
     axis.legend(frameon=False, fontsize=9)
     plain(axis)
     return to_png(figure)
-
-
-def _styles(curves: Mapping[str, object]) -> tuple[dict[str, Any], ...]:
-    """Colours and lines: the first of several curves is the reference."""
-    if not 1 <= len(curves) <= len(_STYLES):
-        raise ValueError(f"expected 1 to {len(_STYLES)} curves, got {len(curves)}")
-    return _STYLES if len(curves) > 1 else _STYLES[1:]

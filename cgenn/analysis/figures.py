@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Real
@@ -18,6 +19,13 @@ from cgenn.units import thermal_energy
 
 REFERENCE, MODEL, GUIDE = "#5f6670", "#0b6fb8", "#b3541e"
 _COLOURS = (MODEL, GUIDE, "#3f8f4f", "#7a5195", "#8c6d1f", REFERENCE)
+_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": REFERENCE, "linewidth": 3.0, "alpha": 0.55},
+    {"color": MODEL, "linewidth": 1.4},
+    {"color": GUIDE, "linewidth": 1.4, "linestyle": (0, (4, 2))},
+    {"color": "#3f8f4f", "linewidth": 1.4},
+    {"color": "#7a5195", "linewidth": 1.4},
+)
 _HIGHEST = 30.0
 """Free energies are drawn up to this value [kJ/mol]."""
 _ROWS = 4000
@@ -217,6 +225,13 @@ def _first_column(
 
 def _joined(types: str) -> str:
     return types.replace("|", " – ")
+
+
+def styles(curves: Mapping[str, object]) -> tuple[dict[str, Any], ...]:
+    """Colours and lines: the first of several curves is the reference."""
+    if not 1 <= len(curves) <= len(_STYLES):
+        raise ValueError(f"expected 1 to {len(_STYLES)} curves, got {len(curves)}")
+    return _STYLES if len(curves) > 1 else _STYLES[1:]
 
 
 def plain(axis: Axes) -> None:

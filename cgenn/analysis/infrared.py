@@ -56,7 +56,7 @@ def dipole_autocorrelation(
     lags = max(1, longest // 4) if lags is None else lags
     if not 1 <= lags <= longest:
         raise ValueError(f"`lags` must lie between 1 and the {longest} frames of the longest piece, got {lags}")
-    summed = np.sum([_products(piece, lags) for piece in pieces], axis=0)
+    summed = np.sum([lagged_products(piece, lags) for piece in pieces], axis=0)
     pairs = np.sum([np.maximum(len(piece) - np.arange(lags), 0) for piece in pieces], axis=0)
     if not summed[0] > 0:
         raise ValueError("the total dipole is the same in all frames: it has no autocorrelation")
@@ -104,7 +104,7 @@ def infrared_spectrum(
     spectra, frames = [], []
     for label in np.unique(index):
         piece = centred[index == label]
-        correlation = window * _products(piece, lags) / (len(piece) - np.arange(lags))
+        correlation = window * lagged_products(piece, lags) / (len(piece) - np.arange(lags))
         integral = interval * (2.0 * np.fft.rfft(correlation, length).real - correlation[0])
         spectra.append(_PER_CM * factor * (2.0 * np.pi * frequency) ** 2 * integral)
         frames.append(len(piece))
@@ -128,8 +128,8 @@ def _pieces(
     )
 
 
-def _products(series: Float[np.ndarray, "frames 3"], lags: int) -> Float[np.ndarray, " lags"]:
-    """sum_t dM(t) . dM(t + lag), zero-padded so that the ends do not meet."""
+def lagged_products(series: Float[np.ndarray, "frames n"], lags: int) -> Float[np.ndarray, " lags"]:
+    """sum_t x(t) . x(t + lag), zero-padded so that the ends do not meet."""
     transform = np.fft.rfft(series, 2 * len(series), axis=0)
     products = np.fft.irfft((np.abs(transform) ** 2).sum(axis=1), 2 * len(series))[: min(lags, len(series))]
     return np.pad(products, (0, lags - len(products)))

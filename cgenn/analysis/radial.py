@@ -167,7 +167,7 @@ def _count(
     counts = np.zeros((n_blocks, n_rows, bins))
     frames, inverse = np.zeros(n_blocks, dtype=np.int64), np.zeros(n_blocks)
     finder = vesin.NeighborList(cutoff=r_max, full_list=False)
-    for chunk in ensemble.chunks(frames=_chosen_frames(ensemble, r_max)):
+    for chunk in ensemble.chunks(frames=chosen_frames(ensemble, r_max)):
         assert chunk.box is not None
         for positions, box, block in zip(chunk.positions, chunk.box, chunk.blocks, strict=True):
             i, j, distance = finder.compute(positions, box, True, "ijd")
@@ -180,7 +180,7 @@ def _count(
     return counts, frames, inverse
 
 
-def _chosen_frames(ensemble: Ensemble, r_max: float) -> np.ndarray | None:
+def chosen_frames(ensemble: Ensemble, r_max: float) -> np.ndarray | None:
     """A random choice of frames, at least two of each block, that keeps the number of pairs bounded; None means all."""
     volume = float(np.abs(np.linalg.det(np.asarray(ensemble.box, dtype=float))).mean())
     per_frame = 0.5 * ensemble.n_beads**2 * min(1.0, 4 / 3 * np.pi * r_max**3 / volume)

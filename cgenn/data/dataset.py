@@ -18,6 +18,7 @@ PACKAGES = ("cgenn", "mdtraj", "MDAnalysis", "numpy", "scipy", "h5py")
 """Those whose versions a dataset names."""
 
 _VERSION = 1
+_NORM_TOLERANCE = 1e-4
 
 
 class BeadDataset:
@@ -115,6 +116,26 @@ class BeadDataset:
         return self._file.has_virials
 
     @property
+    def has_orientations(self) -> bool:
+        """Whether the frames have orientations of the beads."""
+        return self._file.has_orientations
+
+    @property
+    def has_torques(self) -> bool:
+        """Whether the frames have torques on the beads."""
+        return self._file.has_torques
+
+    @property
+    def has_velocities(self) -> bool:
+        """Whether the frames have velocities."""
+        return self._file.has_velocities
+
+    @property
+    def has_angular_velocities(self) -> bool:
+        """Whether the frames have angular velocities of the beads."""
+        return self._file.has_angular_velocities
+
+    @property
     def periodic(self) -> bool:
         """Whether the frames have a box."""
         return self._file.periodic
@@ -141,8 +162,9 @@ class DatasetWriter:
         """Add frames.
 
         Raises:
-            ValueError: if a number is not finite, a virial is not symmetric, or two bonded beads are not next to each
-                other but one of them next to an image of the other; names frame and bead.
+            ValueError: if a number is not finite, a virial is not symmetric, an orientation is not a unit quaternion,
+                or two bonded beads are not next to each other but one of them next to an image of the other; names
+                frame and bead. If beads have bodies and the frames no orientations, or the reverse.
         """
         check_finite(frames, str(self._path).removesuffix(".partial"), "bead", self._written)
         self._check_frames(frames)
@@ -162,6 +184,10 @@ class DatasetWriter:
                 dipoles=frames.dipoles is not None,
                 energies=frames.energies is not None,
                 virials=frames.virials is not None,
+                velocities=frames.velocities is not None,
+                orientations=frames.orientations is not None,
+                torques=frames.torques is not None,
+                angular_velocities=frames.angular_velocities is not None,
             )
         self._file.write(
             frames.positions,
@@ -171,10 +197,27 @@ class DatasetWriter:
             dipoles=frames.dipoles,
             energies=frames.energies,
             virials=frames.virials,
+            velocities=frames.velocities,
+            orientations=frames.orientations,
+            torques=frames.torques,
+            angular_velocities=frames.angular_velocities,
         )
+
+    def _check_orientations(self, name: str, orientations: np.ndarray | None) -> None:
+        if (orientations is not None) != self._topology.oriented.any():
+            which = "orientations, but no bead" if orientations is not None else "no orientations, but a bead"
+            raise ValueError(f"{name}: the frames have {which} of the topology has a body")
+        if orientations is not None:
+            norms = np.linalg.norm(np.asarray(orientations, dtype=float), axis=-1)
+            if len(wrong := np.argwhere(np.abs(norms - 1) > _NORM_TOLERANCE)):
+                frame, bead = wrong[0].tolist()
+                found = f"{orientations[frame, bead].tolist()} of norm {norms[frame, bead]:.6g}"
+                place = f"{name}: frame {self._written + frame}, bead {bead}"
+                raise ValueError(f"{place}: an orientation must be a unit quaternion (w, x, y, z), got {found}")
 
     def _check_frames(self, frames: Frames) -> None:
         name, (first, second) = str(self._path).removesuffix(".partial"), self._topology.bonds.T
+        self._check_orientations(name, frames.orientations)
         if frames.virials is not None:
             uneven = np.abs(frames.virials - frames.virials.transpose(0, 2, 1)).max((1, 2))
             wrong = uneven > 1e-3 * np.abs(frames.virials).max((1, 2)) + 1e-6

@@ -20,8 +20,9 @@ def import_beads(trajectory: str | Path, topology: BeadTopology, out: str | Path
 
     Args:
         trajectory: npz file with `positions` and `units` and, where there are any, `forces`, `box`, `charges`,
-            `dipoles`, `energies` and `virials`; or H5MD file. Virials are dE/de, e a strain of positions and box,
-            symmetric; the pressure without its kinetic part is -trace/(3 V). Some programs call -dE/de the virial.
+            `dipoles`, `energies`, `virials`, `orientations` (unit quaternions w, x, y, z) and `torques`; or H5MD file.
+            Virials are dE/de, e a strain of positions and box, symmetric; the pressure without its kinetic part is
+            -trace/(3 V). Some programs call -dE/de the virial.
         out: file of the dataset; appears only when it is complete.
         topology: what the beads are, in the order of the file.
         temperature: of the ensemble the frames were drawn from [K].

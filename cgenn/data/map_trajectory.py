@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as MappingType
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from cgenn.body import Body
 from cgenn.data.dataset import PACKAGES, BeadDataset, DatasetWriter
 from cgenn.data.topology import TopologyLike, read_topology
 from cgenn.data.trajectory import Trajectory, open_trajectory
@@ -20,13 +23,20 @@ from cgenn.h5md import Frames
 from cgenn.mapping.atoms import AtomTopology
 from cgenn.mapping.definition import MappingDefinition, load_mapping
 from cgenn.mapping.forces import ForceMap, find_constraints, is_summable, mean_square, optimal_force_map, sum_force_map
+from cgenn.mapping.frames import FrameMap, MappedFrames
 from cgenn.mapping.mapping import Mapping
+from cgenn.mapping.rigidity import Rigidity
 from cgenn.provenance import describe_file, versions
 from cgenn.units import thermal_energy
 
+log = logging.getLogger(__name__)
+
 _CHUNK_ATOMS = 1_000_000
 """Atoms times frames held in memory at a time."""
-_FRAMES_FOR_CONSTRAINTS = 50
+_FLOPPY = 0.03
+"""Root mean square deviation from the reference geometry above which a group is hardly rigid [nm]."""
+_FEW_FRAMES = 50
+"""Frames in which constraints and reference geometries are looked for."""
 
 
 def map_trajectory(
@@ -42,8 +52,12 @@ def map_trajectory(
     periodic: bool | None = None,
     stride: int = 1,
     fit_frames: int = 2000,
+    bodies: MappingType[str, Body] | None = None,
 ) -> BeadDataset:
     """Map positions and forces of all-atom trajectories to beads, and dipoles where the atoms have charges.
+
+    Beads with a frame get orientations and torques too, and velocities and angular velocities where the atoms have
+    velocities. The force on them is the plain sum whatever the `force_map`.
 
     Charges and dipoles of the atoms in each frame are mapped too. Energies and virials are kept if every atom is a
     bead of its own; those of several atoms are not the beads', whose potential is a free energy.
@@ -60,6 +74,8 @@ def map_trajectory(
         periodic: whether molecules are made whole and boxes kept; None if the trajectory has a box.
         stride: use every `stride`-th frame.
         fit_frames: most frames that the optimal force map is fitted to, spread evenly.
+        bodies: reference geometries of oriented beads by type, such as `topology.bodies` of another dataset, so that
+            both have the same; None for averages over frames spread evenly.
 
     Raises:
         ValueError: if anything is missing or does not fit together; says what.
@@ -70,6 +86,7 @@ def map_trajectory(
     atoms, sources = _open(trajectory, topology, forces, periodic)
     temperature = _temperature(sources, temperature)
     built = Mapping.build(mapping if isinstance(mapping, MappingDefinition) else load_mapping(mapping), atoms)
+    frames = _frame_map(built, sources, stride, bodies) if built.oriented.any() else None
     fixed, origin = _constraints(built, sources, constraints, stride) if forces else (None, "")
     maps = {} if fixed is None else _force_maps(built, sources, fixed, force_map, stride, fit_frames)
     provenance: dict[str, Any] = {
@@ -81,11 +98,15 @@ def map_trajectory(
         "temperature": temperature,
         "versions": versions(*PACKAGES),
     }
-    with atomic(out) as partial, DatasetWriter(partial, built.topology, temperature) as writer:
-        segments, squares = _write(writer, built, maps, force_map, sources, stride)
+    beads = built.topology if frames is None else frames.topology
+    with atomic(out) as partial, DatasetWriter(partial, beads, temperature) as writer:
+        segments, squares, rigidity = _write(writer, built, frames, maps, force_map, sources, stride)
         if fixed is not None:
             provenance["constraints"] = {"known_from": origin, "pairs": fixed.tolist()}
             provenance["forces"] = {"map": force_map, "mean_square": squares, "unit": "(kJ/mol/nm)^2"}
+        if frames is not None:
+            provenance["rigidity"] = frames.rigidity(rigidity)
+            _warn_of_floppy(provenance["rigidity"])
         writer.finish(provenance, segments)
     return BeadDataset.open(out)
 
@@ -146,10 +167,21 @@ def _constraints(
         return np.asarray(given, dtype=np.int64).reshape(-1, 2), "argument"
     if mapping.atoms.constraints is not None:
         return mapping.atoms.constraints, "file"
-    few = _FRAMES_FOR_CONSTRAINTS
+    return find_constraints(mapping, _few(mapping, sources, stride)), "trajectory"
+
+
+def _few(mapping: Mapping, sources: list[Trajectory], stride: int) -> np.ndarray:
+    """Positions in some frames spread evenly, with whole molecules [nm]."""
+    few = _FEW_FRAMES
     spacing = stride * max(1, sum(source.n_frames for source in sources) // (few * stride))
     chunks = list(islice((_whole(mapping, chunk) for chunk in _chunks(sources, spacing)), few))
-    return find_constraints(mapping, np.concatenate(chunks)[:few]), "trajectory"
+    return np.concatenate(chunks)[:few]
+
+
+def _frame_map(
+    mapping: Mapping, sources: list[Trajectory], stride: int, bodies: MappingType[str, Body] | None
+) -> FrameMap:
+    return FrameMap.build(mapping, _few(mapping, sources, stride), bodies)
 
 
 def _whole(mapping: Mapping, frames: Frames) -> np.ndarray:
@@ -179,39 +211,70 @@ def _force_maps(
 def _write(
     writer: DatasetWriter,
     mapping: Mapping,
+    frames: FrameMap | None,
     maps: dict[str, ForceMap],
     wanted: str,
     sources: list[Trajectory],
     stride: int,
-) -> tuple[list[tuple[int, int]], dict[str, float]]:
-    """Map and write all frames; return the frames of each source and the mean square force of each map."""
+) -> tuple[list[tuple[int, int]], dict[str, float], dict[str, Rigidity]]:
+    """Map and write all frames; return the frames of each source, the mean square force of each map, and how rigid the
+    groups of atoms are."""
     segments: list[tuple[int, int]] = []
     sums = dict.fromkeys(maps, 0.0)
+    rigidity: dict[str, Rigidity] = {}
     written = 0
     with Progress(
         console=Console(stderr=True), disable=not Console(stderr=True).is_terminal, transient=True
     ) as progress:
         task = progress.add_task("mapping", total=sum(-(-source.n_frames // stride) for source in sources))
         for source in sources:
-            start = written
+            start, before = written, None
             for chunk in _chunks([source], stride):
                 mapped = {}
                 if chunk.forces is not None:
                     mapped = {kind: force_map(chunk.forces.astype(float)) for kind, force_map in maps.items()}
-                writer.write(_mapped(mapping, chunk, mapped.get(wanted)))
+                beads, whole = _mapped(mapping, chunk, mapped.get(wanted))
+                if frames is not None:
+                    turned = frames(whole, None if mapped == {} else chunk.forces, chunk.velocities, before)
+                    beads = _turned(beads, mapping, chunk, turned)
+                    before = turned.orientations[-1]
+                    for kind, found in turned.rigidity.items():
+                        rigidity[kind] = rigidity[kind] + found if kind in rigidity else found
+                writer.write(beads)
                 for kind, forces in mapped.items():
                     sums[kind] += mean_square(forces) * len(forces)
                 written += len(chunk)
                 progress.update(task, completed=written)
             segments.append((start, written))
-    return segments, {kind: value / written for kind, value in sums.items()}
+    return segments, {kind: value / written for kind, value in sums.items()}, rigidity
 
 
-def _mapped(mapping: Mapping, frames: Frames, forces: np.ndarray | None) -> Frames:
-    """Frames of the beads; `forces` are mapped already."""
+def _turned(beads: Frames, mapping: Mapping, atoms: Frames, turned: MappedFrames) -> Frames:
+    """Frames of the beads with what oriented ones have besides."""
+    return replace(
+        beads,
+        orientations=turned.orientations,
+        torques=turned.torques,
+        angular_velocities=turned.angular_velocities,
+        velocities=None if atoms.velocities is None else mapping.linear(atoms.velocities.astype(float)),
+    )
+
+
+def _warn_of_floppy(rigidity: dict[str, Any]) -> None:
+    for kind, found in rigidity.items():
+        if found["rms_deviation"] > _FLOPPY:
+            log.warning(
+                "bead type %r: its atoms are %.3f nm (root mean square) from the reference geometry, most of all %s: "
+                "a frame says little about a group that is not rigid",
+                kind, found["rms_deviation"], found["atom"],
+            )  # fmt: skip
+
+
+def _mapped(mapping: Mapping, frames: Frames, forces: np.ndarray | None) -> tuple[Frames, np.ndarray]:
+    """Frames of the beads, and positions of the atoms with whole molecules; `forces` are mapped already."""
     whole = _whole(mapping, replace(frames, positions=frames.positions.astype(float)))
     charged = frames.charges is not None or mapping.atoms.charges is not None
-    return Frames(
+    beads = Frames(
         mapping.map_positions(whole),
         forces,
         frames.box,
@@ -220,3 +283,4 @@ def _mapped(mapping: Mapping, frames: Frames, forces: np.ndarray | None) -> Fram
         energies=frames.energies if mapping.is_renaming else None,
         virials=frames.virials if mapping.is_renaming else None,
     )
+    return beads, whole

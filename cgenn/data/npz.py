@@ -14,18 +14,19 @@ from cgenn.units import factor, known_units
 
 _KINDS = {
     "positions": "length", "box": "length", "forces": "force", "dipoles": "dipole", "energies": "energy",
-    "virials": "energy",
+    "virials": "energy", "torques": "energy",
 }  # fmt: skip
-_ENTRIES = (*_KINDS, "charges", "constraints", "units")
+_ENTRIES = (*_KINDS, "charges", "orientations", "constraints", "units")
 
 
 def read_npz(path: Path) -> tuple[Frames, dict[str, float], dict[str, Any]]:
     """Frames as they are in the file, the factors that turn them into nm, kJ/mol and e nm, and what it says of atoms.
 
     The arrays are `positions` and, where there are any, `forces`, `box`, `charges` (always in e; of the atoms, or of
-    the atoms in each frame), `dipoles`, `energies`, `virials` and `constraints`. Positions may have the shape (frames,
-    molecules, atoms, 3). Virials are derivatives of the energy by a strain of positions and box, dE/de, symmetric, in
-    the unit of energy; the pressure without its kinetic part is -trace/(3 V). Some programs call -dE/de the virial.
+    the atoms in each frame), `dipoles`, `energies`, `virials`, `orientations` (unit quaternions w, x, y, z), `torques`
+    (in the unit of energy) and `constraints`. Positions may have the shape (frames, molecules, atoms, 3). Virials are
+    derivatives of the energy by a strain of positions and box, dE/de, symmetric, in the unit of energy; the pressure
+    without its kinetic part is -trace/(3 V). Some programs call -dE/de the virial.
 
     Raises:
         ValueError: if the file cannot be read, an array has the wrong shape, or its unit is missing.
@@ -42,7 +43,10 @@ def read_npz(path: Path) -> tuple[Frames, dict[str, float], dict[str, Any]]:
     if len(shape) not in (3, 4) or shape[-1] != 3:
         raise ValueError(f"{path}: `positions` must have shape (frames, atoms, 3), got {shape}")
     n_frames, flat = shape[0], (shape[0], int(np.prod(shape[1:-1])), 3)
-    shapes = {"forces": shape, "dipoles": shape, "energies": (n_frames,), "virials": (n_frames, 3, 3)}
+    shapes = {
+        "forces": shape, "dipoles": shape, "energies": (n_frames,), "virials": (n_frames, 3, 3), "torques": shape,
+        "orientations": (*shape[:-1], 4),
+    }  # fmt: skip
     for key, expected in shapes.items():
         if key in entries and entries[key].shape != expected:
             raise ValueError(
@@ -59,6 +63,8 @@ def read_npz(path: Path) -> tuple[Frames, dict[str, float], dict[str, Any]]:
         dipoles=entries["dipoles"].reshape(flat) if "dipoles" in entries else None,
         energies=entries.get("energies"),
         virials=entries.get("virials"),
+        orientations=entries["orientations"].reshape(*flat[:2], 4) if "orientations" in entries else None,
+        torques=entries["torques"].reshape(flat) if "torques" in entries else None,
     )
     return frames, factors, known
 

@@ -24,6 +24,10 @@ class Frames:
         energies: potential energy, shape (frames,) [kJ/mol], or None.
         virials: its derivative by a strain of positions and box, dE/de, symmetric, shape (frames, 3, 3) [kJ/mol], or
             None; the pressure without its kinetic part is -trace/(3 V).
+        orientations: unit quaternions (w, x, y, z) that turn the frame of a particle from the axes of space into
+            place, (1, 0, 0, 0) for particles without one, shape (frames, particles, 4), or None.
+        torques: about the position of each particle, shape (frames, particles, 3) [kJ/mol], or None.
+        angular_velocities: shape (frames, particles, 3) [1/ps], or None.
     """
 
     positions: Float[np.ndarray, "frames particles 3"]
@@ -34,6 +38,9 @@ class Frames:
     dipoles: Float[np.ndarray, "frames particles 3"] | None = None
     energies: Float[np.ndarray, " frames"] | None = None
     virials: Float[np.ndarray, "frames 3 3"] | None = None
+    orientations: Float[np.ndarray, "frames particles 4"] | None = None
+    torques: Float[np.ndarray, "frames particles 3"] | None = None
+    angular_velocities: Float[np.ndarray, "frames particles 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -51,7 +58,7 @@ class Quantity:
     Attributes:
         name: the attribute of `Frames`.
         element: its H5MD element, below the group of particles or below `observables`.
-        unit: as H5MD spells it.
+        unit: as H5MD spells it; empty if it has none.
         per_particle: whether there is one for each particle.
         shape: of one of them.
         observable: whether it belongs to the whole system.
@@ -84,6 +91,9 @@ QUANTITIES = (
     Quantity("dipoles", "dipole", "e nm"),
     Quantity("energies", "potential_energy", "kJ mol-1", per_particle=False, shape=(), observable=True, exact=True),
     Quantity("virials", "virial", "kJ mol-1", per_particle=False, shape=(3, 3), observable=True, exact=True),
+    Quantity("orientations", "orientation", "", shape=(4,)),
+    Quantity("torques", "torque", "kJ mol-1"),
+    Quantity("angular_velocities", "angular_velocity", "ps-1"),
 )
 
 

@@ -25,8 +25,9 @@ class H5MDFile:
     Attributes:
         n_frames, n_particles: sizes.
         group: name of the group of particles, "beads" or "atoms".
-        periodic, has_forces, has_velocities, has_charges, has_dipoles, has_energies, has_virials: what each of its
-            frames has; `has_charges` are charges that change from frame to frame.
+        periodic, has_forces, has_velocities, has_charges, has_dipoles, has_energies, has_virials, has_orientations,
+            has_torques, has_angular_velocities: what each of its frames has; `has_charges` are charges that change
+            from frame to frame.
         metadata: what was given to the writer.
     """
 
@@ -46,6 +47,8 @@ class H5MDFile:
         self.has_forces, self.has_velocities = "forces" in self._paths, "velocities" in self._paths
         self.has_charges, self.has_dipoles = "charges" in self._paths, "dipoles" in self._paths
         self.has_energies, self.has_virials = "energies" in self._paths, "virials" in self._paths
+        self.has_orientations, self.has_torques = "orientations" in self._paths, "torques" in self._paths
+        self.has_angular_velocities = "angular_velocities" in self._paths
         self.metadata: dict[str, Any] = json.loads(text)
 
     @contextmanager

@@ -41,6 +41,9 @@ class H5MDWriter:
         dipoles: bool = False,
         energies: bool = False,
         virials: bool = False,
+        orientations: bool = False,
+        torques: bool = False,
+        angular_velocities: bool = False,
         group: str = "beads",
         dtype: str = "float32",
         append: bool = False,
@@ -53,7 +56,8 @@ class H5MDWriter:
             masses: [amu], bonds: pairs of particle indices.
             charges: those that never change [e].
             periodic: whether each frame has a box.
-            forces, velocities, frame_charges, dipoles, energies, virials: which of them each frame has.
+            forces, velocities, frame_charges, dipoles, energies, virials, orientations, torques, angular_velocities:
+                which of them each frame has.
 
         Raises:
             ValueError: if lengths differ, charges are given both for all frames and for each, or the file to append to
@@ -69,6 +73,7 @@ class H5MDWriter:
         wanted = {
             "positions": True, "forces": forces, "velocities": velocities, "box": periodic,
             "charges": frame_charges, "dipoles": dipoles, "energies": energies, "virials": virials,
+            "orientations": orientations, "torques": torques, "angular_velocities": angular_velocities,
         }  # fmt: skip
         self._quantities = [quantity for quantity in QUANTITIES if wanted[quantity.name]]
         self._pending: list[dict[str, np.ndarray]] = []
@@ -97,7 +102,8 @@ class H5MDWriter:
                 "value", (0, *shape), "float64" if quantity.exact else dtype, maxshape=(None, *shape),
                 chunks=(per_chunk, *shape), compression="gzip", compression_opts=1, shuffle=True,
             )  # fmt: skip
-            value.attrs["unit"] = quantity.unit
+            if quantity.unit:
+                value.attrs["unit"] = quantity.unit
             if quantity.name == "positions":
                 entry.create_dataset("step", (0,), "int64", maxshape=(None,), chunks=(4096,))
                 entry.create_dataset("time", (0,), "float64", maxshape=(None,), chunks=(4096,)).attrs["unit"] = "ps"
@@ -160,6 +166,9 @@ class H5MDWriter:
         dipoles: np.ndarray | None = None,
         energies: float | np.ndarray | None = None,
         virials: np.ndarray | None = None,
+        orientations: np.ndarray | None = None,
+        torques: np.ndarray | None = None,
+        angular_velocities: np.ndarray | None = None,
     ) -> None:
         """Add one frame, positions (particles, 3), or several, positions (frames, particles, 3).
 
@@ -172,6 +181,8 @@ class H5MDWriter:
             dipoles: shaped as the positions [e nm].
             energies: a number or (frames,) [kJ/mol].
             virials: (3, 3) or (frames, 3, 3) [kJ/mol].
+            orientations: unit quaternions (w, x, y, z), (particles, 4) or (frames, particles, 4).
+            torques: [kJ/mol], angular_velocities: [1/ps], shaped as the positions.
 
         Raises:
             ValueError: if a quantity that the file holds is missing, one it does not hold is given, or shapes differ.
@@ -179,6 +190,7 @@ class H5MDWriter:
         given = {
             "positions": positions, "forces": forces, "velocities": velocities, "box": box,
             "charges": charges, "dipoles": dipoles, "energies": energies, "virials": virials,
+            "orientations": orientations, "torques": torques, "angular_velocities": angular_velocities,
         }  # fmt: skip
         single = np.ndim(positions) == 2
         frames = 1 if single else len(positions)

@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cgenn import shipped
 from cgenn.config import Config
 
 Selection = Annotated[str, Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class FrameRule(Config):
+    """How the orientation of a bead is told from its atoms.
+
+    All beads of a type share a reference geometry: the average over frames, superposed, and made exactly as symmetric
+    as declared. The axes of the frame are principal axes of this geometry through its centre of mass, and turn with it.
+
+    Attributes:
+        symmetry: point group in Schoenflies notation that the bead has for the potential, main axis along z; the
+            geometry must have it, or for Cinfv, Dinfh and the like equal moments of inertia about x and y.
+        kind: what tells how a bead is turned against the reference: "superposition", the rotation of least square
+            deviation, in which all atoms count the same; "atoms", the three atoms named (the plane they lie in, and the
+            line from the first to the second); "principal", its own principal axes, those next to the superposition,
+            so that they neither swap nor change sign. Symmetric groups have none of their own: use the others there.
+        atoms: names of three atoms that are not on a line, for kind "atoms".
+        z: which principal axis is z: that of the "largest", "middle" or "smallest" moment, "unique" for the one whose
+            moment differs most from the others, the axis of a disc and of a rod; or names of atoms, for the one
+            closest to the direction from the centre of mass to their centroid.
+        x: names of atoms whose centroid x points to, as far as z and the principal axes allow. By default x is the axis
+            of the smaller moment, or towards the first atom where the symmetry leaves the choice.
+    """
+
+    symmetry: Selection = "C1"
+    kind: Literal["superposition", "atoms", "principal"] = "superposition"
+    atoms: tuple[str, ...] = ()
+    z: Literal["unique", "largest", "middle", "smallest"] | Annotated[tuple[str, ...], Field(min_length=1)] = "unique"
+    x: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _three_atoms(self) -> Self:
+        wanted = 3 if self.kind == "atoms" else 0
+        if len(set(self.atoms)) != wanted or len(self.atoms) != wanted:
+            raise ValueError(f'`atoms` must have {wanted} different names with `kind` "{self.kind}", got {self.atoms}')
+        return self
 
 
 class BeadRule(Config):
@@ -26,6 +61,7 @@ class BeadRule(Config):
         owns: further atoms whose mass, charge and bonds the bead takes over without their moving it.
         type: bead type, what the potential knows it by; `{residue}` and `{name}` are filled in.
         optional: whether it is fine if no residue or molecule has such atoms.
+        frame: how the orientation of the bead is told; None for a bead without one.
     """
 
     name: Selection
@@ -35,6 +71,7 @@ class BeadRule(Config):
     owns: Selection | None = None
     type: Selection = "{residue}-{name}"
     optional: bool = False
+    frame: FrameRule | None = None
 
     @field_validator("type")
     @classmethod
@@ -44,6 +81,15 @@ class BeadRule(Config):
         except (KeyError, IndexError, ValueError):
             raise ValueError("a bead type may contain {residue} and {name}, nothing else in braces") from None
         return template
+
+    @field_validator("frame")
+    @classmethod
+    def _about_the_centre_of_mass(cls, frame: FrameRule | None, info: ValidationInfo) -> FrameRule | None:
+        if frame is not None and (info.data.get("weights") != "mass" or info.data.get("owns") is not None):
+            raise ValueError(
+                'a bead with a frame needs `weights` "mass" and no `owns`: it turns about its centre of mass'
+            )
+        return frame
 
 
 class MappingDefinition(Config):

@@ -3,6 +3,8 @@
 Many maps are right on average: those whose weights W fulfil W M^T = 1, with M the map of positions, and in which
 atoms joined by a constraint have the same weight, so that the unknown constraint forces cancel (Ciccotti et al. 2005,
 Kraemer et al. 2023, doi 10.1021/acs.jpclett.3c00444). They differ in noise: the best one is a small quadratic program.
+The force on a bead with an orientation is always the plain sum over its atoms, and no other bead uses these: only so a
+force does not turn the bead, and the torque does not move it.
 """
 
 from __future__ import annotations
@@ -70,6 +72,26 @@ def find_constraints(
     return np.unique(pairs[lengths.std(axis=0) < _RIGID], axis=0)
 
 
+def check_oriented(mapping: Mapping, constraints: Int[np.ndarray, "constraints 2"]) -> None:
+    """Complain about constraints that tie an atom of a bead with an orientation to an atom outside.
+
+    Raises:
+        ValueError: naming the bead and the two atoms.
+    """
+    groups = rigid_groups(len(mapping.atoms), constraints)
+    touched = csr_array(mapping.matrix != 0, dtype=float)
+    for bead in np.flatnonzero(mapping.oriented):
+        members = touched[[bead]].indices
+        tied = np.flatnonzero(np.isin(groups, groups[members]) & (mapping.atoms.masses > 0))
+        if len(outside := np.setdiff1d(tied, members)):
+            inside = members[groups[members] == groups[outside[0]]][0]
+            first, second = mapping.atoms.describe(inside), mapping.atoms.describe(outside[0])
+            raise ValueError(
+                f"bead {bead} ({mapping.topology.types[bead]}) has an orientation and must contain whole groups of "
+                f"constrained atoms: {first} is tied to {second}, which is not in it"
+            )
+
+
 def is_summable(mapping: Mapping, constraints: Int[np.ndarray, "constraints 2"]) -> bool:
     """Whether the sum over a bead's atoms is a valid force map."""
     return bool(_sum_weights(mapping, constraints).sum(axis=0).max() <= 1)
@@ -79,8 +101,10 @@ def sum_force_map(mapping: Mapping, constraints: Int[np.ndarray, "constraints 2"
     """The sum of the forces on a bead's atoms, and on those that constraints tie to them.
 
     Raises:
-        ValueError: if beads share atoms, or a constraint joins two beads.
+        ValueError: if beads share atoms, a constraint joins two beads, or one ties a bead with an orientation to an
+            atom that is not in it.
     """
+    check_oriented(mapping, constraints)
     weights = _sum_weights(mapping, constraints)
     if len(crowded := np.flatnonzero(weights.sum(axis=0) > 1)):
         atom = mapping.atoms.describe(crowded[0])
@@ -103,20 +127,23 @@ def optimal_force_map(
 
     For bead I, minimise w^T G w over one weight per rigid group of atoms, G being the mean product of the forces on two
     groups, with A w = e_I, A being the weights of the groups in the positions of the beads. Only atoms within a few
-    bonds of the bead take part. Molecules that are alike share their weights and are averaged over.
+    bonds of the bead take part. Molecules that are alike share their weights and are averaged over. Beads with an
+    orientation have the plain sum, and their atoms take part in no other bead.
 
     Args:
         forces: on all atoms, at once or in chunks; the unit does not matter.
 
     Raises:
-        ValueError: if there are too few frames for the number of weights, or constraints tie two beads together.
+        ValueError: if there are too few frames for the number of weights, or constraints tie two beads together or a
+            bead with an orientation to an atom that is not in it.
     """
+    check_oriented(mapping, constraints)
     groups = _membership(rigid_groups(len(mapping.atoms), constraints))
     supports = _supports(mapping, groups)
-    kinds = _alike(mapping, groups, supports)
+    kinds = _alike(mapping, groups, supports, np.flatnonzero(~mapping.oriented))
     products = [np.zeros((supports[beads[0]].size,) * 2) for beads in kinds]
     frames = 0
-    for chunk in [forces] if isinstance(forces, np.ndarray) else forces:
+    for chunk in () if not kinds else [forces] if isinstance(forces, np.ndarray) else forces:
         grouped = LinearMap(csr_array(groups.T))(np.asarray(chunk, dtype=float))
         frames += len(grouped)
         for product, beads in zip(products, kinds, strict=True):
@@ -125,6 +152,8 @@ def optimal_force_map(
                 product += columns.T @ columns
     positions = csr_array(mapping.matrix @ groups)
     weights = lil_array((len(mapping.topology), groups.shape[1]))
+    for bead in np.flatnonzero(mapping.oriented).tolist():
+        weights[[bead], supports[bead]] = 1.0
     for product, beads in zip(products, kinds, strict=True):
         samples = 3 * frames * len(beads)
         if samples < _SAMPLES_PER_WEIGHT * len(product) and len(product) > 1:
@@ -146,24 +175,35 @@ def _membership(groups: Int[np.ndarray, " atoms"]) -> csr_array:
 
 
 def _supports(mapping: Mapping, groups: csr_array) -> list[np.ndarray]:
-    """The rigid groups near each bead, sorted; virtual sites pass their forces on and do not count."""
+    """The rigid groups near each bead, sorted; virtual sites pass their forces on and do not count.
+
+    Those of beads with an orientation are in the support of that bead only, which has no others.
+    """
     step = mapping.atoms.adjacency + eye_array(len(mapping.atoms), format="csr")
     reached = csr_array(mapping.matrix != 0, dtype=float)
     for _ in range(_REACH):
         reached = csr_array((reached @ step) != 0, dtype=float)
     near = csr_array((reached * (mapping.atoms.masses > 0)) @ groups)
+    own = csr_array(csr_array(mapping.matrix != 0, dtype=float) @ groups)
+    free = np.ones(groups.shape[1])
+    free[own[np.flatnonzero(mapping.oriented)].indices] = 0.0
+    oriented = mapping.oriented[:, None].astype(float)
+    near = csr_array(near * free * (1 - oriented) + own * oriented)
     near.eliminate_zeros()
     near.sort_indices()
     return np.split(near.indices, near.indptr[1:-1])
 
 
-def _alike(mapping: Mapping, groups: csr_array, supports: list[np.ndarray]) -> list[list[int]]:
-    """Beads whose surroundings have the same atoms in the same order, grouped and weighted in the same way."""
+def _alike(
+    mapping: Mapping, groups: csr_array, supports: list[np.ndarray], beads: Int[np.ndarray, " chosen"]
+) -> list[list[int]]:
+    """Those of the beads whose surroundings have the same atoms in the same order, grouped and weighted alike."""
     names = np.array([f"{atom.residue.name} {atom.name}" for atom in mapping.atoms.topology.atoms])
     by_group = csr_array(groups.T)
     positions = csr_array(mapping.matrix @ groups).tocsc()
     kinds: dict[tuple[object, ...], list[int]] = {}
-    for bead, support in enumerate(supports):
+    for bead in beads.tolist():
+        support = supports[bead]
         members = by_group[support]
         weights = positions[:, support].tocoo()
         rows = weights.row - bead

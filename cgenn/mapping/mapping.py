@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array, eye_array
 
 from cgenn.mapping.atoms import AtomTopology
@@ -38,6 +38,7 @@ class Mapping:
         owners: ones where a bead takes over the mass, charge and bonds of an atom, shape (beads, atoms).
         topology: the beads.
         tree: how molecules are made whole.
+        rules: index of the rule in the definition that each bead follows, shape (beads,).
         outside, unmapped, shared: atoms outside the selection, in no bead, in several beads.
     """
 
@@ -47,6 +48,7 @@ class Mapping:
     owners: csr_array
     topology: BeadTopology
     tree: Tree
+    rules: Int[np.ndarray, " beads"]
     outside: Int[np.ndarray, " outside"]
     unmapped: Int[np.ndarray, " unmapped"]
     shared: Int[np.ndarray, " shared"]
@@ -57,7 +59,7 @@ class Mapping:
 
         Raises:
             ValueError: if a selection matches nothing, atoms are left unmapped or are shared without being declared,
-                or a bead has no mass.
+                a bead has no mass, or a bead with a frame has a single atom or shares one.
         """
         inside = _mask(atoms, definition.selection, "`selection`")
         beads = [bead for number in range(len(definition.beads)) for bead in _beads(definition, number, atoms, inside)]
@@ -71,6 +73,7 @@ class Mapping:
         unmapped, shared = np.flatnonzero(inside & (counts == 0)), np.flatnonzero(counts > 1)
         _check_declared("unmapped", "belong to no bead", unmapped, definition.unmapped, atoms)
         _check_declared("shared", "belong to several beads", shared, definition.shared, atoms)
+        _check_frames(definition, beads, atoms, counts)
         return cls(
             definition=definition,
             atoms=atoms,
@@ -78,6 +81,7 @@ class Mapping:
             owners=owners,
             topology=_topology(definition, beads, atoms, owners),
             tree=_tree(beads, atoms),
+            rules=np.array([bead.rule for bead in beads]),
             outside=np.flatnonzero(~inside),
             unmapped=unmapped,
             shared=shared,
@@ -87,6 +91,11 @@ class Mapping:
     def matrix(self) -> csr_array:
         """Weights of the atoms in the positions of the beads, shape (beads, atoms)."""
         return self.linear.matrix
+
+    @cached_property
+    def oriented(self) -> Bool[np.ndarray, " beads"]:
+        """Whether each bead has an orientation."""
+        return np.array([rule.frame is not None for rule in self.definition.beads])[self.rules]
 
     @property
     def report(self) -> dict[str, Any]:
@@ -217,6 +226,21 @@ def _check_declared(key: str, problem: str, found: np.ndarray, declared: str | N
     if len(wrong):
         names = ", ".join(atoms.describe(atom) for atom in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
         raise ValueError(f"{len(wrong)} atoms {problem}: {names}; if this is meant, declare them in `{key}`")
+
+
+def _check_frames(definition: MappingDefinition, beads: list[_Bead], atoms: AtomTopology, counts: np.ndarray) -> None:
+    """Beads with a frame have at least two atoms, all to themselves."""
+    for bead in beads:
+        rule = definition.beads[bead.rule]
+        if rule.frame is None:
+            continue
+        purpose = f"bead {rule.name!r} of {atoms.topology.atom(int(bead.atoms[0])).residue}"
+        if np.count_nonzero(bead.weights) < 2:
+            raise ValueError(f"{purpose}: an orientation needs at least two atoms with mass, the bead has one")
+        if len(others := bead.atoms[counts[bead.atoms] > 1]):
+            raise ValueError(
+                f"{purpose}: a bead with a frame cannot share atoms, it shares {atoms.describe(others[0])}"
+            )
 
 
 def _topology(

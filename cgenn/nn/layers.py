@@ -59,6 +59,8 @@ class InteractionLayer(nn.Module):
 
     m_ij = R(r_ij) (W1 h_j) x Y(r_ij),   A_i = T_type(i) sum_j m_ij / sqrt(average number of neighbours)
     h_i' = gate( (W2 A_i + W3 A_i x W4 A_i + S_type(i) h_i) / sqrt(3) )
+
+    R may depend on further invariants of the edge, such as how the bodies at both ends lie.
     """
 
     def __init__(
@@ -73,10 +75,11 @@ class InteractionLayer(nn.Module):
         radial_basis: int,
         radial_width: int,
         average_neighbors: float,
+        invariants: int = 0,
     ) -> None:
         super().__init__()
         self.product = EdgeProduct(irreps_in, irreps, irreps)
-        self.radial = RadialNetwork(radial_basis, radial_width, len(self.product.paths) * channels, cutoff)
+        self.radial = RadialNetwork(radial_basis, radial_width, len(self.product.paths) * channels, cutoff, invariants)
         self.before = IrrepsLinear(irreps_in, channels, channels)
         self.left = IrrepsLinear(irreps, channels, channels)
         self.right = IrrepsLinear(irreps, channels, channels)
@@ -99,8 +102,9 @@ class InteractionLayer(nn.Module):
         senders: Int[Tensor, " edges"],
         distance: Float[Tensor, " edges"],
         harmonics: Float[Tensor, "edges harmonics"],
+        invariants: Float[Tensor, "edges invariants"] | None = None,
     ) -> Float[Tensor, "beads out channels"]:
-        weights = self.radial(distance).unflatten(1, (-1, self.channels))
+        weights = self.radial(distance, invariants).unflatten(1, (-1, self.channels))
         messages = self.product(self.before(features).index_select(0, senders), harmonics, weights)
         gathered = messages.new_zeros(len(features), *messages.shape[1:]).index_add(0, receivers, messages)
         gathered = gathered * (self.scale * self.receiver(types)).unsqueeze(1)

@@ -44,13 +44,21 @@ BASIS_SCALE = 0.4
 
 
 class RadialNetwork(nn.Module):
-    """Weights that depend on the distance: a perceptron on the Bessel basis, taken smoothly to zero at the cutoff."""
+    """Weights that depend on the distance: a perceptron on the Bessel basis, taken smoothly to zero at the cutoff.
 
-    def __init__(self, basis: int, width: int, outputs: int, cutoff: float) -> None:
+    They may depend on further `invariants` of an edge, of about unit size.
+    """
+
+    def __init__(self, basis: int, width: int, outputs: int, cutoff: float, invariants: int = 0) -> None:
         super().__init__()
         self.cutoff = cutoff
         self.basis = BesselBasis(basis, cutoff)
-        self.perceptron = perceptron(basis, width, outputs, hidden=2)
+        self.perceptron = perceptron(basis + invariants, width, outputs, hidden=2)
 
-    def forward(self, distance: Float[Tensor, " edges"]) -> Float[Tensor, "edges outputs"]:
-        return self.perceptron(BASIS_SCALE * self.basis(distance)) * smooth_cutoff(distance, self.cutoff).unsqueeze(1)
+    def forward(
+        self, distance: Float[Tensor, " edges"], invariants: Float[Tensor, "edges invariants"] | None = None
+    ) -> Float[Tensor, "edges outputs"]:
+        inputs = BASIS_SCALE * self.basis(distance)
+        if invariants is not None:
+            inputs = torch.cat([inputs, invariants], dim=1)
+        return self.perceptron(inputs) * smooth_cutoff(distance, self.cutoff).unsqueeze(1)

@@ -19,7 +19,7 @@ def random_conformation(potential: Potential, *, seed: int = 0) -> tuple[BeadTop
 
     Types that have a bond prior follow one another in chains with about the bond lengths and angles of the priors and
     random torsions; the others are single beads, two of each. Beads that are not bonded are kept apart. Where
-    the types have charges, the beads have those.
+    the types have charges or bodies, the beads have those.
     """
     random = np.random.default_rng(seed)
     chains = _chains(potential, random)
@@ -34,11 +34,13 @@ def random_conformation(potential: Potential, *, seed: int = 0) -> tuple[BeadTop
             positions.append(_place(potential.priors, types[start:], positions, start, clearance, random))
             if number:
                 bonds.append((len(types) - 2, len(types) - 1))
-    masses = random.uniform(10.0, 100.0, len(types))
+    bodies, drawn = potential.config.bodies, random.uniform(10.0, 100.0, len(types))
+    weights = {name: sum(body.masses) or 50.0 for name, body in bodies.items()}
+    masses = [weights.get(name, mass) for name, mass in zip(types, drawn.tolist(), strict=True)]
     charges = dict(zip(potential.config.types, potential.config.type_charges, strict=False))
     drawn = random.uniform(-1.0, 1.0, len(types))
     given = [charges.get(name, charge) for name, charge in zip(types, drawn.tolist(), strict=True)]
-    topology = BeadTopology.build(types, masses, bonds=bonds, charges=given)
+    topology = BeadTopology.build(types, masses, bonds=bonds, charges=given, bodies=bodies)
     return topology, np.array(positions) + _JITTER * random.normal(size=(len(types), 3))
 
 

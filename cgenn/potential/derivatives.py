@@ -1,4 +1,4 @@
-"""Forces, virial and Hessian-vector products of any energy of a bead graph."""
+"""Forces, torques, virial and Hessian-vector products of any energy of a bead graph."""
 
 from __future__ import annotations
 
@@ -27,8 +27,38 @@ def energy_and_forces(
     return (energies if create_graph else energies.detach()), -gradient
 
 
+def energy_forces_torques(
+    energy: Energy, graph: BeadGraph, *, create_graph: bool = False
+) -> tuple[Float[Tensor, " systems"], Float[Tensor, "beads 3"], Float[Tensor, "beads 3"]]:
+    """Energies [kJ/mol], forces -dE/dR [kJ/mol/nm] and torques tau = -sum_k q_k x dE/dq_k [kJ/mol].
+
+    q_k are the columns of an orientation, of which each element counts as a variable of its own: turned by a small
+    angle dw, q_k becomes q_k + dw x q_k, and the energy changes by -tau dw. Without orientations torques are zero. With
+    `create_graph` a loss on all can be differentiated; gradients are switched on whatever the caller's mode.
+    """
+    if graph.orientations is None:
+        energies, forces = energy_and_forces(energy, graph, create_graph=create_graph)
+        return energies, forces, torch.zeros_like(forces)
+    with torch.inference_mode(False), torch.enable_grad():
+        positions = graph.positions.detach().clone().requires_grad_(True)
+        frames = graph.orientations.detach().clone().requires_grad_(True)
+        energies = energy(graph.with_frames(positions, frames))
+        slope, turn = torch.autograd.grad(
+            energies.sum(), [positions, frames], create_graph=create_graph, materialize_grads=True
+        )
+        torques = torques_from_slopes(frames, turn)
+    return (energies if create_graph else energies.detach()), -slope, torques if create_graph else torques.detach()
+
+
+def torques_from_slopes(
+    orientations: Float[Tensor, "beads 3 3"], slopes: Float[Tensor, "beads 3 3"]
+) -> Float[Tensor, "beads 3"]:
+    """-sum_k q_k x dE/dq_k [kJ/mol], q_k and dE/dq_k being the columns."""
+    return -torch.linalg.cross(orientations, slopes, dim=1).sum(2)
+
+
 def virial(energy: Energy, graph: BeadGraph) -> Float[Tensor, "systems 3 3"]:
-    """dE/d(strain) of each system [kJ/mol]: positions and cell are multiplied by (1 + strain).
+    """dE/d(strain) of each system [kJ/mol]: positions and cell are multiplied by (1 + strain), orientations are not.
 
     The potential part of the pressure is -trace / (3 V).
     """

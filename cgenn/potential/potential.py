@@ -15,15 +15,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cgenn.body import Body
 from cgenn.config import Config
 from cgenn.electrostatics.charges import neutralise
 from cgenn.electrostatics.coulomb import coulomb_energy
 from cgenn.files import atomic
 from cgenn.graph import BeadGraph, build_graph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
+from cgenn.nn.orientation import BodySymmetry
 from cgenn.potential.electrostatics import CHARGE_UNIT, DIPOLE_UNIT, ElectrostaticsConfig, coulomb_graph
 from cgenn.potential.prior_energy import PriorEnergy
 from cgenn.potential.priors import Priors
+from cgenn.symmetry import point_group
 from cgenn.topology import BeadTopology
 
 FORMAT_VERSION = 1
@@ -42,6 +45,7 @@ class NetworkConfig(Config):
         radial_width: width of the perceptron on them.
         bead_features: properties of a bead, besides its type, that enter the network.
         electrostatics: charges and their long-range energy; None for none.
+        oriented: let the energy depend on the orientations of the beads that have one.
     """
 
     cutoff: PositiveFloat = 1.0
@@ -53,6 +57,7 @@ class NetworkConfig(Config):
     radial_width: PositiveInt = 32
     bead_features: tuple[Literal["charge", "mass"], ...] = ()
     electrostatics: ElectrostaticsConfig | None = None
+    oriented: bool = True
 
     @model_validator(mode="after")
     def _dipoles_need_vectors(self) -> NetworkConfig:
@@ -79,6 +84,7 @@ class PotentialConfig(NetworkConfig):
         type_charges: charge of each type [e]: the constant one, or what the predicted ones are differences from.
         type_self_energies: chi [kJ/mol/e] and J [kJ/mol/e^2] of each type, of chi dq + J dq^2 / 2, dq the difference
             from that charge; none without `electrostatics.self_energy`.
+        bodies: of the types whose energy depends on their orientation.
     """
 
     types: tuple[str, ...] = Field(min_length=1)
@@ -87,6 +93,7 @@ class PotentialConfig(NetworkConfig):
     temperature: PositiveFloat
     type_charges: tuple[float, ...] = ()
     type_self_energies: tuple[tuple[float, float], ...] = ()
+    bodies: dict[str, Body] = {}
 
     @model_validator(mode="after")
     def _one_charge_for_each_type(self) -> PotentialConfig:
@@ -94,6 +101,12 @@ class PotentialConfig(NetworkConfig):
             raise ValueError(
                 f"`type_charges` needs one charge for each of {len(self.types)} types, got {len(self.type_charges)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bodies_of_known_types(self) -> PotentialConfig:
+        if unknown := set(self.bodies) - set(self.types):
+            raise ValueError(f"`bodies` names the type {min(unknown)!r}, which is not one of `types`")
         return self
 
 
@@ -125,6 +138,7 @@ class Potential(nn.Module):
             average_neighbors=config.average_neighbors,
             charges=config.electrostatics is not None and config.electrostatics.charges == "predicted",
             dipoles=config.electrostatics is not None and config.electrostatics.dipoles,
+            bodies=_symmetries(config),
         )
 
     @property
@@ -163,8 +177,16 @@ class Potential(nn.Module):
         topology: BeadTopology,
         positions: Float[Tensor, "systems beads 3"],
         box: Float[Tensor, "systems 3 3"] | None = None,
+        orientations: Float[Tensor, "systems beads 3 3"] | None = None,
     ) -> BeadGraph:
-        """The graph of one or many conformations of a topology; positions and box in nm."""
+        """The graph of one or many conformations of a topology; positions and box in nm, orientations as matrices.
+
+        Those of beads without an orientation are not looked at.
+
+        Raises:
+            ValueError: if positions or orientations are not those of the topology, or its beads have orientations and
+                those of the potential none, or the other way round.
+        """
         systems, beads = positions.shape[:2]
         if beads != len(topology):
             raise ValueError(f"positions hold {beads} beads, the topology {len(topology)}")
@@ -177,6 +199,7 @@ class Potential(nn.Module):
             batch=torch.arange(systems, device=positions.device).repeat_interleave(beads),
             n_systems=systems,
             features=None if features is None else features.to(positions).repeat(systems, 1),
+            orientations=self._frames(topology, positions, orientations),
         )
         if self.config.electrostatics is None:
             return graph
@@ -185,13 +208,41 @@ class Potential(nn.Module):
         )
         return replace(graph, coulomb=coulomb)
 
+    def _frames(
+        self, topology: BeadTopology, positions: Tensor, orientations: Tensor | None
+    ) -> Float[Tensor, "beads 3 3"] | None:
+        """The orientations of all beads of all systems, as far as the energy depends on any."""
+        bodies = self.config.bodies
+        if orientations is None:
+            turned = next((bead for bead, name in enumerate(topology.types) if name in bodies), None)
+            if turned is not None:
+                raise ValueError(
+                    f"bead {turned} has type {topology.types[turned]!r}, whose energy in this model depends on its "
+                    "orientation, but there are no `orientations`"
+                )
+            return torch.eye(3).to(positions).repeat(positions[..., 0].numel(), 1, 1) if bodies else None
+        if not bodies:
+            raise ValueError("`orientations` are given, but no bead type of this model has one")
+        if orientations.shape != (*positions.shape, 3):
+            raise ValueError(
+                f"`orientations` must be matrices, shape {(*positions.shape, 3)}, got {tuple(orientations.shape)}"
+            )
+        return orientations.flatten(0, 1)
+
     def prior_energy(self, topology: BeadTopology) -> PriorEnergy:
         """The prior terms on one topology."""
         return PriorEnergy(self.priors, topology, list(self.config.types)).to(self.network.embedding.weight.device)
 
     def outputs(self, graph: BeadGraph) -> BeadOutputs:
         """What the network says of each bead, without units."""
-        return self.network(graph.edge_vectors(), graph.types, graph.receivers, graph.senders, graph.features)
+        return self.network(
+            graph.edge_vectors(),
+            graph.types,
+            graph.receivers,
+            graph.senders,
+            graph.features,
+            orientations=graph.orientations,
+        )
 
     def network_energy(self, graph: BeadGraph) -> Float[Tensor, " systems"]:
         """What the network itself adds to the energy of each system [kJ/mol]."""
@@ -295,6 +346,19 @@ class Potential(nn.Module):
         if broken:
             raise ValueError(f"{path}: the weights {broken[0]!r} are not finite")
         return potential.requires_grad_(False).eval()
+
+
+def _symmetries(config: PotentialConfig) -> list[BodySymmetry | None] | None:
+    """What the network knows of the body of each type; None without bodies."""
+    if not config.bodies:
+        return None
+    bodies = [config.bodies.get(name) for name in config.types]
+    return [
+        BodySymmetry(**point_group(body.symmetry)._asdict(), sites=np.reshape(body.coordinates, (-1, 3)))
+        if body
+        else None
+        for body in bodies
+    ]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

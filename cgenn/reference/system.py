@@ -15,6 +15,7 @@ from openmm import unit
 from cgenn import shipped
 from cgenn.files import sha256
 from cgenn.reference.definition import SystemDefinition
+from cgenn.reference.geometric import use_native_lennard_jones
 from cgenn.reference.implicit import use_native_gbsa
 
 _NONBONDED = {
@@ -66,6 +67,7 @@ class AllAtomSystem:
         except (ValueError, openmm.OpenMMException) as error:
             raise ValueError(f"system {self.name!r}: {error}") from None
         use_native_gbsa(system)
+        use_native_lennard_jones(system)
         for group, force in enumerate(system.getForces()):
             force.setForceGroup(group)
         return modeller.topology, system, np.array(modeller.positions.value_in_unit(unit.nanometer))

@@ -100,6 +100,8 @@ def _repulsion_nonbonded(priors: Priors, topology: BeadTopology, placement: Plac
     sigma, epsilon = priors.repulsion_table(kinds)
     if not np.any(sigma > 0):
         return []
+    if placement.members:  # the sites of oriented beads are of a type that repels nothing
+        sigma, epsilon = (np.pad(table, (0, 1)) for table in (sigma, epsilon))
     lookup = "; sigma=sigmas(type1,type2); epsilon=epsilons(type1,type2)"
     force = openmm.CustomNonbondedForce(_WCA.replace("range", repr(REPULSION_RANGE)) + lookup)
     force.setName("repulsion")
@@ -109,21 +111,28 @@ def _repulsion_nonbonded(priors: Priors, topology: BeadTopology, placement: Plac
     kind = openmm.CustomNonbondedForce.CutoffPeriodic
     force.setNonbondedMethod(kind if placement.periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic)
     force.setCutoffDistance(REPULSION_RANGE * sigma.max().item())
-    add_beads(force, topology, placement, [[kind] for kind in number])
+    add_beads(force, topology, placement, [[kind] for kind in number], [len(kinds) if placement.members else 0.0])
     return [apart(force) if placement.shared else force]
 
 
 def add_beads(
-    force: openmm.CustomNonbondedForce, topology: BeadTopology, placement: Placement, parameters: list[list[float]]
+    force: openmm.CustomNonbondedForce,
+    topology: BeadTopology,
+    placement: Placement,
+    parameters: list[list[float]],
+    others: list[float],
 ) -> None:
-    """Fill a nonbonded force: `parameters` of each bead, no interaction up to three bonds, copies do not interact."""
+    """Fill a nonbonded force: `parameters` of each bead, no interaction up to three bonds, copies do not interact.
+
+    Particles that are no beads have the parameters `others`; they interact only if these say so.
+    """
     values = dict(zip(placement.particles, parameters * len(placement.copies), strict=True))
     for particle in range(placement.n_particles):
-        force.addParticle(values.get(particle, [0.0] * len(parameters[0])))
+        force.addParticle(values.get(particle, others))
     for copy in placement.copies:
         for i, j in topology.excluded_pairs.tolist():
             force.addExclusion(copy[i], copy[j])
-        if len(copy) < placement.n_particles:
+        if len(copy) < placement.n_bodies:
             force.addInteractionGroup(copy, copy)
 
 

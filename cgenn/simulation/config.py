@@ -32,6 +32,8 @@ class SimulationConfig(Config):
         device: of the network: "auto", "cpu", "cuda", "cuda:1".
         precision: of the network (and of the platform, if it has a choice).
         threads: of the network on a CPU; more than one pays for tens of thousands of beads on a quiet machine.
+        store: what trajectory.h5 holds besides positions: velocities, and forces of all terms together; of beads with
+            an orientation also angular velocities and torques.
         formats: further trajectory files, written at the end from trajectory.h5.
         cutoff: what the model's cutoff is expected to be [nm]; any other is an error.
     """
@@ -54,6 +56,7 @@ class SimulationConfig(Config):
     device: str = "auto"
     precision: Literal["single", "double"] = "single"
     threads: PositiveInt = 1
+    store: tuple[Literal["velocities", "forces"], ...] = ()
     formats: tuple[Literal["dcd", "xtc"], ...] = ()
     cutoff: PositiveFloat | None = None
 

@@ -13,6 +13,7 @@ from cgenn.potential.potential import Potential
 from cgenn.simulation.backends import Backend
 from cgenn.simulation.force import Precision
 from cgenn.simulation.reporters import degrees_of_freedom
+from cgenn.simulation.rigid import CONSTRAINT_TOLERANCE
 from cgenn.simulation.start import Start, StartSource
 from cgenn.simulation.system import create_system
 from cgenn.units import thermal_energy
@@ -55,7 +56,7 @@ def energy_drift(
         ValueError: if the length is shorter than a hundred steps.
     """
     temperature = potential.config.temperature
-    origin = Start.read(start, replicas, seed)
+    origin = Start.read(start, replicas, seed, potential.config.bodies)
     system, _ = create_system(
         potential, origin.topology, box=origin.box, replicas=replicas, backend=backend, precision=precision,
         removeCMMotion=False,
@@ -66,12 +67,15 @@ def energy_drift(
         interval = int(length / timestep / _SAMPLES)
         if interval < 1:
             raise ValueError(f"`length` must be at least {_SAMPLES} steps of {timestep} ps, got {length} ps")
-        context = openmm.Context(system, openmm.VerletIntegrator(timestep), openmm.Platform.getPlatform(platform))
-        context.setPositions(origin.positions.reshape(-1, 3))
+        integrator = openmm.VerletIntegrator(timestep)
+        if origin.orientations is not None:
+            integrator.setConstraintTolerance(CONSTRAINT_TOLERANCE)
+        context = openmm.Context(system, integrator, openmm.Platform.getPlatform(platform))
+        context.setPositions(origin.particles.reshape(-1, 3))
         context.setVelocitiesToTemperature(temperature, seed + 1)
         energies = []
         for _ in range(_SAMPLES):
-            context.getIntegrator().step(interval)
+            integrator.step(interval)
             state = context.getState(energy=True)
             energies.append(state.getPotentialEnergy()._value + state.getKineticEnergy()._value)
         times = timestep * interval * np.arange(1, _SAMPLES + 1) / 1000

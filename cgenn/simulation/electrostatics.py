@@ -218,7 +218,7 @@ def _pme(
     charges: np.ndarray, topology: BeadTopology, placement: Placement, config: ElectrostaticsConfig, box: np.ndarray
 ) -> list[openmm.Force]:
     """Without the pairs up to three bonds apart: OpenMM wants all nonbonded forces to exclude the same pairs."""
-    cutoff = native_cutoff(box, placement.n_particles, config)
+    cutoff = native_cutoff(box, placement.n_bodies, config)
     force = openmm.NonbondedForce()
     force.setName("electrostatics")
     force.setNonbondedMethod(openmm.NonbondedForce.PME)
@@ -267,7 +267,7 @@ def _between(
     force = openmm.CustomNonbondedForce(f"{LAMBDA}^2*{COULOMB!r}*charge1*charge2*{function}")
     force.addGlobalParameter(LAMBDA, 1.0)
     force.addPerParticleParameter("charge")
-    add_beads(force, topology, placement, charges[:, None].tolist())
+    add_beads(force, topology, placement, charges[:, None].tolist(), [0.0])
     return force
 
 

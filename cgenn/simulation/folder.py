@@ -20,6 +20,7 @@ from cgenn.files import atomic, write_json
 from cgenn.h5md import Frames, H5MDFile
 from cgenn.potential.potential import Potential
 from cgenn.provenance import versions
+from cgenn.simulation.atoms import AtomView
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.start import Start
 from cgenn.topology import BeadTopology
@@ -109,12 +110,14 @@ class RunFolder:
         write_json(self.path / "run.json", self.entries)
 
     def write_topology(self, origin: Start) -> None:
-        """Write one copy of the beads where they start as PDB."""
-        topology = origin.topology.to_openmm()
+        """Write one copy of the beads where they start as PDB, the oriented ones as their atoms."""
+        view = AtomView.of(origin.topology)
+        topology = view.to_openmm() if origin.topology.oriented.any() else origin.topology.to_openmm()
+        positions = view.positions(origin.positions[0], None if origin.orientations is None else origin.orientations[0])
         if origin.box is not None:
             topology.setPeriodicBoxVectors(origin.box * openmm.unit.nanometer)
         with atomic(self.path / "topology.pdb") as temporary, open(temporary, "w", encoding="utf-8") as file:
-            openmm.app.PDBFile.writeFile(topology, origin.positions[0] * openmm.unit.nanometer, file)
+            openmm.app.PDBFile.writeFile(topology, positions * openmm.unit.nanometer, file)
 
     def cut(self, table: Path, rows: int) -> None:
         """Drop the rows of a table after the first `rows`."""
@@ -220,7 +223,10 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
 
 def model_digest(potential: Potential) -> str:
     """SHA-256 of weights, configuration and priors, wherever they are stored."""
-    content = json.dumps([potential.config.model_dump(), potential.priors.model_dump()], sort_keys=True).encode()
+    config = potential.config.model_dump()
+    if not potential.config.bodies:  # so that older runs go on
+        config = {name: value for name, value in config.items() if name not in ("bodies", "oriented")}
+    content = json.dumps([config, potential.priors.model_dump()], sort_keys=True).encode()
     weights = {name: value.detach().cpu().contiguous() for name, value in potential.network.state_dict().items()}
     return hashlib.sha256(content + safetensors.torch.save(weights)).hexdigest()
 
@@ -233,9 +239,11 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _export(frames: H5MDFile, target: Path) -> None:
+    """Oriented beads as their atoms, as in topology.pdb."""
     import mdtraj.formats  # slow to import, and only needed here
     from mdtraj.utils import box_vectors_to_lengths_and_angles
 
+    view = AtomView.of(BeadTopology.from_dict(frames.metadata["dataset"]["topology"]))
     with atomic(target) as temporary:
         kind = mdtraj.formats.DCDTrajectoryFile if target.suffix == ".dcd" else mdtraj.formats.XTCTrajectoryFile
         done = 0
@@ -243,11 +251,12 @@ def _export(frames: H5MDFile, target: Path) -> None:
             for chunk in frames.iter_chunks(1000):
                 steps, times = (values[done : done + len(chunk)] for values in (frames.steps, frames.times))
                 done += len(chunk)
+                positions = view.positions(chunk.positions, chunk.orientations).astype("f4")
                 if target.suffix == ".xtc":
-                    file.write(chunk.positions, time=times.astype("f4"), step=steps.astype("i4"), box=chunk.box)
+                    file.write(positions, time=times.astype("f4"), step=steps.astype("i4"), box=chunk.box)
                     continue
                 cell = {}
                 if chunk.box is not None:
                     shape = np.array(box_vectors_to_lengths_and_angles(*chunk.box.transpose(1, 0, 2))).T
                     cell = {"cell_lengths": 10 * shape[:, :3], "cell_angles": shape[:, 3:]}
-                file.write(10 * chunk.positions, **cell)
+                file.write(10 * positions, **cell)

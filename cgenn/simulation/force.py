@@ -19,10 +19,11 @@ from torch import Tensor
 
 from cgenn.electrostatics.slab import joined_slab
 from cgenn.graph import BeadGraph
-from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.derivatives import energy_and_forces, energy_forces_torques
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.simulation.memory import ChargedBeads, Memory
+from cgenn.simulation.rigid import RigidBeads, with_bodies
 from cgenn.topology import BeadTopology
 
 Precision = Literal["single", "double"]
@@ -43,7 +44,8 @@ _LIVE: OrderedDict[str, LearnedForce] = OrderedDict()
 class LearnedForce:
     """The network of a potential on `replicas` copies of one system; the priors are native forces (bonded.py).
 
-    Charges that the network predicts, and their long-range energy, are part of it: the forces hold dE/dq dq/dR.
+    Charges that the network predicts, and their long-range energy, are part of it: the forces hold dE/dq dq/dR. Where
+    beads have an orientation, positions and forces are those of all particles, with their sites (rigid.py).
 
     It is written into an `openmm.System` by its content, `state`: weights and settings as safetensors and JSON, from
     which it is built again without running any code. Within a process one content is one object (`restore`), however
@@ -60,6 +62,7 @@ class LearnedForce:
         periodic: whether there is a box.
         precision: of the network; positions and forces are converted.
         device: "auto" is that of the positions, or CUDA if positions come from the CPU and there is one.
+        rigid: the sites of the oriented beads of one copy; None where there are none.
         error: the last exception raised inside a call: OpenMM passes on no more than its text.
         last: positions and box of the last call that went well.
     """
@@ -73,6 +76,7 @@ class LearnedForce:
     periodic: bool
     precision: Precision
     device: str
+    rigid: RigidBeads | None = None
     error: BaseException | None = field(default=None, init=False, repr=False)
     last: tuple[Tensor, Tensor | None] | None = field(default=None, init=False, repr=False)
     _memory: threading.local = field(default_factory=threading.local, init=False, repr=False)
@@ -91,7 +95,7 @@ class LearnedForce:
         """The learned force of a potential on a topology.
 
         Raises:
-            ValueError: if the potential does not know the type of a bead.
+            ValueError: if the potential does not know the type of a bead, or see `RigidBeads.of`.
         """
         dtype = _DTYPES[precision]
         weights = {key: _cast(value, dtype) for key, value in potential.network.state_dict().items()}
@@ -108,6 +112,7 @@ class LearnedForce:
             periodic=periodic,
             precision=precision,
             device=device,
+            rigid=RigidBeads.of(with_bodies(topology, potential.config.bodies)),
         ).registered()
 
     # ---- content
@@ -125,6 +130,7 @@ class LearnedForce:
             "periodic": self.periodic,
             "precision": self.precision,
             "device": self.device,
+            **({} if self.rigid is None else {"rigid": self.rigid.to_dict()}),
         }
         return json.dumps(settings).encode() + b"\n" + self.weights
 
@@ -165,6 +171,8 @@ class LearnedForce:
         settings["features"] = tuple(map(tuple, settings["features"]))
         if settings["charged"] is not None:
             settings["charged"] = ChargedBeads.parse(settings["charged"], "the charges stored in the System")
+        if "rigid" in settings:
+            settings["rigid"] = RigidBeads.from_dict(settings["rigid"])
         return cls(weights=weights, **settings).registered()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -173,20 +181,42 @@ class LearnedForce:
     # ---- evaluation
 
     def unchecked(
-        self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None, scale: float = 1.0
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
+        self, positions: Float[Tensor, "particles 3"], cell: Float[Tensor, "3 3"] | None = None, scale: float = 1.0
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "particles 3"]]:
         """Energy [kJ/mol] and forces [kJ/mol/nm], on the device of the network, whatever they are.
 
         Charges and dipoles are multiplied by `scale`, and their energy by its square.
 
         Raises:
-            ValueError: if the number of beads is wrong or a position is not finite.
+            ValueError: if the number of particles is wrong, a position is not finite, or the sites of a bead have
+                drifted apart.
         """
+        if self.rigid is None:
+            with torch.inference_mode(False), torch.no_grad():
+                memory = self._recall(self._place(positions))
+                graph = self._graph(positions, cell, memory)
+                energy, forces = energy_and_forces(lambda graph: memory.potential_energy(graph, scale), graph)
+                return energy.squeeze(0), forces
         with torch.inference_mode(False), torch.no_grad():
             memory = self._recall(self._place(positions))
-            graph = self._graph(positions, cell, memory)
-            energy, forces = energy_and_forces(lambda graph: memory.potential_energy(graph, scale), graph)
-            return energy.squeeze(0), forces
+            return memory.on_sites(*self._with_torques(positions, cell, scale, memory))
+
+    def forces_and_torques(
+        self, positions: Float[Tensor, "particles 3"], cell: Float[Tensor, "3 3"] | None = None, scale: float = 1.0
+    ) -> tuple[Float[Tensor, "beads 3"], Float[Tensor, "beads 3"]]:
+        """Forces [kJ/mol/nm] and torques [kJ/mol] on the beads, zero without an orientation; see `unchecked`."""
+        with torch.inference_mode(False), torch.no_grad():
+            memory = self._recall(self._place(positions))
+            _, _, forces, torques = self._with_torques(positions, cell, scale, memory)
+            return forces, torques
+
+    def _with_torques(
+        self, positions: Tensor, cell: Tensor | None, scale: float, memory: Memory
+    ) -> tuple[BeadGraph, Tensor, Tensor, Tensor]:
+        """The graph, the energy, forces and torques on the beads."""
+        graph = self._graph(positions, cell, memory)
+        found = energy_forces_torques(lambda graph: memory.potential_energy(graph, scale), graph)
+        return graph, found[0].squeeze(0), found[1], found[2]
 
     def moments(
         self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None
@@ -263,21 +293,26 @@ class LearnedForce:
         """What this thread remembers of the last call."""
         held = self._memory
         if getattr(held, "device", None) != device:
-            potential = _potential(self.config, self.weights, self.precision, device)
-            held.memory = Memory(potential, self.types, self.features, self.charged, self.replicas)
+            potential = _potential(self.config.model_dump_json(), self.weights, self.precision, device)
+            held.memory = Memory(potential, self.types, self.features, self.charged, self.replicas, self.rigid)
             held.device = device
         return held.memory
 
     def _graph(self, positions: Tensor, cell: Tensor | None, memory: Memory) -> BeadGraph:
-        expected = len(self.types) * self.replicas
-        if positions.shape != (expected, 3):
-            raise ValueError(f"the learned force is for {expected} beads, got positions {tuple(positions.shape)}")
+        each, kind = (len(self.types), "beads") if self.rigid is None else (self.rigid.n_particles, "particles")
+        if positions.shape != (each * self.replicas, 3):
+            expected = f"{each * self.replicas} {kind}"
+            raise ValueError(f"the learned force is for {expected}, got positions {tuple(positions.shape)}")
         device, dtype = memory.types.device, memory.potential.dtype
+        frames = None
+        if self.rigid is not None:
+            positions, frames = memory.frames(positions.detach().to(device))
+            frames = frames.to(dtype)
         local = self._near_origin(positions.detach(), cell, memory).to(device, dtype)
         if not local.abs().max() < FAR:
             bead = int((~(local.abs() < FAR)).any(1).int().argmax())
             raise ValueError(f"bead {bead} has gone to {positions[bead].tolist()} nm")
-        return memory.graph(local, None if cell is None else cell.detach().to(device, dtype))
+        return memory.graph(local, None if cell is None else cell.detach().to(device, dtype), frames)
 
     def _near_origin(self, positions: Tensor, cell: Tensor | None, memory: Memory) -> Tensor:
         """The same configuration close to the origin, where single precision is enough: beads wander off for ever."""
@@ -298,14 +333,16 @@ class LearnedForce:
         broken = (~torch.isfinite(forces)).any(1).nonzero().flatten()
         if not len(broken):
             return f"the energy of the network is {energy.item()} kJ/mol"
+        if self.rigid is not None:
+            return f"the force of the network on particle {int(broken[0])} is not finite ({len(broken)} such particles)"
         return f"the force of the network on bead {int(broken[0])} is not finite ({len(broken)} such beads)"
 
 
 @lru_cache(maxsize=_KEPT)
-def _potential(config: PotentialConfig, weights: bytes, precision: Precision, device: torch.device) -> Potential:
-    """The network of these weights, shared by all forces of this process that use it."""
+def _potential(config: str, weights: bytes, precision: Precision, device: torch.device) -> Potential:
+    """The network of this configuration, in JSON, and these weights, shared by all forces of this process with them."""
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the caller's seed alone
-        potential = Potential(config, Priors())
+        potential = Potential(PotentialConfig.model_validate_json(config), Priors())
     potential.network.to(_DTYPES[precision]).load_state_dict(safetensors.torch.load(weights))
     return potential.to(device).requires_grad_(False).eval()
 

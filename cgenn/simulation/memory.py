@@ -19,6 +19,7 @@ from cgenn.potential.electrostatics import (
     group_totals,
 )
 from cgenn.potential.potential import Potential
+from cgenn.simulation.rigid import RigidBeads
 from cgenn.topology import BeadTopology
 
 SKIN = 0.1
@@ -26,6 +27,13 @@ SKIN = 0.1
 
 GROWTH = 1.1
 """The mesh is chosen anew when an edge of the box has changed by this factor."""
+
+
+LOOSE = 0.1
+"""The sites of a bead that are farther than this from their places, by the size of the bead, are not held together."""
+
+PATIENCE = 20
+"""So many calls in a row they may be: a minimiser tries steps that stretch constraints, some six in a row at most."""
 
 
 class ChargedBeads(Config):
@@ -60,6 +68,7 @@ class Memory:
         features: tuple[tuple[float, ...], ...],
         charged: ChargedBeads | None,
         replicas: int,
+        rigid: RigidBeads | None = None,
     ) -> None:
         self.potential = potential
         device, beads = potential.network.embedding.weight.device, len(types)
@@ -73,10 +82,49 @@ class Memory:
         self.coulomb = None if charged is None else _CoulombMemory(potential, charged, self.batch, replicas)
         self.cells = torch.zeros(beads * replicas, 3, device=device)
         """Whole cells that each bead is moved by."""
+        self.sites = None if rigid is None else rigid.map_on(device)
+        self.loose = 0
+        """Calls in a row in which sites were not in their places."""
 
-    def graph(self, positions: Tensor, cell: Tensor | None) -> BeadGraph:
+    def frames(
+        self, particles: Float[Tensor, "particles 3"]
+    ) -> tuple[Float[Tensor, "beads 3"], Float[Tensor, "beads 3 3"]]:
+        """Positions and orientations of the beads, from all particles.
+
+        Raises:
+            ValueError: if the sites of a bead are not held together.
+        """
+        sites, copies = self.sites, particles.unflatten(0, (self.replicas, -1))
+        assert sites is not None
+        positions, frames = sites.to_beads(copies)
+        strain = sites.strain(copies, positions, frames).amax(0)
+        self.loose = self.loose + 1 if bool(strain.max() > LOOSE) else 0
+        if self.loose > PATIENCE:
+            bead = int(sites.oriented[int(strain.argmax())])
+            raise ValueError(
+                f"the sites of the oriented bead {bead} have drifted apart: their constraints are missing in the "
+                "System. Do not remove them (openmmml's createMixedSystem needs removeConstraints=False)"
+            )
+        return positions.flatten(0, 1), frames.flatten(0, 1)
+
+    def on_sites(
+        self,
+        graph: BeadGraph,
+        energy: Float[Tensor, ""],
+        forces: Float[Tensor, "beads 3"],
+        torques: Float[Tensor, "beads 3"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "particles 3"]]:
+        """The energy, and forces and torques of the beads as forces on all particles."""
+        assert self.sites is not None
+        assert graph.orientations is not None
+        copies = [part.double().unflatten(0, (self.replicas, -1)) for part in (forces, torques, graph.orientations)]
+        return energy, self.sites.site_forces(*copies).flatten(0, 1)
+
+    def graph(self, positions: Tensor, cell: Tensor | None, orientations: Tensor | None = None) -> BeadGraph:
         """The graph of neighbours; the skin of their list would cost more than they do and add nothing."""
         cells = None if cell is None else cell.unsqueeze(0)
+        if orientations is None and self.potential.config.bodies:  # none of these beads has one
+            orientations = torch.eye(3).to(positions).repeat(len(positions), 1, 1)
         rebuilds = self.verlet.rebuilds
         found = self.verlet.find(positions, cell=cells, batch=self.batch, n_systems=self.replicas)
         coulomb = None if self.coulomb is None else self.coulomb.graph(positions, cells)
@@ -97,6 +145,7 @@ class Memory:
             cell=cells,
             features=self.features,
             coulomb=coulomb,
+            orientations=orientations,
         )
         return listed.within(self.verlet.cutoff)
 

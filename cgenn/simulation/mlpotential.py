@@ -18,8 +18,11 @@ from cgenn.potential.potential import Potential
 from cgenn.simulation.backends import Backend
 from cgenn.simulation.force import Precision
 from cgenn.simulation.mixing import mixed_system
+from cgenn.simulation.orientation_sites import bead_atoms
 from cgenn.simulation.placement import Placement
+from cgenn.simulation.rigid import RigidBeads, with_bodies
 from cgenn.simulation.system import bead_types, beads_of, box_vectors, default_box, potential_forces
+from cgenn.topology import BeadTopology
 
 Masses: TypeAlias = Sequence[float] | np.ndarray | Mapping[str, float]
 
@@ -30,7 +33,8 @@ class BeadPotential(MLPotentialImpl):
     Atoms are beads; their type is the atom's id, or "{residue}-{atom name}". `createSystem` and `createMixedSystem`
     know the arguments `backend`, `precision` and `device` of `create_system`. `createSystem` needs `masses` [amu], a
     sequence with one for each atom or a dictionary from bead type to mass, unless all atoms have an element. Both know
-    `charges` [e], one for each bead, by default the mean ones of the types; see `create_system`.
+    `charges` [e], one for each bead, by default the mean ones of the types; see `create_system`. Where beads are
+    oriented the topology is that of `add_orientation_sites`, and `masses` are those of whole beads.
     """
 
     def __init__(self, potential: Potential) -> None:
@@ -55,7 +59,9 @@ class BeadPotential(MLPotentialImpl):
         if box is None and system.usesPeriodicBoundaryConditions():
             box = default_box(system)
         placement = Placement.replicas(len(masses), periodic=box is not None)
-        if atoms is None:
+        if atoms is None and self.potential.config.bodies:
+            placement = self._prepare_sites(topology, system, masses, periodic=box is not None)
+        elif atoms is None:
             for particle, mass in enumerate(masses.tolist()):  # zero where an atom has no element
                 system.setParticleMass(particle, mass)
         else:
@@ -124,6 +130,20 @@ class BeadPotential(MLPotentialImpl):
             force.setForceGroup(group)
         _share_cutoff(forces)
         return forces
+
+    def _prepare_sites(
+        self, topology: openmm.app.Topology, system: openmm.System, masses: np.ndarray, *, periodic: bool
+    ) -> Placement:
+        """Masses, constraints and virtual sites of all particles, and where the beads are among them."""
+        types, bodies = bead_types(list(topology.atoms()), self.potential.config), self.potential.config.bodies
+        chosen = bead_atoms(topology, types, masses, bodies)
+        beads = BeadTopology.build([types[atom] for atom in chosen], masses[chosen])
+        rigid = RigidBeads.of(with_bodies(beads, bodies))
+        if rigid is not None:
+            rigid.prepare(system, masses[chosen])
+        for particle, mass in enumerate(masses.tolist() if rigid is None else ()):
+            system.setParticleMass(particle, mass)
+        return Placement.replicas(len(beads), periodic=periodic, rigid=rigid)
 
     def _masses(self, topology: openmm.app.Topology, given: Masses | None) -> np.ndarray:
         """Mass of each atom [amu]: as given, or that of its element."""

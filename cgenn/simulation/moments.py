@@ -80,19 +80,21 @@ class BeadMoments:
     def __call__(
         self, positions: Float[np.ndarray, "replicas beads 3"], box: Float[np.ndarray, "3 3"] | None = None
     ) -> tuple[Float[np.ndarray, "replicas beads"], Float[np.ndarray, "replicas beads 3"] | None]:
-        """Charges [e] and dipoles [e nm] at these positions [nm]."""
+        """Charges [e] and dipoles [e nm] at these positions [nm], those of all particles where beads have sites."""
         if not self.predicted:
-            return np.broadcast_to(self.constant, positions.shape[:2]), None
+            return np.broadcast_to(self.constant, (len(positions), len(self.constant))), None
         charges, dipoles = self.learned.moments(*_as_tensors(positions, box))
-        shape = positions.shape
-        return charges.reshape(shape[:2]), None if dipoles is None else dipoles.reshape(shape)
+        replicas = len(positions)
+        return charges.reshape(replicas, -1), None if dipoles is None else dipoles.reshape(replicas, -1, 3)
 
     def total(
         self, positions: Float[np.ndarray, "replicas beads 3"], box: Float[np.ndarray, "3 3"] | None = None
     ) -> Float[np.ndarray, "replicas 3"]:
         """Dipole of each copy [e nm], sum_i q_i r_i + mu_i, at positions that are not put back into the box."""
         charges, dipoles = self(positions, box)
-        return np.einsum("kb,kbx->kx", charges, positions) + (0.0 if dipoles is None else dipoles.sum(axis=1))
+        return np.einsum("kb,kbx->kx", charges, self._centers(positions)) + (
+            0.0 if dipoles is None else dipoles.sum(axis=1)
+        )
 
     def energy(self, simulation: Any, positions: np.ndarray, box: np.ndarray | None) -> float:
         """Energy of charges and dipoles with each other in the present state of a simulation [kJ/mol]."""
@@ -101,10 +103,14 @@ class BeadMoments:
         scale = simulation.context.getParameter(LAMBDA)
         return scale**2 * self.learned.electrostatic_energy(*_as_tensors(positions, box))
 
+    def _centers(self, positions: np.ndarray) -> np.ndarray:
+        """Positions of the beads."""
+        return positions if self.learned.rigid is None else positions[:, self.learned.rigid.centers]
+
     def announce_slab(self, positions: Float[np.ndarray, "replicas beads 3"], box: np.ndarray | None) -> None:
         """Say aloud where the beads are a slab whose dipole acts on its images along z, for want of a correction."""
         settings = self.learned.config.electrostatics
-        flat, cell = _as_tensors(positions, box)
+        flat, cell = _as_tensors(self._centers(positions), box)
         if settings is None or settings.slab or cell is None or (slab := uncorrected_slab(flat, cell)) is None:
             return
         charges, dipoles = (None if part is None else torch.tensor(part[0]) for part in self(positions, box))

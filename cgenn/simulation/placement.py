@@ -8,6 +8,8 @@ from typing import Self
 
 import numpy as np
 
+from cgenn.simulation.rigid import RigidBeads
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -18,16 +20,25 @@ class Placement:
         n_particles: of the whole System.
         periodic: whether there is a box.
         shared: whether other forces act there: OpenMM wants all nonbonded forces of a System to exclude the same pairs.
+        members: all particles that the learned force sees, in its order, where there are more than the beads: the sites
+            of oriented beads come after the particle at their centre.
     """
 
     copies: tuple[tuple[int, ...], ...]
     n_particles: int
     periodic: bool = False
     shared: bool = False
+    members: tuple[int, ...] = ()
 
     @classmethod
-    def replicas(cls, beads: int, replicas: int = 1, *, periodic: bool = False) -> Self:
-        """All particles: copies of `beads` beads, one after the other."""
+    def replicas(
+        cls, beads: int, replicas: int = 1, *, periodic: bool = False, rigid: RigidBeads | None = None
+    ) -> Self:
+        """All particles: copies of `beads` beads, one after the other, with the sites of the oriented ones."""
+        if rigid is not None:
+            each, centers = rigid.n_particles, rigid.centers.tolist()
+            copies = tuple(tuple(center + each * copy for center in centers) for copy in range(replicas))
+            return cls(copies, each * replicas, periodic, members=tuple(range(each * replicas)))
         starts = range(0, beads * replicas, beads)
         return cls(tuple(tuple(range(start, start + beads)) for start in starts), beads * replicas, periodic)
 
@@ -60,7 +71,12 @@ class Placement:
         return tuple(particle for copy in self.copies for particle in copy)
 
     @property
+    def n_bodies(self) -> int:
+        """Particles of the System, an oriented bead with its sites being one."""
+        return self.n_particles - max(len(self.members) - len(self.particles), 0)
+
+    @property
     def subset(self) -> tuple[int, ...] | None:
-        """`particles`, or None where they are simply all particles in their order."""
-        chosen = self.particles
+        """What the learned force sees, or None where this is simply all particles in their order."""
+        chosen = self.members or self.particles
         return None if chosen == tuple(range(self.n_particles)) else chosen

@@ -15,7 +15,9 @@ import openmm
 
 from cgenn.h5md import H5MDWriter
 from cgenn.simulation.bonded import PRIOR_GROUP
+from cgenn.simulation.mechanics import Thermometer, bead_state
 from cgenn.simulation.moments import BeadMoments, frame_of
+from cgenn.simulation.rigid import RigidBeads
 from cgenn.topology import BeadTopology
 from cgenn.units import GAS_CONSTANT, thermal_energy
 
@@ -26,7 +28,7 @@ class H5MDReporter:
     """Writes frames as a bead dataset, which `compare`, `train` and MDAnalysis read.
 
     With replicas every report adds one frame of each replica, one replica after the other. Charges and dipoles that are
-    predicted are stored with every frame. Call `close` at the end.
+    predicted are stored with every frame, and so are orientations, as quaternions with w >= 0. Call `close` at the end.
     """
 
     def __init__(
@@ -39,12 +41,15 @@ class H5MDReporter:
         periodic: bool = False,
         replicas: int = 1,
         moments: BeadMoments | None = None,
+        velocities: bool = False,
+        forces: bool = False,
         provenance: dict[str, Any] | None = None,
         append: bool = False,
     ) -> None:
         """`topology` is that of one copy; `interval` in steps, `temperature` [K].
 
-        Constant charges are those of `moments`, or without it those of the topology.
+        Constant charges are those of `moments`, or without it those of the topology. Where beads are oriented,
+        `velocities` come with angular velocities, and `forces`, of all forces in the System, with torques.
 
         Raises:
             ValueError: if the temperature is not positive, or the file to append to holds something else.
@@ -54,6 +59,8 @@ class H5MDReporter:
             topology = replace(topology, charges=moments.constant)
         self._moments = moments if moments is not None and moments.predicted else None
         self._interval, self._replicas, self._periodic = interval, replicas, periodic
+        self._rigid, self._velocities, self._forces = RigidBeads.of(topology), velocities, forces
+        oriented = self._rigid is not None
         self._dataset = {
             "version": _DATASET_VERSION,
             "topology": topology.to_dict(),
@@ -70,7 +77,11 @@ class H5MDReporter:
             charges=None if self._moments else topology.charges,
             bonds=topology.bonds,
             periodic=periodic,
-            forces=False,
+            forces=forces,
+            velocities=velocities,
+            orientations=oriented,
+            torques=oriented and forces,
+            angular_velocities=oriented and velocities,
             frame_charges=self._moments is not None,
             dipoles=self._moments is not None and self._moments.has_dipoles,
             append=append,
@@ -79,7 +90,9 @@ class H5MDReporter:
     def describeNextReport(self, simulation: Any) -> dict[str, Any]:
         """What OpenMM asks a reporter."""
         steps = self._interval - simulation.currentStep % self._interval
-        return {"steps": steps, "periodic": False, "include": ["positions"]}
+        wanted = {"positions": True, "velocities": self._velocities, "forces": self._forces}
+        include = [name for name, chosen in wanted.items() if chosen]
+        return {"steps": steps, "periodic": False, "include": include}
 
     def report(self, simulation: Any, state: openmm.State) -> None:
         """Add the frames of one report; steps up to zero are equilibration."""
@@ -88,7 +101,7 @@ class H5MDReporter:
         positions, box = frame_of(state, self._replicas, self._periodic)
         charges, dipoles = (None, None) if self._moments is None else self._moments(positions, box)
         self.file.write(
-            positions,
+            **bead_state(state, self._replicas, self._rigid, velocities=self._velocities, forces=self._forces),
             box=None if box is None else np.broadcast_to(box, (self._replicas, 3, 3)),
             time=state.getTime()._value,
             step=simulation.currentStep,
@@ -114,23 +127,33 @@ class StateReporter:
     """Writes step, time, energies, temperature and volume as CSV, energies summed over replicas.
 
     With charges there is a column more, their energy, whichever force it is in; otherwise that of the network has it.
+    With oriented beads there are two more, the temperatures of translation and rotation, see `Thermometer`.
     """
 
     def __init__(
-        self, path: str | Path, interval: int, *, moments: BeadMoments | None = None, append: bool = False
+        self,
+        path: str | Path,
+        interval: int,
+        *,
+        moments: BeadMoments | None = None,
+        rigid: RigidBeads | None = None,
+        append: bool = False,
     ) -> None:
-        """`interval` in steps."""
-        self._interval, self._moments = interval, moments
+        """`interval` in steps; `rigid` are the oriented beads of one copy, if there are any."""
+        self._interval, self._moments, self._rigid = interval, moments, rigid
         self._freedom: int | None = None
+        self._thermometer: Thermometer | None = None
         self._file = open(path, "a" if append else "w", newline="", encoding="utf-8")  # noqa: SIM115
         self._writer = csv.writer(self._file)
         if not append:
-            self._writer.writerow(COLUMNS if moments is None else (*COLUMNS, CHARGES_COLUMN))
+            charges = () if moments is None else (CHARGES_COLUMN,)
+            self._writer.writerow((*COLUMNS, *charges, *(() if rigid is None else TEMPERATURE_COLUMNS)))
 
     def describeNextReport(self, simulation: Any) -> dict[str, Any]:
         """What OpenMM asks a reporter."""
         steps = self._interval - simulation.currentStep % self._interval
         include = ["energy"] if self._moments is None else ["energy", "positions"]
+        include = include if self._rigid is None else ["energy", "positions", "velocities"]
         return {"steps": steps, "periodic": False, "include": include}
 
     def report(self, simulation: Any, state: openmm.State) -> None:
@@ -142,11 +165,15 @@ class StateReporter:
         priors = alone.getPotentialEnergy()._value
         self._freedom = self._freedom or degrees_of_freedom(simulation.system)
         temperature = 2 * kinetic / (self._freedom * GAS_CONSTANT)
+        parts: list[float] = []
+        if self._rigid is not None:
+            self._thermometer = self._thermometer or Thermometer.of(simulation.system, self._rigid)
+            temperature, *parts = self._thermometer(state)
         periodic = simulation.system.usesPeriodicBoundaryConditions()
         volume = state.getPeriodicBoxVolume()._value if periodic else ""
         charges = [] if self._moments is None else [self._moments.energy(simulation, *frame_of(state, 1, periodic))]
         energies = [potential - priors - sum(charges), priors, kinetic, potential + kinetic]
-        values = [simulation.currentStep, state.getTime()._value, *energies, temperature, volume, *charges]
+        values = [simulation.currentStep, state.getTime()._value, *energies, temperature, volume, *charges, *parts]
         self._writer.writerow([value if isinstance(value, (int, str)) else f"{value:.10g}" for value in values])
 
     def flush(self) -> None:
@@ -165,7 +192,10 @@ COLUMNS = (
 """Columns of state.csv."""
 
 CHARGES_COLUMN = "electrostatics [kJ/mol]"
-"""The last column, where there are charges."""
+"""A column more where there are charges."""
+
+TEMPERATURE_COLUMNS = ("translation [K]", "rotation [K]")
+"""The last columns where beads are oriented."""
 
 
 class DipoleReporter:

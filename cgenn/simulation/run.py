@@ -29,7 +29,9 @@ from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run, RunFolder, model_digest
 from cgenn.simulation.force import LearnedForce
 from cgenn.simulation.moments import BeadMoments
+from cgenn.simulation.orientation_sites import site_topology
 from cgenn.simulation.reporters import DipoleReporter, H5MDReporter, StateReporter
+from cgenn.simulation.rigid import CONSTRAINT_TOLERANCE, RigidBeads
 from cgenn.simulation.start import Start, StartSource
 from cgenn.simulation.system import assemble
 from cgenn.simulation.watch import Watch
@@ -52,8 +54,9 @@ def simulate(
 
     Args:
         potential: a potential or the path of its file.
-        start: path of a bead dataset, from which frames are drawn; or (topology, positions) or (topology, positions,
-            box), positions and box in nm.
+        start: path of a bead dataset, from which frames are drawn; or (topology, positions), (topology, positions,
+            box) or (topology, positions, box, orientations), positions and box in nm, orientations as unit quaternions
+            (w, x, y, z).
         config: settings. More `steps` than before extend a finished run; anything else must stay as it was.
         out: the run's folder.
         progress: show a bar.
@@ -64,7 +67,7 @@ def simulate(
     """
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     config.check_cutoff(potential.config.cutoff)
-    origin = Start.read(start, config.replicas, config.seed)
+    origin = Start.read(start, config.replicas, config.seed, potential.config.bodies)
     if config.dipole_interval is not None and potential.config.electrostatics is None:
         raise ValueError("`dipole_interval` is given, but the potential has no electrostatics")
     if config.ensemble == "npt" and potential.config.electrostatics and potential.config.electrostatics.slab:
@@ -75,7 +78,7 @@ def simulate(
     listed = origin.box is None and len(origin.topology) <= EXPLICIT_PAIRS
     platform, properties = choose_platform(config, "Reference" if listed else "CPU")
     settings = {
-        **config.model_dump(exclude={"steps", "formats", "cutoff", "threads"}),
+        **config.model_dump(exclude={"steps", "formats", "cutoff", "threads"} | (set() if config.store else {"store"})),
         "temperature": temperature,
         "platform": platform.getName(),
         "model_sha256": model_digest(potential),
@@ -146,8 +149,9 @@ class _Driver:
             barostat.setRandomNumberSeed(config.seed + 1)  # OpenMM takes 0 for "any"
             system.addForce(barostat)
         simulation = openmm.app.Simulation(
-            beads.to_openmm(), system, _integrator(config, temperature), platform, properties
-        )
+            site_topology(beads, RigidBeads.of(beads)), system,
+            _integrator(config, temperature, rigid=learned.rigid is not None), platform, properties,
+        )  # fmt: skip
         watch = Watch(config.report_interval, potential, origin.topology, learned, origin.positions)
         moments = BeadMoments.of(potential, origin.topology, learned)
         driver = cls(simulation, learned, moments, watch, config, folder, origin.topology, temperature)
@@ -161,9 +165,9 @@ class _Driver:
     def _begin(self, origin: Start) -> None:
         self.folder.write_topology(origin)
         if self.moments is not None:
-            self.moments.announce_slab(origin.positions, origin.box)
+            self.moments.announce_slab(origin.particles, origin.box)
         context = self.simulation.context
-        context.setPositions(origin.positions.reshape(-1, 3))
+        context.setPositions(origin.particles.reshape(-1, 3))
         with self._explained():
             if self.config.minimize:
                 openmm.LocalEnergyMinimizer.minimize(context)
@@ -199,13 +203,17 @@ class _Driver:
         frames = H5MDReporter(
             self.folder.trajectory, config.report_interval, self.topology, temperature=self.temperature,
             periodic=self.learned.periodic, replicas=config.replicas, moments=self.moments, append=reports > 0,
+            velocities="velocities" in config.store, forces="forces" in config.store,
             provenance={"simulation": self.folder.entries["settings"]},
         )  # fmt: skip
         stack.push(lambda kind, *_: frames.close(discard=kind is not None))
         if reports:
             frames.file.truncate(reports * config.replicas)
             self.folder.cut(self.folder.states, reports)
-        rows = StateReporter(self.folder.states, config.report_interval, moments=self.moments, append=reports > 0)
+        rows = StateReporter(
+            self.folder.states, config.report_interval, moments=self.moments, rigid=self.learned.rigid,
+            append=reports > 0,
+        )  # fmt: skip
         stack.callback(rows.close)
         if config.dipole_interval is None or self.moments is None:
             return [frames, rows]
@@ -257,11 +265,13 @@ def _interrupted(message: str) -> bool:
     return not message.strip() or "KeyboardInterrupt" in message
 
 
-def _integrator(config: SimulationConfig, temperature: float) -> openmm.Integrator:
-    if config.ensemble == "nve":
-        return openmm.VerletIntegrator(config.timestep)
-    integrator = openmm.LangevinMiddleIntegrator(temperature, config.friction, config.timestep)
-    integrator.setRandomNumberSeed(config.seed + 1)  # OpenMM takes 0 for "any"
+def _integrator(config: SimulationConfig, temperature: float, rigid: bool) -> openmm.Integrator:
+    integrator: openmm.Integrator = openmm.VerletIntegrator(config.timestep)
+    if config.ensemble != "nve":
+        integrator = openmm.LangevinMiddleIntegrator(temperature, config.friction, config.timestep)
+        integrator.setRandomNumberSeed(config.seed + 1)  # OpenMM takes 0 for "any"
+    if rigid:
+        integrator.setConstraintTolerance(CONSTRAINT_TOLERANCE)
     return integrator
 
 

@@ -28,6 +28,7 @@ from cgenn.simulation.electrostatics import (
 from cgenn.simulation.force import LearnedForce, Precision
 from cgenn.simulation.mixing import mixed_system
 from cgenn.simulation.placement import Placement
+from cgenn.simulation.rigid import RigidBeads, with_bodies
 from cgenn.topology import BeadTopology
 
 TopologySource: TypeAlias = BeadTopology | openmm.app.Topology | str | Path
@@ -55,6 +56,10 @@ def create_system(
     ("electrostatics"). The global parameter `lambda_electrostatics` multiplies all charges. Add what else you need; the
     platform is chosen when the Context is made.
 
+    A bead whose type has a body in the potential is a rigid group of particles: one without mass at its centre and two
+    to four point masses, its sites, which follow it. `add_orientation_sites` gives the positions and the topology of
+    all particles. Constraints hold the sites together: do not remove them.
+
     With `system` and `particles` the beads are particles of an existing System, of which a changed copy is returned.
     There the potential takes the place of the force field among the beads: bonded terms and constraints wholly among
     them are dropped, their pairs excluded from its nonbonded forces; everything between beads and other particles stays
@@ -81,8 +86,8 @@ def create_system(
 
     Raises:
         ValueError: if the potential does not know a bead type, masses are missing, the box is too small for the
-            repulsion, or there are replicas in a box; if `particles` does not fit the beads or the System, or a force
-            of the System cannot be split.
+            repulsion, or there are replicas in a box; if `particles` does not fit the beads or the System, a force of
+            the System cannot be split, or beads that go into it have an orientation.
     """
     options: _Options = {"backend": backend, "precision": precision, "device": device}
     if system is None and particles is None:
@@ -120,19 +125,21 @@ def assemble(
     """`create_system` of beads alone, and the learned force in it."""
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     beads, own_box = read_topology(topology, masses, potential.config, charges)
+    beads = with_bodies(beads, potential.config.bodies)
     vectors = box_vectors(own_box if box is None else box)
     if replicas < 1:
         raise ValueError(f"`replicas` must be at least 1, got {replicas}")
     if vectors is not None and replicas > 1:
         raise ValueError(f"replicas share one System only without a box; got replicas = {replicas} and a box")
-    placement = Placement.replicas(len(beads), replicas, periodic=vectors is not None)
+    rigid = RigidBeads.of(beads)
+    placement = Placement.replicas(len(beads), replicas, periodic=vectors is not None, rigid=rigid)
     forces, learned = potential_forces(
         potential, beads, placement, vectors, backend=backend, precision=precision, device=device
     )
     everything = beads.repeat(replicas) if replicas > 1 else beads
     system = openmm.System()
-    for mass in everything.masses.tolist():
-        system.addParticle(mass)
+    for _ in range(replicas):
+        _add_particles(system, beads, rigid)
     if vectors is not None:
         system.setDefaultPeriodicBoxVectors(*vectors.tolist())
     for force in forces:
@@ -140,6 +147,14 @@ def assemble(
     if removeCMMotion:
         system.addForce(openmm.CMMotionRemover())
     return system, everything, learned
+
+
+def _add_particles(system: openmm.System, beads: BeadTopology, rigid: RigidBeads | None) -> None:
+    if rigid is not None:
+        rigid.add_to(system, beads.masses)
+        return
+    for mass in beads.masses.tolist():
+        system.addParticle(mass)
 
 
 def _mixed(
@@ -191,6 +206,8 @@ def potential_forces(
         potential, beads, replicas=len(placement.copies), periodic=placement.periodic, precision=precision,
         device=device,
     )  # fmt: skip
+    if learned.rigid is not None and not placement.members:
+        raise ValueError("beads with an orientation cannot be put into an existing System: make one of beads alone")
     announce_totals(potential, beads)
     electrostatics = potential.config.electrostatics
     if learned.charged is not None and electrostatics is not None and placement.periodic:

@@ -64,6 +64,7 @@ class Watch:
     def report(self, simulation: Any, state: openmm.State) -> None:
         """Raise SimulationError if something is wrong."""
         positions = np.asarray(state.getPositions(asNumpy=True)._value).reshape(self._replicas, -1, 3)
+        positions = positions if self._learned.rigid is None else positions[:, self._learned.rigid.centers]
         step = simulation.currentStep
         if not np.isfinite(positions).all():
             raise self.explain(simulation, "a position is not a number")
@@ -112,8 +113,12 @@ class Watch:
             last, cell = self._learned.last
             positions, box = last.double().cpu().numpy(), None if cell is None else cell.double().cpu().numpy()
         forces = self._forces(positions, box)
+        rigid = self._learned.rigid
+        if rigid is not None:  # of all sites of a bead together
+            starts = np.arange(len(positions)).reshape(self._replicas, -1)[:, rigid.centers].ravel()
+            forces = {term: np.add.reduceat(values, starts) for term, values in forces.items()}
         sizes = {term: np.linalg.norm(values, axis=1) for term, values in forces.items()}
-        chosen = np.arange(len(positions)) if beads is None else np.array(beads)
+        chosen = np.arange(len(self._topology) * self._replicas) if beads is None else np.array(beads)
         table = np.array([np.where(np.isfinite(size), size, np.inf)[chosen] for size in sizes.values()])
         term, place = np.unravel_index(table.argmax(), table.shape)
         return int(chosen[place]), list(sizes)[term], float(table[term, place])
@@ -128,7 +133,9 @@ class Watch:
         system = openmm.System()
         for _ in range(len(positions)):
             system.addParticle(1.0)
-        placement = Placement.replicas(len(self._topology), self._replicas, periodic=self._learned.periodic)
+        placement = Placement.replicas(
+            len(self._topology), self._replicas, periodic=self._learned.periodic, rigid=self._learned.rigid
+        )
         native = native_forces(self._potential, self._topology, placement, self._learned, box)
         for number, force in enumerate(native):
             force.setForceGroup(number)

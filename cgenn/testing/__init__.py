@@ -1,10 +1,11 @@
 """Checks that anybody can run on any model: symmetries, derivatives, size, cutoff, periodic images, backends.
 
-Every check takes `(potential, topology, positions, box=None)`, positions in nm with shape (beads, 3), box vectors as
-rows in nm, and gives a `CheckResult`. All are made in float64, whatever the precision of the model, and on the network,
-the electrostatics (summed up to 1e-11, whatever the accuracy of the model) and the priors each by itself, so that stiff
-bonds hide nothing. Errors are relative to the largest energy or force, or to 1 kJ/mol and 1 kJ/mol/nm where those are
-smaller. They are meant for conformations of some tens of beads.
+Every check takes `(potential, topology, positions, box=None, orientations=None)`, positions in nm with shape
+(beads, 3), box vectors as rows in nm, orientations as matrices with shape (beads, 3, 3), and gives a `CheckResult`. All
+are made in float64, whatever the precision of the model, and on the network, the electrostatics (summed up to 1e-11,
+whatever the accuracy of the model) and the priors each by itself, so that stiff bonds hide nothing. Errors are relative
+to the largest energy, force or torque, or to 1 kJ/mol and 1 kJ/mol/nm where those are smaller. They are meant for
+conformations of some tens of beads.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from cgenn.potential.conformation import random_conformation
 from cgenn.potential.potential import Potential
 from cgenn.testing.backends import check_backends
 from cgenn.testing.case import CheckResult
-from cgenn.testing.derivatives import check_forces, check_hessian, check_virial
+from cgenn.testing.derivatives import check_forces, check_hessian, check_torques, check_virial
 from cgenn.testing.symmetry import (
+    check_bodies,
     check_moments,
     check_permutation,
     check_reflection,
@@ -34,6 +37,7 @@ __all__ = [
     "CheckResult",
     "check_backends",
     "check_batch",
+    "check_bodies",
     "check_cutoff",
     "check_extensivity",
     "check_forces",
@@ -44,6 +48,7 @@ __all__ = [
     "check_permutation",
     "check_reflection",
     "check_rotation",
+    "check_torques",
     "check_translation",
     "check_virial",
 ]
@@ -54,7 +59,9 @@ CHECKS = (
     check_permutation,
     check_reflection,
     check_moments,
+    check_bodies,
     check_forces,
+    check_torques,
     check_virial,
     check_hessian,
     check_extensivity,
@@ -70,6 +77,7 @@ def check_model(
     topology: BeadTopology | None = None,
     positions: Any = None,
     box: Any = None,
+    orientations: Any = None,
 ) -> list[CheckResult]:
     """Every check on a potential or model file, on the conformation given or on one made up for its bead types.
 
@@ -78,6 +86,8 @@ def check_model(
         topology: the beads of the conformation.
         positions: shape (beads, 3) [nm]; molecules whole.
         box: box vectors as rows, shape (3, 3) [nm].
+        orientations: matrices whose columns are the axes of the beads, shape (beads, 3, 3); of a conformation that is
+            made up, random ones.
 
     Raises:
         ValueError: if the file is not a model, or a topology came without positions or positions without a topology.
@@ -88,10 +98,15 @@ def check_model(
     electrostatics = potential.config.electrostatics
     if topology is None:
         topology, positions = random_conformation(potential)
+        orientations = Rotation.random(len(topology), rng=0).as_matrix() if potential.config.bodies else None
         if electrostatics is not None and electrostatics.slab:
             box = _slab_around(positions, potential.reach)
-    checks = [check for check in CHECKS if electrostatics is not None or check is not check_moments]
-    return [check(potential, topology, positions, box) for check in checks]
+    needs = {
+        check_moments: electrostatics is not None,
+        check_bodies: bool(potential.config.bodies),
+        check_torques: bool(potential.config.bodies),
+    }
+    return [check(potential, topology, positions, box, orientations) for check in CHECKS if needs.get(check, True)]
 
 
 def _slab_around(positions: np.ndarray, reach: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cgenn.graph import BeadGraph
-from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Moments, Potential
 from cgenn.topology import BeadTopology
@@ -48,7 +48,14 @@ class Case:
     """
 
     def __init__(
-        self, potential: Potential, topology: BeadTopology, positions: Any, box: Any, *, long_range: bool = True
+        self,
+        potential: Potential,
+        topology: BeadTopology,
+        positions: Any,
+        box: Any,
+        orientations: Any = None,
+        *,
+        long_range: bool = True,
     ) -> None:
         self.potential = copy.deepcopy(potential).double().requires_grad_(False)
         if not long_range:
@@ -60,6 +67,14 @@ class Case:
         if self.positions.shape != (len(topology), 3):
             raise ValueError(f"`positions` must have the shape ({len(topology)}, 3), got {tuple(self.positions.shape)}")
         self.box = None if box is None else torch.as_tensor(box, dtype=torch.float64, device=device)
+        self.orientations = None
+        if orientations is not None:
+            self.orientations = torch.as_tensor(orientations, dtype=torch.float64, device=device)
+            if self.orientations.shape != (len(topology), 3, 3):
+                raise ValueError(
+                    f"`orientations` must be matrices, shape ({len(topology)}, 3, 3), got "
+                    f"{tuple(self.orientations.shape)}"
+                )
         self.length = self.potential.config.cutoff
         self.random = np.random.default_rng(0)
 
@@ -97,12 +112,29 @@ class Case:
         """The box after a linear map of space."""
         return None if self.box is None else self.box @ turn
 
-    def graph(self, positions: Tensor, box: Tensor | None = None, topology: BeadTopology | None = None) -> BeadGraph:
-        """Of positions (systems, beads, 3) or (beads, 3); the box defaults to that of the case for every system."""
+    def turned_frames(self, turn: Tensor) -> Tensor | None:
+        """The orientations after a rotation of space."""
+        return None if self.orientations is None else turn.T @ self.orientations
+
+    def graph(
+        self,
+        positions: Tensor,
+        box: Tensor | None = None,
+        topology: BeadTopology | None = None,
+        orientations: Tensor | None = None,
+    ) -> BeadGraph:
+        """Of positions (systems, beads, 3) or (beads, 3), and orientations (systems, beads, 3, 3) or (beads, 3, 3).
+
+        Box and orientations default to those of the case, for every system and every copy of its beads.
+        """
         positions = positions.reshape(-1, *positions.shape[-2:])
+        systems, beads = positions.shape[:2]
         box = self.box if box is None else box
-        cell = None if box is None else box.expand(len(positions), 3, 3)
-        return self.potential.graph(topology or self.topology, positions, cell)
+        cell = None if box is None else box.expand(systems, 3, 3)
+        if orientations is None and self.orientations is not None:
+            orientations = self.orientations.repeat(beads // len(self.orientations), 1, 1)
+        frames = None if orientations is None else orientations.expand(systems, beads, 3, 3)
+        return self.potential.graph(topology or self.topology, positions, cell, frames)
 
     def parts(self, topology: BeadTopology | None = None) -> dict[str, Callable[[BeadGraph], Tensor]]:
         """Energy of each part as a function of the graph."""
@@ -113,28 +145,45 @@ class Case:
         return parts | {"priors": lambda graph: torch.stack(list(priors(graph).values())).sum(0)}
 
     def evaluate(
-        self, positions: Tensor, box: Tensor | None = None, topology: BeadTopology | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Energies (parts, systems) and forces (parts, systems, beads, 3)."""
-        graph = self.graph(positions, box, topology)
-        values = [energy_and_forces(part, graph) for part in self.parts(topology).values()]
-        energies, forces = (torch.stack(entries) for entries in zip(*values, strict=True))
-        return energies, forces.view(*energies.shape, -1, 3)
+        self,
+        positions: Tensor,
+        box: Tensor | None = None,
+        topology: BeadTopology | None = None,
+        orientations: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies (parts, systems), forces and torques (parts, systems, beads, 3)."""
+        graph = self.graph(positions, box, topology, orientations)
+        values = [energy_forces_torques(part, graph) for part in self.parts(topology).values()]
+        energies, forces, torques = (torch.stack(entries) for entries in zip(*values, strict=True))
+        shape = (*energies.shape, -1, 3)
+        return energies, forces.view(shape), torques.view(shape)
 
     @torch.no_grad()
-    def energies(self, positions: Tensor, box: Tensor | None = None, topology: BeadTopology | None = None) -> Tensor:
+    def energies(
+        self,
+        positions: Tensor,
+        box: Tensor | None = None,
+        topology: BeadTopology | None = None,
+        orientations: Tensor | None = None,
+    ) -> Tensor:
         """Energies alone (parts, systems)."""
-        graph = self.graph(positions, box, topology)
+        graph = self.graph(positions, box, topology, orientations)
         return torch.stack([part(graph) for part in self.parts(topology).values()])
 
-    def learned(self, positions: Tensor, box: Tensor | None = None, topology: BeadTopology | None = None) -> Tensor:
+    def learned(
+        self,
+        positions: Tensor,
+        box: Tensor | None = None,
+        topology: BeadTopology | None = None,
+        orientations: Tensor | None = None,
+    ) -> Tensor:
         """Energies of network and electrostatics, (1, systems) or (2, systems)."""
-        return self.energies(positions, box, topology)[:-1]
+        return self.energies(positions, box, topology, orientations)[:-1]
 
     @torch.no_grad()
-    def moments(self, positions: Tensor, box: Tensor | None = None) -> Moments:
+    def moments(self, positions: Tensor, box: Tensor | None = None, orientations: Tensor | None = None) -> Moments:
         """Charges and dipoles."""
-        return self.potential.moments(self.graph(positions, box))
+        return self.potential.moments(self.graph(positions, box, orientations=orientations))
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -143,8 +192,8 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float(((found - expected).flatten(1).abs().amax(1) / scale).max())
 
 
-def worst(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> float:
-    """The larger error of energies and forces."""
+def worst(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
+    """The largest error of energies, forces and torques."""
     return max(error(a, b) for a, b in zip(found, expected, strict=True))
 
 

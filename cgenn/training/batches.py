@@ -11,8 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from cgenn.body import rotation_matrices
 from cgenn.data.dataset import BeadDataset
+from cgenn.graph import BeadGraph
 from cgenn.h5md import Frames
+from cgenn.potential.potential import Potential
+from cgenn.topology import BeadTopology
 
 BUFFERED_BEADS = 20_000_000
 """Beads held in memory at a time; a larger training set is shuffled window by window."""
@@ -22,7 +26,10 @@ BLOCK = 64
 
 
 class FrameGroup(NamedTuple):
-    """Frames of one dataset within a batch: its number, and what `Frames` has of them, in the same units."""
+    """Frames of one dataset within a batch: its number, and what `Frames` has of them, in the same units.
+
+    Orientations are matrices, whose columns are the axes of the frames.
+    """
 
     dataset: int
     positions: Float[Tensor, "frames beads 3"]
@@ -32,14 +39,23 @@ class FrameGroup(NamedTuple):
     dipoles: Float[Tensor, "frames beads 3"] | None = None
     energies: Float[Tensor, " frames"] | None = None
     virials: Float[Tensor, "frames 3 3"] | None = None
+    orientations: Float[Tensor, "frames beads 3 3"] | None = None
+    torques: Float[Tensor, "frames beads 3"] | None = None
 
     @classmethod
     def of(cls, dataset: int, frames: Frames, dtype: torch.dtype) -> FrameGroup:
         """Frames with forces, as tensors."""
         parts = {name: getattr(frames, name) for name in cls._fields[1:]}
+        if frames.orientations is not None:
+            parts["orientations"] = rotation_matrices(frames.orientations)
         return cls(
             dataset, **{name: torch.from_numpy(part).to(dtype) for name, part in parts.items() if part is not None}
         )
+
+    def graph(self, potential: Potential, topology: BeadTopology) -> BeadGraph:
+        """The frames as a potential sees them: with orientations if its energy depends on any."""
+        turned = self.orientations if potential.config.bodies else None
+        return potential.graph(topology, self.positions, self.box, turned)
 
     def some(self, frames: Tensor) -> FrameGroup:
         """Those of the frames."""

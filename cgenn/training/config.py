@@ -28,6 +28,8 @@ class LossWeights(Config):
         energies: of the system per bead, in kT, whatever their zero: the mean error of the frames in a batch is free.
         virials: of the system per bead, in kT. The virial is the derivative of the potential energy by a strain of
             positions and box, dE/de, symmetric; the pressure without its kinetic part is -trace/(3 V).
+        torques: on the beads that have an orientation, divided by the radius of gyration of their body,
+            sqrt(tr I / 2 M), in the unit of the forces.
     """
 
     forces: float = Field(default=1.0, ge=0)
@@ -37,6 +39,7 @@ class LossWeights(Config):
     total_dipole: float = Field(default=0.0, ge=0)
     energies: float = Field(default=0.0, ge=0)
     virials: float = Field(default=0.0, ge=0)
+    torques: float = Field(default=1.0, ge=0)
 
 
 class TrainingConfig(Config):
@@ -54,7 +57,7 @@ class TrainingConfig(Config):
         ema_decay: the saved weights are a running mean of the trained ones, with this factor per step.
         noise: standard deviation of the displacements that let the configurations tell their own forces, see
             training/noise.py [nm]; 0 trains on the forces alone. Charges and dipoles, which are those of the
-            configurations that were displaced, then become their blurred means.
+            configurations that were displaced, then become their blurred means. Orientations stay, and so do torques.
         validation_fraction: part of the frames, in blocks of time, kept aside.
         patience: stop after so many epochs without a better validation loss; None trains to the end.
         seed: of the weights, the order of the frames and the noise; the same seed gives the same model.

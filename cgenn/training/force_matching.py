@@ -1,4 +1,4 @@
-"""Force matching: what is left to explain of the forces, and the numbers that say what an error of them means."""
+"""Force matching: what is left to explain of forces and torques, and the numbers that say what their errors mean."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from cgenn.data.dataset import BeadDataset
 from cgenn.graph import BeadGraph
 from cgenn.h5md import Frames
-from cgenn.potential.derivatives import energy_and_forces, virial
+from cgenn.potential.derivatives import energy_and_forces, energy_forces_torques, virial
 from cgenn.potential.potential import Moments, Potential
 from cgenn.potential.prior_energy import PriorEnergy
 from cgenn.potential.priors import Priors
+from cgenn.symmetry import point_group
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import FrameGroup
-from cgenn.training.loss import Targets, trained_terms
+from cgenn.training.loss import Targets, torque_lengths, trained_terms
 from cgenn.training.noise_floor import noise_floor
+from cgenn.training.oriented_floor import oriented_floors
 
 FLOOR_BEADS = 50_000
 """Beads that the noise floor is estimated from, at most."""
@@ -49,7 +51,7 @@ class Residual(nn.Module):
         return torch.stack(terms).sum(0)
 
     def forward(self, group: FrameGroup, graph: BeadGraph) -> Targets:
-        """What is left of forces and, where there are any, of energies and virials."""
+        """What is left of forces and, where there are any, of energies and virials; torques are left as they are."""
 
         def fixed(graph: BeadGraph) -> Float[Tensor, " systems"]:
             return self.fixed_energy(group.dataset, graph)
@@ -57,7 +59,32 @@ class Residual(nn.Module):
         energies, forces = energy_and_forces(fixed, graph)
         virials = None if group.virials is None else group.virials - virial(fixed, graph)
         left = None if group.energies is None else group.energies - energies
-        return Targets(group.forces.flatten(0, 1) - forces, left, virials)
+        torques = None if group.torques is None or graph.orientations is None else group.torques.flatten(0, 1)
+        return Targets(group.forces.flatten(0, 1) - forces, left, virials, torques)
+
+
+@dataclass(frozen=True)
+class TorqueErrors:
+    """Mean squares of a torque component over the beads with an orientation, in the same frames [(kJ/mol)^2].
+
+    Attributes:
+        null: of the torques themselves: what a model that knows no orientations gets.
+        floor: estimate of what no potential of the beads can explain; NaN if there are too few frames to tell.
+        model: of the torques less those of the potential; None before it is trained.
+    """
+
+    null: float
+    floor: float
+    model: float | None = None
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Plain numbers, for JSON; None for a floor that too few frames leave open."""
+        return {name: _finite(value) for name, value in asdict(self).items()}
+
+    def sentence(self) -> str:
+        """The numbers as a person reads them, as roots [kJ/mol]."""
+        named = {"no torques": self.null, "this model": self.model, "noise floor": self.floor}
+        return "torque error, root mean square [kJ/mol]: " + _roots(named)
 
 
 @dataclass(frozen=True)
@@ -70,69 +97,106 @@ class ForceErrors:
         floor: estimate of what no potential of the beads can explain (training/noise_floor.py); NaN if there are too
             few frames to tell, or no two surroundings are alike, as in a liquid.
         model: of the forces less those of the potential; None before it is trained.
+        torques: those of torques; None where the frames have none, or the potential knows no orientations.
     """
 
     null: float
     priors: float
     floor: float
     model: float | None = None
+    torques: TorqueErrors | None = None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Plain numbers, for JSON; None for a floor that cannot be told."""
-        return {
-            name: value if value is not None and np.isfinite(value) else None for name, value in asdict(self).items()
-        }
+        """Plain numbers of the forces, for JSON; None for a floor that cannot be told."""
+        return {name: _finite(getattr(self, name)) for name in ("null", "priors", "floor", "model")}
 
     def sentence(self) -> str:
-        """The numbers as a person reads them, as roots [kJ/mol/nm]."""
+        """The numbers as a person reads them, as roots [kJ/mol/nm]; then those of the torques."""
         named = {
             "no interaction": self.null,
             "priors alone": self.priors,
             "this model": self.model,
             "noise floor": self.floor,
         }
-        parts = [
-            f"{name} {value**0.5:.1f}" for name, value in named.items() if value is not None and np.isfinite(value)
-        ]
         verdict = "; no better than the priors" if self.model is not None and self.model >= self.priors else ""
-        return "force error, root mean square [kJ/mol/nm]: " + ", ".join(parts) + verdict
+        torques = "" if self.torques is None else "; " + self.torques.sentence()
+        return "force error, root mean square [kJ/mol/nm]: " + _roots(named) + verdict + torques
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
+
+
+def _roots(named: dict[str, float | None]) -> str:
+    known = {name: _finite(value) for name, value in named.items()}
+    return ", ".join(f"{name} {value**0.5:.1f}" for name, value in known.items() if value is not None)
 
 
 def force_errors(
     potential: Potential, datasets: Sequence[BeadDataset], frames: Sequence[np.ndarray], *, with_model: bool = True
 ) -> ForceErrors:
-    """Compare the forces of the given frames of each dataset with nothing, the priors and the potential."""
-    sums, count = np.zeros(3), 0
-    floors: list[tuple[float, int]] = []
+    """Compare forces and torques of the given frames of each dataset with nothing, the priors and the potential."""
+    squares: dict[str, tuple[float, int]] = {}
+    floors: list[tuple[float, float, int]] = []
     for dataset, chosen in zip(datasets, frames, strict=True):
         residual = Residual(potential, potential.priors, [dataset.topology])
         beads = len(dataset.topology)
-        held, left = [], FLOOR_BEADS // len(datasets)
+        held: list[FrameGroup] = []
+        left = FLOOR_BEADS // len(datasets)
         for part in np.array_split(chosen, max(1, len(chosen) * beads // PART_BEADS)):
             group = FrameGroup.of(0, forces_only(dataset.read(part)), potential.dtype)
-            graph = potential.graph(dataset.topology, group.positions, group.box)
-            target = residual(group, graph).forces
-            error = target
-            if with_model:
-                error = target - energy_and_forces(lambda graph: trained_terms(potential, graph)[0], graph)[1]
-            left_by_priors = target
-            if potential.config.predicts_charges:
-                left_by_priors = target - energy_and_forces(_type_charges(potential), graph)[1]
-            sums += [float(values.square().sum()) for values in (group.forces, left_by_priors, error)]
-            count += target.numel()
+            found = _deviations(residual, group, with_model=with_model)
+            for name, values in found.items():
+                total, count = squares.get(name, (0.0, 0))
+                squares[name] = total + float(values.square().sum()), count + values.numel()
             if left > 0:
-                held.append((group.positions.numpy(), left_by_priors.view_as(group.forces).numpy()))
-                left -= target.shape[0]
-        positions, targets = (np.concatenate(parts) for parts in zip(*held, strict=True))
-        floors.append((noise_floor(dataset.topology, positions, targets), targets.size))
-    floor = sum(value * size for value, size in floors) / sum(size for _, size in floors)
-    null, priors, model = (sums / count).tolist()
-    return ForceErrors(null, priors, floor, model if with_model else None)
+                held.append(group._replace(forces=found["priors"].view_as(group.forces)))
+                left -= len(part) * beads
+        floors.append((*_floors(potential, dataset.topology, held), sum(part.forces.numel() for part in held)))
+    weights = [size for *_, size in floors]
+    forces, torques = (float(np.average(values, weights=weights)) for values in list(zip(*floors, strict=True))[:2])
+    means = {name: total / count for name, (total, count) in squares.items()}
+    turning = TorqueErrors(means["no torques"], torques, means.get("torques")) if "no torques" in means else None
+    return ForceErrors(means["null"], means["priors"], forces, means.get("model"), turning)
+
+
+def _floors(potential: Potential, topology: BeadTopology, held: list[FrameGroup]) -> tuple[float, float]:
+    """Noise floors of forces and torques; where beads have orientations, of those beads."""
+    positions, forces = (np.concatenate([getattr(part, name) for part in held]) for name in ("positions", "forces"))
+    bodies = {name: body for name, body in potential.config.bodies.items() if name in topology.types}
+    if not bodies:
+        return noise_floor(topology, positions, forces), float("nan")
+    groups = {name: point_group(body.symmetry).elements for name, body in bodies.items()}
+    lengths, vectors = torque_lengths(potential, topology), [forces]
+    if held[0].torques is not None:
+        vectors.append(np.concatenate([part.torques for part in held if part.torques is not None]))
+    orientations = np.concatenate([part.orientations for part in held if part.orientations is not None])
+    found = oriented_floors(topology, groups, lengths, positions, orientations, vectors)
+    return found[0], found[1] if len(found) > 1 else float("nan")
+
+
+def _deviations(residual: Residual, group: FrameGroup, *, with_model: bool) -> dict[str, Tensor]:
+    """What is left of the forces by nothing, the priors and the potential; of torques by nothing and the potential."""
+    potential, topology = residual.potential[0], residual.topologies[group.dataset]
+    graph = group.graph(potential, topology)
+    targets = residual(group, graph)
+    found = {"null": group.forces.flatten(0, 1), "priors": targets.forces}
+    if potential.config.predicts_charges:
+        found["priors"] = targets.forces - energy_and_forces(_type_charges(potential), graph)[1]
+    oriented = torch.from_numpy(torque_lengths(potential, topology) > 0).repeat(graph.n_systems)
+    if targets.torques is not None:
+        found["no torques"] = targets.torques[oriented]
+    if with_model:
+        _, forces, torques = energy_forces_torques(lambda graph: trained_terms(potential, graph)[0], graph)
+        found["model"] = targets.forces - forces
+        if targets.torques is not None:
+            found["torques"] = (targets.torques - torques)[oriented]
+    return found
 
 
 def forces_only(frames: Frames) -> Frames:
-    """The frames without energies and so on."""
-    return Frames(frames.positions, frames.forces, frames.box)
+    """The frames without energies and so on, with torques if there are any."""
+    return Frames(frames.positions, frames.forces, frames.box, orientations=frames.orientations, torques=frames.torques)
 
 
 def _type_charges(potential: Potential) -> Callable[[BeadGraph], Float[Tensor, " systems"]]:

@@ -1,4 +1,4 @@
-"""The parts of the loss: how far a potential is from forces, charges, dipoles, energies and virials of the data."""
+"""The parts of the loss: how far a potential is from forces, torques, charges and so on of the data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cgenn.graph import BeadGraph
 from cgenn.mapping.whole import Tree
+from cgenn.potential.derivatives import torques_from_slopes
 from cgenn.potential.electrostatics import CHARGE_UNIT, DIPOLE_UNIT, ElectrostaticsConfig, group_index
 from cgenn.potential.potential import Moments, Potential
 from cgenn.topology import BeadTopology
@@ -26,23 +27,29 @@ class Targets:
         forces: shape (beads of all frames, 3) [kJ/mol/nm].
         energies: shape (frames,) [kJ/mol]; None where the data has none.
         virials: shape (frames, 3, 3) [kJ/mol]; None where the data has none.
+        torques: shape (beads of all frames, 3) [kJ/mol]; None where the data has none, or no bead an orientation.
     """
 
     forces: Float[Tensor, "beads 3"]
     energies: Float[Tensor, " frames"] | None
     virials: Float[Tensor, "frames 3 3"] | None
+    torques: Float[Tensor, "beads 3"] | None = None
 
 
 @dataclass(frozen=True)
 class Units:
-    """What errors are measured in: forces [kJ/mol/nm], energies and virials of a bead [kJ/mol]."""
+    """What errors are measured in: forces [kJ/mol/nm], energies and virials of a bead [kJ/mol].
+
+    Those of torques come divided by a length and count as forces.
+    """
 
     force: float
     energy: float
 
     def of(self, part: str) -> float:
         """The unit of a part of the loss."""
-        known = {"forces": self.force, "energies": self.energy, "virials": self.energy, "charges": CHARGE_UNIT}
+        known = {"forces": self.force, "torques": self.force, "energies": self.energy, "virials": self.energy}
+        known |= {"charges": CHARGE_UNIT}
         return known.get(part, DIPOLE_UNIT)
 
 
@@ -57,6 +64,16 @@ def trained_terms(potential: Potential, graph: BeadGraph) -> tuple[Float[Tensor,
         return energy, None
     moments = potential.moments(graph, outputs)
     return energy + potential.electrostatic_energy(graph, moments), moments
+
+
+def torque_lengths(potential: Potential, topology: BeadTopology) -> Float[np.ndarray, " beads"]:
+    """Radius of gyration sqrt(tr I / 2 M) of the body of each bead [nm]; 0 for those without an orientation.
+
+    A torque divided by it is about the force that each part of the body feels, and comparable to that on the whole.
+    """
+    bodies = potential.config.bodies
+    traces = np.array([sum(bodies[name].inertia) if name in bodies else 0.0 for name in topology.types])
+    return np.sqrt(traces / (2 * topology.masses))
 
 
 def square_errors(
@@ -74,24 +91,47 @@ def square_errors(
 
     In a box, errors of the dipoles of molecules and of the system need the `tree` along which the former are whole.
     """
-    wants_virials = targets.virials is not None and weights.virials > 0
-    with torch.inference_mode(False), torch.enable_grad():
-        positions = graph.positions.detach().clone().requires_grad_(True)
-        strain = positions.new_zeros(graph.n_systems, 3, 3).requires_grad_(wants_virials)
-        at = graph.with_positions(positions)
-        energy, moments = trained_terms(potential, at.strained(strain) if wants_virials else at)
-        inputs = [positions, strain] if wants_virials else [positions]
-        slopes = torch.autograd.grad(energy.sum(), inputs, create_graph=create_graph, materialize_grads=True)
-    errors = {"forces": -slopes[0] - targets.forces}
+    wanted = {name for name in ("torques", "virials") if getattr(targets, name) is not None and getattr(weights, name)}
+    energy, moments, found = _evaluate(potential, graph, wanted, create_graph=create_graph)
+    errors = {"forces": found["forces"] - targets.forces}
+    if targets.torques is not None and "torques" in found:
+        lengths = torch.from_numpy(torque_lengths(potential, topology)).to(energy).repeat(graph.n_systems)
+        turned = lengths > 0
+        errors["torques"] = (found["torques"] - targets.torques)[turned] / lengths[turned, None]
     if targets.energies is not None and len(energy) > 1:
         away = (energy - targets.energies) / len(topology)
         errors["energies"] = away - away.mean()
-    if targets.virials is not None and wants_virials:
-        found = 0.5 * (slopes[1] + slopes[1].transpose(1, 2))
-        errors["virials"] = (found - targets.virials) / len(topology)
+    if targets.virials is not None and "virials" in found:
+        errors["virials"] = (found["virials"] - targets.virials) / len(topology)
     if moments is not None:
         errors |= _moment_errors(moments, graph, group, topology, tree)
     return {name: (error.square().sum(), error.numel()) for name, error in errors.items() if getattr(weights, name) > 0}
+
+
+def _evaluate(
+    potential: Potential, graph: BeadGraph, wanted: set[str], *, create_graph: bool
+) -> tuple[Float[Tensor, " systems"], Moments | None, dict[str, Tensor]]:
+    """Energy and moments of the trained terms; their forces and what is wanted of torques and virials."""
+    with torch.inference_mode(False), torch.enable_grad():
+        at = graph.with_positions(graph.positions.detach().clone().requires_grad_(True))
+        inputs = {"forces": at.positions}
+        if "torques" in wanted and graph.orientations is not None:
+            inputs["torques"] = graph.orientations.detach().clone().requires_grad_(True)
+            at = at.with_frames(at.positions, inputs["torques"])
+        if "virials" in wanted:
+            inputs["virials"] = at.positions.new_zeros(graph.n_systems, 3, 3).requires_grad_(True)
+            at = at.strained(inputs["virials"])
+        energy, moments = trained_terms(potential, at)
+        slopes = torch.autograd.grad(
+            energy.sum(), list(inputs.values()), create_graph=create_graph, materialize_grads=True
+        )
+        found = dict(zip(inputs, slopes, strict=True))
+        found["forces"] = -found["forces"]
+        if "torques" in found:
+            found["torques"] = torques_from_slopes(inputs["torques"], found["torques"])
+        if "virials" in found:
+            found["virials"] = 0.5 * (found["virials"] + found["virials"].transpose(1, 2))
+    return energy, moments, found
 
 
 def group_tree(topology: BeadTopology, config: ElectrostaticsConfig) -> Tree:

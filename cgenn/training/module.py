@@ -41,9 +41,11 @@ class ForceMatching(lightning.LightningModule):
         super().__init__()
         self.potential = potential
         self.residual = Residual(potential, priors, topologies)
-        self.balance = Balance(config.weights, learnt=config.balance == "uncertainty")
-        self.config, self.labels = config, labels
         settings, weights = potential.config, config.weights
+        if not settings.bodies:
+            weights = weights.model_copy(update={"torques": 0.0})
+        self.balance = Balance(weights, learnt=config.balance == "uncertainty")
+        self.config, self.labels = config, labels
         self.trees: list[Tree | None] = [None] * len(topologies)
         if settings.electrostatics is not None and (weights.molecular_dipoles or weights.total_dipole):
             self.trees = [group_tree(topology, settings.electrostatics) for topology in topologies]
@@ -82,7 +84,7 @@ class ForceMatching(lightning.LightningModule):
         for group in batch:
             topology = self.residual.topologies[group.dataset]
             moved = self._displaced(group, key)
-            graph = self.potential.graph(topology, moved.positions, moved.box)
+            graph = moved.graph(self.potential, topology)
             targets = self.residual(moved, graph)
             tree, weights = self.trees[group.dataset], self.config.weights
             found = square_errors(

@@ -11,7 +11,8 @@ directions: bonds, angles and dihedrals. Therefore the priors subtracted during 
 data, and those of the final model to the data themselves; only what the priors cannot express stays blurred.
 
 So do charges and dipoles: at R' they are compared with those recorded at R, whose mean over all R that lead to R' is
-what is learnt. Energies and virials have no such meaning there, and are not learnt with noise.
+what is learnt. Orientations are not displaced: at R' a torque, too, is compared with that recorded at R, whose mean
+is the torque of the blurred density. Energies and virials have no such meaning there, and are not learnt with noise.
 """
 
 from __future__ import annotations

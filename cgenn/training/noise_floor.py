@@ -8,6 +8,7 @@ difference of their forces, extrapolated to surroundings that are the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,8 +89,13 @@ def _gamma_test(kind: Surroundings) -> float:
         turned = np.einsum("nij,nj->ni", rotations, kind.forces[other])
         gammas.append(0.5 * np.mean((kind.forces - turned) ** 2))
         deltas.append(np.mean(distance[:, rank] ** 2))
-    slope, intercept = np.polyfit(deltas, gammas, 1)
-    return float(np.clip(intercept, 0.0, min(gammas)) if slope > 0 else np.mean(gammas))
+    return intercept(deltas, gammas)
+
+
+def intercept(deltas: Sequence[float] | np.ndarray, gammas: Sequence[float] | np.ndarray) -> float:
+    """Half the mean square difference `gammas` of what is felt, where the squared distance `deltas` is zero."""
+    slope, start = np.polyfit(deltas, gammas, 1)
+    return float(np.clip(start, 0.0, np.min(gammas)) if slope > 0 else np.mean(gammas))
 
 
 def _alignments(moving: np.ndarray, fixed: np.ndarray) -> np.ndarray:

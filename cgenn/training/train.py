@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
+from cgenn.body import Body
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.splits import block_split
 from cgenn.files import write_json
@@ -39,10 +41,15 @@ PRIOR_BEADS = 500_000
 log = logging.getLogger(__name__)
 
 
+Datasets: TypeAlias = BeadDataset | str | Path | Sequence[BeadDataset | str | Path]
+
+
 def train(
-    dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path],
+    dataset: Datasets,
     config: TrainingConfig | None = None,
     out: str | Path | None = None,
+    *,
+    validation: Datasets | None = None,
 ) -> Potential:
     """Fit the priors, then train the network on the forces that they leave.
 
@@ -54,6 +61,8 @@ def train(
         dataset: one bead dataset or several, of the same or of different molecules, all at one temperature.
         config: see `TrainingConfig`.
         out: folder for the results.
+        validation: datasets to validate on, and not to train on; without any, parts of those to train on are kept
+            aside.
 
     Raises:
         ValueError: if forces are missing, temperatures differ, there is but one bead, reference charges are missing
@@ -61,30 +70,33 @@ def train(
             configuration or data.
         FloatingPointError: if the loss is not finite.
     """
-    datasets = _open(dataset)
+    held = [] if validation is None else _listed(validation)
+    datasets = _open([*_listed(dataset), *held])
     config = (config or TrainingConfig()).with_batch_size(max(len(data.topology) for data in datasets))
     _check_weights(datasets, config)
     with torch_threads(config.threads), ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cgenn-")) if out is None else out
-        return _train(datasets, config, Path(folder))
+        return _train(datasets, len(held), config, Path(folder))
 
 
-def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) -> Potential:
+def _train(datasets: list[BeadDataset], held: int, config: TrainingConfig, folder: Path) -> Potential:
+    """With the last `held` datasets for validation only, or parts of all of them if that is none."""
     folder.mkdir(parents=True, exist_ok=True)
     model_path = folder / "model.safetensors"
-    identity = _identity(datasets, config)
+    identity = _identity(datasets, held, config)
     if model_path.exists():
         finished = Potential.load(model_path)
         if finished.provenance.get("identity") != identity:
             raise ValueError(f"{folder} holds a model of another configuration or other data; choose another folder")
         log.info("%s is finished already", folder)
         return finished
-    splits = [block_split(len(data), data.segments, config.validation_fraction) for data in datasets]
+    splits = _splits(datasets, held, config)
+    kept = [(data, chosen) for data, (_, chosen) in zip(datasets, splits, strict=True) if len(chosen)]
     with quiet(), _seeded(config.seed):
         dtype = torch.float64 if config.precision == "double" else torch.float32
         potential, blurred, notes = _prepare(datasets, [train for train, _ in splits], config)
         potential.to(dtype)
-        before = force_errors(potential, datasets, [held for _, held in splits], with_model=False)
+        before = force_errors(potential, *zip(*kept, strict=True), with_model=False)
         log.info("validation %s", before.sentence())
         floor = before.floor if np.isfinite(before.floor) else before.priors
         labels = NoisyLabels(config.noise, thermal_energy(datasets[0].temperature), floor) if config.noise else None
@@ -95,7 +107,7 @@ def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) ->
         with interruptible(trainer, checkpoint):
             trainer.fit(module, frames, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
     potential = potential.cpu().requires_grad_(False).eval()
-    after = force_errors(potential, datasets, [held for _, held in splits])
+    after = force_errors(potential, *zip(*kept, strict=True))
     log.info("validation %s", after.sentence())
     potential.provenance = {
         "identity": identity,
@@ -107,6 +119,9 @@ def _train(datasets: list[BeadDataset], config: TrainingConfig, folder: Path) ->
         "force_errors": after.as_dict(),
         "units": {"force_errors": "(kJ/mol/nm)^2, mean square of a component"},
     }
+    if after.torques is not None:
+        potential.provenance["torque_errors"] = after.torques.as_dict()
+        potential.provenance["units"]["torque_errors"] = "(kJ/mol)^2, mean square of a component"
     if trainer.is_global_zero:
         write_json(folder / "training.json", potential.provenance)
         potential.save(model_path)
@@ -117,6 +132,8 @@ def _prepare(
     datasets: list[BeadDataset], frames: list[np.ndarray], config: TrainingConfig
 ) -> tuple[Potential, Priors, list[str]]:
     """A potential with fitted priors and random weights; the priors of the blurred data to train with; notes."""
+    used = [(data, chosen) for data, chosen in zip(datasets, frames, strict=True) if len(chosen)]
+    datasets, frames = [data for data, _ in used], [chosen for _, chosen in used]
     samples = [
         _sample(data, chosen, PRIOR_BEADS // len(datasets)) for data, chosen in zip(datasets, frames, strict=True)
     ]
@@ -143,6 +160,7 @@ def _prepare(
         energy_scale=1.0,
         temperature=temperature,
         type_charges=type_charges(datasets, types, chosen) if (chosen := config.network.electrostatics) else (),
+        bodies=_bodies(datasets) if config.network.oriented else {},
     )
     if full.electrostatics is not None and full.electrostatics.self_energy:
         fitted = fit_self_energies(datasets, frames, full)
@@ -168,8 +186,20 @@ def _prepare(
     return potential, blurred.priors, list(sharp.notes)
 
 
-def _open(dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path]) -> list[BeadDataset]:
-    given = [dataset] if isinstance(dataset, BeadDataset | str | Path) else list(dataset)
+def _splits(datasets: list[BeadDataset], held: int, config: TrainingConfig) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Frames to train on and to validate on, of each dataset."""
+    if not held:
+        return [block_split(len(data), data.segments, config.validation_fraction) for data in datasets]
+    none, everything = np.zeros(0, dtype=np.int64), [np.arange(len(data)) for data in datasets]
+    trained, kept = everything[:-held], everything[-held:]
+    return [*((frames, none) for frames in trained), *((none, frames) for frames in kept)]
+
+
+def _listed(dataset: Datasets) -> list[BeadDataset | str | Path]:
+    return [dataset] if isinstance(dataset, BeadDataset | str | Path) else list(dataset)
+
+
+def _open(given: Sequence[BeadDataset | str | Path]) -> list[BeadDataset]:
     datasets = [entry if isinstance(entry, BeadDataset) else BeadDataset.open(entry) for entry in given]
     if not datasets:
         raise ValueError("training needs at least one dataset")
@@ -178,6 +208,8 @@ def _open(dataset: BeadDataset | str | Path | Sequence[BeadDataset | str | Path]
             raise ValueError(f"{data.path} holds a single bead, on which nothing acts: there is nothing to train")
         if not data.has_forces:
             raise ValueError(f"{data.path} holds no forces, which training by force matching needs")
+        if data.topology.bodies and not data.has_orientations:
+            raise ValueError(f"{data.path}: beads have bodies, but the frames no orientations")
         if data.temperature != datasets[0].temperature:
             raise ValueError(
                 f"{data.path} is of {data.temperature} K, {datasets[0].path} of {datasets[0].temperature} K; one "
@@ -203,7 +235,8 @@ def _check_weights(datasets: list[BeadDataset], config: TrainingConfig) -> None:
         if problem and getattr(weights, name):
             raise ValueError(f"`weights.{name}` is {getattr(weights, name)}, but {problem}")
     predicted = chosen is not None and chosen.charges == "predicted"
-    unused = {"charges": not predicted, "dipoles": not (dipoles and known)}
+    turned = config.network.oriented and any(data.topology.bodies and data.has_torques for data in datasets)
+    unused = {"charges": not predicted, "dipoles": not (dipoles and known), "torques": not turned}
     for name in [name for name, idle in unused.items() if idle]:
         weight = getattr(weights, name)
         if weight and weight != type(weights).model_fields[name].default:
@@ -214,6 +247,19 @@ def _check_weights(datasets: list[BeadDataset], config: TrainingConfig) -> None:
     if not learnt.intersection(asked):
         raise ValueError(f"`weights` are those of {' and '.join(asked)}, of which there is nothing to learn here")
     check_dipole_weights(datasets, config)
+
+
+def _bodies(datasets: Sequence[BeadDataset]) -> dict[str, Body]:
+    """The body of each type that has one, as in the first dataset with beads of that type."""
+    found: dict[str, tuple[Body | None, BeadDataset]] = {}
+    for data in datasets:
+        for name in set(data.topology.types):
+            body = data.topology.bodies.get(name)
+            first, where = found.setdefault(name, (body, data))
+            if (first and first.symmetry) != (body and body.symmetry):
+                said = [f"symmetry {each.symmetry}" if each else "no orientation" for each in (first, body)]
+                raise ValueError(f"beads of type {name!r} have {said[0]} in {where.path}, but {said[1]} in {data.path}")
+    return {name: body for name, (body, _) in sorted(found.items()) if body is not None}
 
 
 def _sample(data: BeadDataset, frames: np.ndarray, beads: int) -> tuple[BeadTopology, np.ndarray, np.ndarray | None]:
@@ -236,18 +282,22 @@ def _average_neighbors(samples: Sequence[tuple[BeadTopology, np.ndarray, np.ndar
 def _fingerprint(data: BeadDataset) -> str:
     """A digest of a hundred frames, evenly spread."""
     frames = data.read(np.unique(np.linspace(0, len(data) - 1, 100).round().astype(int)))
-    parts = [getattr(frames, entry.name) for entry in fields(frames) if entry.name != "velocities"]
+    parts = [getattr(frames, entry.name) for entry in fields(frames) if "velocities" not in entry.name]
     return hashlib.sha256(b"".join(part.tobytes() for part in parts if part is not None)).hexdigest()
 
 
-def _identity(datasets: list[BeadDataset], config: TrainingConfig) -> str:
+def _identity(datasets: list[BeadDataset], held: int, config: TrainingConfig) -> str:
     """Names a run by what determines its result, apart from where it runs.
 
     Datasets count by their beads and frames, not by where they came from.
     """
-    described = [config.model_dump(exclude={"accelerator", "devices", "threads"})]
+    hidden: dict[str, Any] = dict.fromkeys(("accelerator", "devices", "threads"), True)
+    if not any(data.topology.bodies for data in datasets):
+        hidden |= {"weights": {"torques"}, "network": {"oriented"}}  # so that older runs keep their name
+    described = [config.model_dump(exclude=hidden)]
     contents = [(data.topology.to_dict(), len(data), data.temperature, _fingerprint(data)) for data in datasets]
-    return hashlib.sha256(repr((described, contents)).encode()).hexdigest()[:16]
+    parts = (described, contents, held) if held else (described, contents)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -72,7 +72,8 @@ def _strategy(config: TrainingConfig) -> str:
     if config.devices == 1:
         return "auto"
     weights = config.weights
-    return "ddp" if weights.forces or weights.energies or weights.virials else "ddp_find_unused_parameters_true"
+    from_energy = weights.forces or weights.torques or weights.energies or weights.virials
+    return "ddp" if from_energy else "ddp_find_unused_parameters_true"
 
 
 @contextmanager

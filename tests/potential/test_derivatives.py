@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from cgenn.graph import BeadGraph, build_graph
-from cgenn.potential.derivatives import energy_and_forces, hessian_vector_product, virial
+from cgenn.potential.derivatives import energy_and_forces, energy_forces_torques, hessian_vector_product, virial
 
 
 def springs(graph: BeadGraph) -> torch.Tensor:
@@ -15,6 +18,79 @@ def two_systems() -> BeadGraph:
     torch.manual_seed(0)
     batch = torch.tensor([0, 0, 1, 1, 1])
     return build_graph(torch.rand(5, 3), torch.zeros(5, dtype=torch.int64), 5.0, batch=batch, n_systems=2)
+
+
+def turned() -> BeadGraph:
+    """The same beads, with orientations."""
+    return replace(two_systems(), orientations=torch.from_numpy(Rotation.random(5, rng=0).as_matrix()))
+
+
+def dipoles(graph: BeadGraph) -> torch.Tensor:
+    """(u_i u_j - 3 (u_i r)(u_j r) / r^2) / r^3, u = x + 2 z of each frame."""
+    r = graph.edge_vectors()
+    axis = graph.orientations @ torch.tensor([1.0, 0.0, 2.0])
+    first, second, distance = axis[graph.receivers], axis[graph.senders], r.norm(dim=1)
+    along = (first * r).sum(1) * (second * r).sum(1) / distance.square()
+    edges = 0.5 * ((first * second).sum(1) - 3 * along) / distance**3
+    return edges.new_zeros(graph.n_systems).index_add(0, graph.batch[graph.receivers], edges)
+
+
+def test_torque_in_a_field() -> None:
+    """tau = mu x E, and nothing on the beads of a system without a field."""
+    graph, field = turned(), torch.tensor([[0.5, -1.0, 2.0], [0.0, 0.0, 0.0]])
+
+    def energy(graph: BeadGraph) -> torch.Tensor:
+        return graph.per_system(-(graph.orientations[:, :, 2] * field[graph.batch]).sum(1))
+
+    energies, forces, torques = energy_forces_torques(energy, graph)
+    torch.testing.assert_close(torques, torch.linalg.cross(graph.orientations[:, :, 2], field[graph.batch]))
+    torch.testing.assert_close(energies, energy(graph))
+    assert not forces.any()
+
+
+def test_torque_is_the_slope_of_a_finite_rotation() -> None:
+    graph = turned()
+    energies, forces, torques = energy_forces_torques(dipoles, graph)
+    torch.testing.assert_close((energies, forces), energy_and_forces(dipoles, graph))
+    for bead in range(5):
+        for axis in range(3):
+
+            def at(angle: float, bead: int = bead, axis: int = axis) -> torch.Tensor:
+                frames = graph.orientations.clone()
+                about = torch.from_numpy(Rotation.from_rotvec(angle * torch.eye(3)[axis].numpy()).as_matrix())
+                frames[bead] = about @ frames[bead]
+                return dipoles(graph.with_frames(graph.positions, frames)).sum()
+
+            slope = (8 * (at(1e-3) - at(-1e-3)) - (at(2e-3) - at(-2e-3))) / 12e-3
+            assert -torques[bead, axis].item() == pytest.approx(slope.item(), rel=1e-8, abs=1e-8)
+
+
+def test_angular_momentum_is_conserved() -> None:
+    """sum_i (tau_i + R_i x F_i) = 0: the energy does not change when the whole system turns."""
+    graph = turned()
+    _, forces, torques = energy_forces_torques(dipoles, graph)
+    total = torques + torch.linalg.cross(graph.positions, forces)
+    for axis in range(3):
+        torch.testing.assert_close(graph.per_system(total[:, axis]), torch.zeros(2), atol=1e-9, rtol=0)
+
+
+def test_torques_without_orientations_or_without_gradient_mode() -> None:
+    energies, forces, torques = energy_forces_torques(springs, two_systems())
+    torch.testing.assert_close((energies, forces), energy_and_forces(springs, two_systems()))
+    assert not torques.any()
+    assert not energy_forces_torques(springs, turned())[2].any()
+    graph = turned()
+    expected = energy_forces_torques(dipoles, graph)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(energy_forces_torques(dipoles, graph), expected)
+
+
+def test_a_loss_on_torques_can_be_differentiated() -> None:
+    k = torch.tensor(2.0, requires_grad=True)
+    _, _, torques = energy_forces_torques(lambda at: k * dipoles(at), turned(), create_graph=True)
+    torques.square().sum().backward()
+    assert k.grad.item() == pytest.approx(2 * torques.square().sum().item() / 2)
 
 
 def test_forces_of_springs() -> None:

@@ -91,6 +91,20 @@ def test_positions_of_other_beads() -> None:
         potential().graph(TOPOLOGY, torch.zeros(1, 4, 3))
 
 
+def test_bodies() -> None:
+    """Orientations are asked for where they matter, and refused where they do not."""
+    flat = PotentialConfig.model_validate({**potential().config.model_dump(), "bodies": {"B": {"inertia": (1, 1, 2)}}})
+    model, frames = Potential(flat, PRIORS).double(), torch.eye(3).repeat(2, 5, 1, 1)
+    graph = model.graph(TOPOLOGY, conformations(), orientations=frames)
+    assert graph.orientations.shape == (10, 3, 3)
+    with pytest.raises(ValueError, match=r"bead 1 has type 'B', whose energy .* but there are no `orientations`"):
+        model.graph(TOPOLOGY, conformations())
+    with pytest.raises(ValueError, match="no bead type of this model has one"):
+        potential().graph(TOPOLOGY, conformations(), orientations=frames)
+    with pytest.raises(ValueError, match="`bodies` names the type 'X'"):
+        PotentialConfig.parse({**flat.model_dump(), "bodies": {"X": {"inertia": (1, 1, 2)}}}, "model")
+
+
 def test_bead_features() -> None:
     model = potential(bead_features=("charge", "mass"))
     features = model.bead_features(TOPOLOGY)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
-from cgenn.potential.derivatives import energy_and_forces
+from cgenn.body import Body, rotation_matrices
+from cgenn.potential.derivatives import energy_and_forces, energy_forces_torques
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors, RepulsionPrior
@@ -82,6 +86,59 @@ def with_charges(potential: Potential, **electrostatics) -> Potential:
     if result.network.dipole_readout is not None:
         result.network.dipole_readout.gates[-1].weight *= 1e-5  # and dipoles of about 0.01 e nm
     return result.eval()
+
+
+def _ring() -> Body:
+    """Benzene: carbon at 0.139 nm, hydrogen at 0.247 nm from the centre."""
+    atoms = [(name, mass, radius) for name, mass, radius in (("C", 12.011, 0.139), ("H", 1.008, 0.247))]
+    moment = 6 * sum(mass * radius**2 for _, mass, radius in atoms)
+    corners = [(math.cos(k * math.pi / 3), math.sin(k * math.pi / 3)) for k in range(6)]
+    return Body(
+        symmetry="D6h",
+        inertia=(moment / 2, moment / 2, moment),
+        names=tuple(f"{name}{k + 1}" for name, _, _ in atoms for k in range(6)),
+        masses=tuple(mass for _, mass, _ in atoms for _ in range(6)),
+        coordinates=tuple((radius * x, radius * y, 0.0) for _, _, radius in atoms for x, y in corners),
+    )
+
+
+BENZENE = _ring()
+
+
+@pytest.fixture(scope="session")
+def discs() -> tuple[Potential, BeadTopology, np.ndarray, np.ndarray, np.ndarray]:
+    """Oriented beads, some bonded in pairs to beads without an orientation, under a random network and priors.
+
+    The potential, the topology, positions [nm], orientations (w, x, y, z), and a tilted box.
+    """
+    types = ["BNZ", "TAIL", "ROD", "BNZ", "BNZ", "TAIL", "TOP", "BNZ"] * 2
+    rod, top = Body(symmetry="Dinfh", inertia=(0.3, 0.3, 0.0)), Body(inertia=(0.6, 0.9, 1.2))
+    masses = {"BNZ": 78.1, "TAIL": 30.0, "ROD": 44.0, "TOP": 60.0}
+    bodies = {"BNZ": BENZENE, "ROD": rod, "TOP": top}
+    bonds = [(0, 1), (4, 5), (8, 9), (12, 13)]
+    topology = BeadTopology.build(types, [masses[name] for name in types], bonds=bonds, bodies=bodies)
+    random = np.random.default_rng(4)
+    positions = np.array([[i, j, k] for i in range(2) for j in range(2) for k in range(4)]) * [0.75, 0.75, 0.5]
+    positions = positions + random.normal(scale=0.02, size=positions.shape)
+    orientations = Rotation.random(16, rng=random).as_quat(scalar_first=True)
+    torch.manual_seed(5)
+    config = PotentialConfig(
+        types=tuple(masses), cutoff=0.8, channels=8, radial_width=8, average_neighbors=6.0, energy_scale=1.0,
+        temperature=300.0, bodies=bodies,
+    )  # fmt: skip
+    priors = Priors(
+        bonds={"BNZ|TAIL": BondPrior(length=0.5, k=3000.0)},
+        repulsion={"BNZ|BNZ": RepulsionPrior(sigma=0.45, epsilon=1)},
+    )
+    weights = Potential(config, priors).double().requires_grad_(False).eval()
+    frames = torch.from_numpy(rotation_matrices(orientations))[None]
+    graph = weights.graph(topology, torch.as_tensor(positions)[None], orientations=frames)
+    _, forces, torques = energy_forces_torques(weights.network_energy, graph)
+    strongest = max(forces.abs().max().item(), 5 * torques.abs().max().item())
+    potential = Potential(config.model_copy(update={"energy_scale": 30.0 / strongest}), priors).double()
+    potential.load_state_dict(weights.state_dict())
+    box = np.array([[1.7, 0, 0], [0.2, 1.7, 0], [-0.1, 0.3, 2.1]])
+    return potential.requires_grad_(False).eval(), topology, positions, orientations, box
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def energy(system, positions, platform="CPU"):
 
 
 def test_names():
-    assert len(NAMES) == 8
+    assert len(NAMES) == 9
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,6 +90,7 @@ def test_methanol_has_the_energy_of_charmm36():
         ("methanol", 343, 32.042),
         ("molten-nacl", 512, 58.443 / 2),
         ("bmim-pf6", 256, 284.19 / 2),
+        ("benzene", 216, 78.114),
     ],
 )
 def test_liquids_start_at_their_density(name, molecules, mass):
@@ -138,3 +139,31 @@ def test_ionic_liquid_is_rigid_and_beads_without_a_dipole():
     np.testing.assert_allclose(mapping.topology.charges, expected, atol=1e-12)
     box = np.array(topology.getPeriodicBoxVectors()._value)[None]
     np.testing.assert_allclose(mapping.map_dipoles(positions[None], box), 0.0, atol=1e-12)
+
+
+def test_benzene_has_the_forces_and_torques_of_published_frames(data_folder):
+    """Of whole molecules, in kcal/mol/A and kcal/mol: what is left is the rounding of the published positions."""
+    with np.load(data_folder / "benzene_oplsaa_300K_7x500.npz") as file:
+        positions, forces, masses = file["positions"][0] / 10.0, file["forces"][0] * 41.84, file["masses"]
+        edge = float(file["box"][0]) / 10.0
+    first = next(load_system("benzene").build()[0].residues())
+    atoms = [(atom.name, atom.element) for atom in first.atoms()]
+    topology = openmm.app.Topology()
+    chain = topology.addChain()
+    for _ in range(len(positions)):
+        residue = topology.addResidue(first.name, chain)
+        added = [topology.addAtom(name, element, residue) for name, element in atoms]
+        for i in range(6):
+            topology.addBond(added[i], added[(i + 1) % 6])
+            topology.addBond(added[i], added[i + 6])
+    topology.setUnitCellDimensions(openmm.Vec3(edge, edge, edge))
+    field = openmm.app.ForceField(str(shipped.folder("systems") / "benzene" / "benzene.xml"))
+    system = field.createSystem(topology, nonbondedMethod=openmm.app.PME, nonbondedCutoff=1.0)
+    platform = openmm.Platform.getPlatformByName("CPU")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(positions.reshape(-1, 3))
+    found = context.getState(forces=True).getForces(asNumpy=True)._value.reshape(forces.shape)
+    arms = positions - np.average(positions, axis=1, weights=masses)[:, None]
+    force, torque = (found - forces).sum(axis=1), np.cross(arms, found - forces).sum(axis=1)
+    assert np.sqrt(np.mean(force**2)) / 41.84 < 0.032
+    assert np.sqrt(np.mean(torque**2)) / 4.184 < 0.052

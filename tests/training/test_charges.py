@@ -141,7 +141,7 @@ def test_charges_frozen_in_one_epoch_and_free_in_the_next(data, tmp_path):
 
 def test_balance_is_learnt_with_every_part(data, tmp_path):
     """Factors of all parts that the data hold move towards the logarithm of their errors; the others stay."""
-    weights = LossWeights(energies=0.1, virials=0.1)
+    weights = LossWeights(energies=0.1, virials=0.1, torques=0.0)
     chosen = config(weights=weights, balance="uncertainty", epochs=2)
     train(data, chosen, tmp_path / "out")
     (checkpoint,) = (tmp_path / "out").glob("*/last.ckpt")
@@ -311,7 +311,7 @@ def test_totals_that_the_charges_do_not_have(data):
         (
             {"forces": 0.0},
             {"electrostatics": None},
-            "`weights` are those of charges and dipoles, of which there is nothing",
+            "`weights` are those of charges and dipoles and torques, of which there is nothing",
         ),
     ],
 )

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from cgenn.graph import BeadGraph
 from cgenn.h5md import Frames
+from cgenn.nn.network import BeadOutputs
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
@@ -14,7 +16,7 @@ from cgenn.topology import BeadTopology
 from cgenn.training.batches import FrameGroup
 from cgenn.training.config import LossWeights, TrainingConfig
 from cgenn.training.force_matching import Residual
-from cgenn.training.loss import Balance, Targets, Units, group_tree, square_errors, trained_terms
+from cgenn.training.loss import Balance, Targets, Units, group_tree, square_errors, torque_lengths, trained_terms
 from cgenn.units import COULOMB
 
 TOPOLOGY = BeadTopology.build(["A", "B", "C"], [1.0, 1.0, 1.0], bonds=[(0, 1)], charges=[0.4, -0.4, 0.0])
@@ -22,7 +24,7 @@ DISTANCES = np.array([0.2, 0.4])
 """Of the ions in two frames, along x."""
 
 EVERYTHING = LossWeights(
-    forces=1, charges=1, dipoles=1, molecular_dipoles=1, total_dipole=1, energies=1, virials=1
+    forces=1, charges=1, dipoles=1, molecular_dipoles=1, total_dipole=1, energies=1, virials=1, torques=1
 )  # fmt: skip
 PAIR = -0.16 * COULOMB
 """Energy times distance of the pair [kJ/mol nm]."""
@@ -63,6 +65,41 @@ def test_forces() -> None:
     found, count = errors(silent(), frames())["forces"]
     assert count == 18
     assert found.item() == pytest.approx(2 * np.sum((PAIR / DISTANCES**2) ** 2))
+
+
+class InField(Potential):
+    """Every bead with an orientation has its z axis in a field of 10 kJ/mol along x."""
+
+    def outputs(self, graph: BeadGraph) -> BeadOutputs:
+        along = graph.orientations[:, 0, 2] * (graph.types == 1)
+        found = super().outputs(graph)
+        return found._replace(energies=0 * found.energies - along)
+
+
+def test_torques_in_units_of_force_times_radius_of_gyration() -> None:
+    """Off by 3 and 4 kJ/mol on the one bead with a body, sqrt(tr I / 2 M) = 0.5 nm; what others feel does not count.
+
+    A bead along z feels z x E = 10 kJ/mol along y, one along x nothing.
+    """
+    config = PotentialConfig(
+        types=("A", "B", "C"), average_neighbors=2.0, energy_scale=10.0, temperature=300.0, channels=4,
+        bodies={"B": {"symmetry": "Cinfv", "inertia": (0.25, 0.25, 0.0)}},
+    )  # fmt: skip
+    torques = np.full((2, 3, 3), 100.0)
+    torques[:, 1] = [[3.0, 10.0, 0.0], [0.0, 0.0, 4.0]]
+    orientations = np.tile([1.0, 0, 0, 0], (2, 3, 1))
+    orientations[1, 1] = [0.5**0.5, 0.0, 0.5**0.5, 0.0]  # z to x
+    potential = InField(config, Priors()).double()
+    group = FrameGroup.of(0, frames(orientations=orientations, torques=torques), torch.float64)
+    graph = group.graph(potential, TOPOLOGY)
+    targets = Residual(potential, Priors(), [TOPOLOGY])(group, graph)
+    for weights in (LossWeights(), EVERYTHING):
+        parts = square_errors(potential, graph, group, targets, TOPOLOGY, weights, create_graph=False)
+        assert (parts["torques"][0].item(), parts["torques"][1]) == (pytest.approx((9 + 16) / 0.25), 6)
+        assert parts["forces"][0].item() == 0.0
+    off = LossWeights(torques=0)
+    assert "torques" not in square_errors(potential, graph, group, targets, TOPOLOGY, off, create_graph=False)
+    np.testing.assert_allclose(torque_lengths(potential, TOPOLOGY), [0.0, 0.5, 0.0])
 
 
 def test_charges_against_those_of_each_frame_or_of_the_topology() -> None:
@@ -186,7 +223,7 @@ def test_gradients_reach_both_readouts() -> None:
 
 
 def test_balance() -> None:
-    weights = LossWeights(forces=2.0, charges=0.5, dipoles=0.0)
+    weights = LossWeights(forces=2.0, charges=0.5, dipoles=0.0, torques=0.0)
     parts = {"forces": torch.tensor(3.0), "charges": torch.tensor(8.0)}
     assert Balance(weights, learnt=False)(parts).item() == 10.0
     learnt = Balance(weights, learnt=True)
@@ -202,18 +239,18 @@ def test_balance() -> None:
 
 def test_units() -> None:
     units = Units(force=500.0, energy=2.5)
-    assert [units.of(part) for part in ("forces", "energies", "virials")] == [500.0, 2.5, 2.5]
+    assert [units.of(part) for part in ("forces", "torques", "energies", "virials")] == [500.0, 500.0, 2.5, 2.5]
     assert [units.of(part) for part in ("charges", "dipoles", "molecular_dipoles", "total_dipole")] == [
         0.1, 0.01, 0.01, 0.01,
     ]  # fmt: skip
     assert set(LossWeights.model_fields) == {
-        "forces", "charges", "dipoles", "molecular_dipoles", "total_dipole", "energies", "virials",
+        "forces", "charges", "dipoles", "molecular_dipoles", "total_dipole", "energies", "virials", "torques",
     }  # fmt: skip
 
 
 def test_weights_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="all `weights` are zero"):
-        TrainingConfig(weights=LossWeights(forces=0, charges=0, dipoles=0))
+        TrainingConfig(weights=LossWeights(forces=0, charges=0, dipoles=0, torques=0))
     for part in ("energies", "virials"):
         with pytest.raises(ValueError, match=r"energies and virials are not those of displaced .*: set `noise` to 0"):
             TrainingConfig.parse({"noise": 0.01, "weights": {part: 1.0}}, "training.toml")

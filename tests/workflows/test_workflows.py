@@ -106,6 +106,25 @@ def test_ala2(data_folder, tmp_path):
     assert stamps(tmp_path / "out") == before
 
 
+def test_benzene(data_folder, tmp_path):
+    """The numbers promised are there; those that need no model are the ones of the data."""
+    words = ["run", "benzene", "--quick", "--data", data_folder / "benzene_oplsaa_300K_7x500.npz"]
+    words += ["--out", tmp_path / "out", "--json"]
+    said = json.loads(cgenn(*words))
+    promised = {"force_rmse", "torque_rmse", "force_rmse_isotropic", "torque_rmse_null", "rdf_deviation"}
+    assert promised | {"p2_deviation", "density_error", "units"} <= said.keys()
+    assert said["force_rmse_null"] == pytest.approx(4.027, abs=1e-3)  # kcal/mol/A
+    assert said["torque_rmse_null"] == pytest.approx(5.616, abs=1e-3)  # kcal/mol
+    assert 0 < said["torque_rmse"] < said["torque_rmse_null"]
+    assert {key for key, value in said.items() if isinstance(value, float)} == set(said["units"])
+    assert Path(said["figure"]).exists()
+    before = stamps(tmp_path / "out")
+    again = json.loads(cgenn(*words))
+    assert again.keys() == said.keys()
+    assert again["p2_deviation"] == said["p2_deviation"]
+    assert stamps(tmp_path / "out") == before
+
+
 def test_energy_drift(pipeline):
     """A shorter time step keeps the energy better; nothing is lost on the way."""
     folder = pipeline[0]

@@ -1,0 +1,59 @@
+"""The rigid body that a bead with an orientation stands for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import Field, field_validator, model_validator
+from scipy.spatial.transform import Rotation
+
+from cgenn.config import Config
+
+Coordinate = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def rotation_matrices(quaternions: Float[np.ndarray, "*shape 4"]) -> Float[np.ndarray, "*shape 3 3"]:
+    """Orientation matrices of quaternions (w, x, y, z)."""
+    flat = Rotation.from_quat(quaternions.reshape(-1, 4), scalar_first=True).as_matrix()
+    return flat.reshape(*quaternions.shape[:-1], 3, 3)
+
+
+class Body(Config):
+    """What all oriented beads of a type have in common, in the frame that turns with them.
+
+    The columns of an orientation matrix Q are the axes of this frame in space: a vector v of the frame is Q v.
+
+    Attributes:
+        symmetry: point group in Schoenflies notation, main axis along z: "C1", "Cs", "C2v", "D6h", "Cinfv", "Dinfh".
+        inertia: principal moments about x, y and z [amu nm^2].
+        names: of the atoms of the reference geometry.
+        masses: of these atoms [amu].
+        coordinates: of these atoms about their centre of mass [nm].
+    """
+
+    symmetry: str = "C1"
+    inertia: tuple[Coordinate, Coordinate, Coordinate]
+    names: tuple[str, ...] = ()
+    masses: tuple[Coordinate, ...] = ()
+    coordinates: tuple[tuple[Coordinate, Coordinate, Coordinate], ...] = ()
+
+    @field_validator("inertia")
+    @classmethod
+    def _moments_of_a_body(cls, inertia: tuple[float, float, float]) -> tuple[float, float, float]:
+        largest, rest = max(inertia), sum(inertia) - max(inertia)
+        if min(inertia) < 0 or largest <= 0 or largest > rest * (1 + 1e-6):
+            raise ValueError(
+                f"`inertia` must be three moments of a body, none above the sum of the others, got {inertia} amu nm^2"
+            )
+        return inertia
+
+    @model_validator(mode="after")
+    def _one_entry_per_atom(self) -> Body:
+        if not len(self.names) == len(self.masses) == len(self.coordinates):
+            raise ValueError(
+                f"`names`, `masses` and `coordinates` must have one entry per atom, got {len(self.names)}, "
+                f"{len(self.masses)} and {len(self.coordinates)}"
+            )
+        return self

@@ -1,0 +1,81 @@
+"""What beads do in a State of OpenMM: positions, orientations, velocities, forces, torques, temperatures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch  # isort: skip  (before openmm, see backends.py)
+import numpy as np
+import openmm
+from jaxtyping import Float
+from torch import Tensor
+
+from cgenn.simulation.rigid import RigidBeads, as_quaternions
+from cgenn.units import GAS_CONSTANT
+
+
+def bead_state(
+    state: openmm.State, replicas: int, rigid: RigidBeads | None, *, velocities: bool = False, forces: bool = False
+) -> dict[str, Float[np.ndarray, "replicas beads _"]]:
+    """Positions [nm] and, where asked for, velocities [nm/ps] and forces [kJ/mol/nm] of the beads in a State.
+
+    Where beads are oriented there are also orientations, as unit quaternions (w, x, y, z), angular velocities [1/ps]
+    about the axes of space, and torques [kJ/mol]. They are named as in `Frames`.
+    """
+    particles = _split(state.getPositions(asNumpy=True), replicas)
+    moving = _split(state.getVelocities(asNumpy=True), replicas) if velocities else None
+    pulled = _split(state.getForces(asNumpy=True), replicas) if forces else None
+    if rigid is None:
+        found = {"positions": particles, "velocities": moving, "forces": pulled}
+        return {name: values.numpy() for name, values in found.items() if values is not None}
+    positions, frames = rigid.map.to_beads(particles)
+    result = {"positions": positions.numpy(), "orientations": as_quaternions(frames.numpy())}
+    if moving is not None:
+        linear, angular, _ = rigid.map.velocities(particles, moving)
+        result |= {"velocities": linear.numpy(), "angular_velocities": angular.numpy()}
+    if pulled is not None:
+        total, torques = rigid.map.resultants(particles, pulled)
+        result |= {"forces": total.numpy(), "torques": torques.numpy()}
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Thermometer:
+    """Temperatures of a System with oriented beads, from their momenta and angular momenta.
+
+    T = (sum M V^2 + sum omega L) / (f R). OpenMM's own kinetic energy, at time steps that suit rigid beads, reads up to
+    6 % high: it counts what the velocities of sites hold along constraints.
+
+    Attributes:
+        rigid: the oriented beads of one copy.
+        replicas: copies.
+        masses: of the beads of one copy [amu].
+        free: degrees of freedom of translation and of rotation.
+    """
+
+    rigid: RigidBeads
+    replicas: int
+    masses: Float[Tensor, " beads"]
+    free: tuple[int, int]
+
+    @classmethod
+    def of(cls, system: openmm.System, rigid: RigidBeads) -> Thermometer:
+        """For a System of copies of these beads."""
+        replicas = system.getNumParticles() // rigid.n_particles
+        removed = 3 * any(isinstance(force, openmm.CMMotionRemover) for force in system.getForces())
+        free = max(3 * len(rigid.beads) * replicas - removed, 1), rigid.rotations * replicas
+        return cls(rigid, replicas, torch.from_numpy(rigid.bead_masses(system)), free)
+
+    def __call__(self, state: openmm.State) -> tuple[float, float, float]:
+        """Temperature of all motion, of translation and of rotation [K]; the State holds positions and velocities."""
+        particles = _split(state.getPositions(asNumpy=True), self.replicas)
+        moving = _split(state.getVelocities(asNumpy=True), self.replicas)
+        linear, angular, momenta = self.rigid.map.velocities(particles, moving)
+        translation = float((self.masses[:, None] * linear.square()).sum()) / GAS_CONSTANT
+        rotation = float((angular * momenta).sum()) / GAS_CONSTANT
+        first, second = self.free
+        return (translation + rotation) / (first + second), translation / first, rotation / second
+
+
+def _split(values: openmm.unit.Quantity, replicas: int) -> Tensor:
+    return torch.tensor(np.asarray(values._value)).unflatten(0, (replicas, -1))

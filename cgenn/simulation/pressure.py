@@ -1,0 +1,47 @@
+"""The pressure of a potential in the frames of a run: what a barostat would have to be set to there."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from cgenn.body import rotation_matrices
+from cgenn.h5md import Frames
+from cgenn.potential.derivatives import virial
+from cgenn.potential.potential import Potential
+from cgenn.topology import BeadTopology
+from cgenn.units import thermal_energy
+
+BAR = 0.0602214076
+"""[kJ/mol/nm^3]"""
+
+
+def pressures(
+    potential: Potential, topology: BeadTopology, frames: Frames, temperature: float
+) -> Float[np.ndarray, " frames"]:
+    """n kT / V - tr(dE/de) / (3 V) of each frame [bar], n beads, dE/de the derivative by a strain of positions and box.
+
+    A coarse-grained potential seldom has the pressure of the atoms at their density: its dependence on the volume is
+    not in the forces on beads. The mean over a run at that density, p, tells what is missing: with the barostat at p,
+    which is as good as an energy (p - p_0) V at the pressure p_0, the density is that of the atoms.
+
+    Args:
+        temperature: of the momenta [K].
+
+    Raises:
+        ValueError: if there is no box.
+    """
+    if frames.box is None:
+        raise ValueError("a pressure needs a box in every frame, got none")
+    found = []
+    for index in range(len(frames)):
+        part = frames[slice(index, index + 1)]
+        turned = None
+        if potential.config.bodies and part.orientations is not None:
+            turned = torch.from_numpy(rotation_matrices(part.orientations)).to(potential.dtype)
+        positions, box = (torch.from_numpy(np.asarray(x)).to(potential.dtype) for x in (part.positions, part.box))
+        graph = potential.graph(topology, positions, box, turned)
+        found.append(float(virial(lambda graph: potential(graph, topology), graph)[0].trace()))
+    volumes = np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))
+    return (len(topology) * thermal_energy(temperature) - np.array(found) / 3.0) / volumes / BAR

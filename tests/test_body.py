@@ -1,0 +1,31 @@
+"""The body of an oriented bead: what is checked, and that it survives a file."""
+
+import json
+
+import pytest
+
+from cgenn.body import Body
+from cgenn.topology import BeadTopology
+
+BODY = Body(symmetry="C2v", inertia=(0.01, 0.02, 0.03), names=("O",), masses=(16.0,), coordinates=((0.0, 0.0, 0.0),))
+
+
+@pytest.mark.parametrize("inertia", [(0.0, 0.0, 0.0), (-0.1, 1.0, 1.0), (1.0, 1.0, 2.1)])
+def test_moments_that_no_body_has(inertia):
+    with pytest.raises(ValueError, match="three moments of a body"):
+        Body.parse({"inertia": inertia}, "body 'W'")
+
+
+def test_one_entry_per_atom():
+    with pytest.raises(ValueError, match="one entry per atom, got 1, 0 and 0"):
+        Body.parse({"inertia": (1, 1, 1), "names": ["C"]}, "body 'W'")
+
+
+def test_topology_keeps_bodies():
+    topology = BeadTopology.build(["W", "ION"], [18.0, 23.0], bodies={"W": BODY})
+    assert topology.oriented.tolist() == [True, False]
+    again = BeadTopology.from_dict(json.loads(json.dumps(topology.to_dict())))
+    assert dict(again.bodies) == {"W": BODY}
+    assert topology.repeat(2).oriented.tolist() == [True, False] * 2
+    with pytest.raises(ValueError, match="the type 'X', which no bead has"):
+        BeadTopology.build(["W"], [18.0], bodies={"X": BODY})
