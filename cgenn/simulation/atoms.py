@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -49,13 +50,15 @@ class AtomView:
         for bead, kind in enumerate(topology.types):
             body = topology.bodies.get(kind)
             if body is None or not body.names:
-                beads, local = [*beads, bead], [*local, (0.0, 0.0, 0.0)]
-                names, elements = [*names, topology.names[bead]], [*elements, None]
-                continue
-            beads += [bead] * len(body.names)
-            local += body.coordinates
-            names += body.names
-            elements += [_element(mass) for mass in body.masses]
+                shown = [((0.0, 0.0, 0.0), topology.names[bead], None)]
+            else:
+                kinds = map(_element, body.masses)
+                shown = list(zip(body.coordinates, body.names, kinds, strict=True))
+            for place, name, element in shown:
+                beads.append(bead)
+                local.append(place)
+                names.append(name)
+                elements.append(element)
         return cls(topology, np.array(beads), np.array(local), tuple(names), tuple(elements))
 
     def positions(
@@ -102,6 +105,7 @@ class AtomView:
         return found + [(int(first[i]), int(first[j])) for i, j in self.topology.bonds[single]]
 
 
+@cache
 def _element(mass: float) -> Element | None:
     found = Element.getByMass(mass)
     return found if found is not None and abs(found.mass._value - mass) < _SAME_ELEMENT else None

@@ -27,6 +27,7 @@ from cgenn.simulation.electrostatics import (
 )
 from cgenn.simulation.force import LearnedForce, Precision
 from cgenn.simulation.mixing import mixed_system
+from cgenn.simulation.orientation_sites import bead_atoms
 from cgenn.simulation.placement import Placement
 from cgenn.simulation.rigid import RigidBeads, with_bodies
 from cgenn.topology import BeadTopology
@@ -269,7 +270,11 @@ def _from_openmm(
         masses = masses.value_in_unit(openmm.unit.dalton)  # type: ignore[union-attr]
     vectors = topology.getPeriodicBoxVectors()
     box = None if vectors is None else np.array(vectors.value_in_unit(openmm.unit.nanometer))
-    return beads_of(topology, np.asarray(masses, dtype=float), config, charges=charges), box
+    values, chosen = np.asarray(masses, dtype=float), None
+    if config is not None and config.bodies and any(atom.name == "S1" for atom in topology.atoms()):
+        chosen = bead_atoms(topology, bead_types(list(topology.atoms()), config), values, config.bodies)
+        values = values[chosen]
+    return beads_of(topology, values, config, chosen, charges), box
 
 
 def beads_of(

@@ -134,6 +134,9 @@ def test_system_has_the_energy_of_the_potential(discs, backend, periodic):
     names, particles = add_orientation_sites(beads, positions, orientations)
     assert names.getNumAtoms() == system.getNumParticles() == 16 + 8 * 3 + 2 * 2 + 2 * 4
     assert beads.oriented.sum() == 12
+    again = create_system(potential, names, masses=np.repeat(beads.masses, 1 + RigidBeads.of(beads).counts), box=cell)
+    assert again[1].types == beads.types  # the sites of an OpenMM topology are no beads
+    assert again[0].getNumConstraints() == system.getNumConstraints()
     context = make_context(system, particles)
     graph = potential.graph(
         topology, torch.as_tensor(positions)[None], None if cell is None else torch.as_tensor(cell)[None],
