@@ -41,6 +41,16 @@ def test_electrostatics_page(tmp_path, monkeypatch):
     assert names["gradient"].abs().max() > 0
 
 
+def test_oriented_beads_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    names: dict = {}
+    for block in _blocks("python", README.parent / "docs" / "oriented-beads.md"):
+        exec(compile(block, "docs/oriented-beads.md", "exec"), names)
+    assert names["turned"].shape == (2, 216, 4)
+    assert abs(names["found"]["torques"]).max() > 0
+
+
 @pytest.mark.slow
 def test_command_line(tmp_path):
     """Every `cgenn` command of the README, in order, as a shell would run it."""
