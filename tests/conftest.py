@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -40,6 +41,12 @@ def _double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> None:
+    """The command line, which other tests call in this process, sets the level for good."""
+    logging.getLogger("cgenn").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
