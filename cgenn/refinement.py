@@ -23,7 +23,9 @@ from cgenn.comparison import data_ensemble, model_ensemble
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.splits import block_split
 from cgenn.files import write_json
+from cgenn.h5md import Frames
 from cgenn.potential import bonded
+from cgenn.potential.linkage import Linkage
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors, type_key
 from cgenn.simulation.config import SimulationConfig
@@ -94,7 +96,7 @@ def refine(
         raise ValueError(f"`rounds` must not be negative, got {rounds}")
     if config.temperature not in (None, dataset.temperature):
         raise ValueError(f"the simulation is at {config.temperature} K, but {dataset.path} of {dataset.temperature} K")
-    if not features(potential.priors, dataset.topology, dataset.read(slice(1)).positions)[0]:
+    if not _features(potential, dataset, dataset.read(slice(1)))[0]:
         raise ValueError(f"the model has no bonded priors for the beads of {dataset.path}: nothing can be refined")
     folder, scores, models = Path(out), [], []
     for number in range(rounds + 1):
@@ -112,7 +114,7 @@ def refine(
             "%s: mean divergence from the data %.4f (sampling alone %.4f)", here.name, scores[-1].js, scores[-1].floor
         )
         if number < rounds:
-            potential = _improved(potential, dataset, run.read().positions)
+            potential = _improved(potential, dataset, run.read())
     best = int(np.argmin([entry.js for entry in scores]))
     chosen = Potential.load(models[best])
     if dataset.has_forces:
@@ -133,11 +135,18 @@ def _validation_errors(potential: Potential, dataset: BeadDataset) -> ForceError
     return force_errors(potential, [dataset], [held])
 
 
-def _improved(potential: Potential, dataset: BeadDataset, positions: np.ndarray) -> Potential:
+def _features(
+    potential: Potential, dataset: BeadDataset, frames: Frames
+) -> tuple[list[Name], Float[np.ndarray, "frames features"], Float[np.ndarray, " features"]]:
+    beads = dataset.topology.with_bodies(potential.config.bodies)
+    return features(potential.priors, beads, frames.positions, frames.orientations)
+
+
+def _improved(potential: Potential, dataset: BeadDataset, run: Frames) -> Potential:
     """The potential with its priors moved by one Newton step of the relative entropy."""
-    topology, priors = dataset.topology, potential.priors
-    names, wanted, terms = features(priors, topology, dataset.read().positions)
-    _, found, _ = features(priors, topology, positions)
+    priors = potential.priors
+    names, wanted, terms = _features(potential, dataset, dataset.read())
+    _, found, _ = _features(potential, dataset, run)
     step = thermal_energy(potential.config.temperature) * newton_step(names, terms, wanted.mean(axis=0), found)
     moved = Potential(
         potential.config, moved_priors(priors, dict(zip(names, step.tolist(), strict=True))), potential.provenance
@@ -170,13 +179,17 @@ def newton_step(
 
 
 def features(
-    priors: Priors, topology: BeadTopology, positions: Float[np.ndarray, "frames beads 3"]
+    priors: Priors,
+    topology: BeadTopology,
+    positions: Float[np.ndarray, "frames beads 3"],
+    orientations: Float[np.ndarray, "frames beads 4"] | None = None,
 ) -> tuple[list[Name], Float[np.ndarray, "frames features"], Float[np.ndarray, " features"]]:
     """Functions that the prior energy is linear in, summed over the terms of the same types, and how many those are.
 
     Bonds and angles: x - x0 and its square, x0 where the prior's well lies. Dihedrals: cos(n phi) and sin(n phi).
     """
-    points = torch.from_numpy(np.ascontiguousarray(positions, dtype=np.float64))
+    linkage = Linkage.of(topology)
+    points = linkage.points(positions, orientations)
     columns: dict[Name, np.ndarray] = {}
     terms: dict[Name, int] = {}
 
@@ -186,13 +199,13 @@ def features(
         terms[name] = terms.get(name, 0) + 1
 
     kinds: list[tuple[str, np.ndarray, dict, Callable]] = [
-        ("bonds", topology.bonds, priors.bonds, bonded.distances),
-        ("angles", topology.angles, priors.angles, bonded.angles),
-        ("dihedrals", topology.dihedrals, priors.dihedrals, bonded.dihedrals),
+        ("bonds", linkage.bonds, priors.bonds, bonded.distances),
+        ("angles", linkage.angles, priors.angles, bonded.angles),
+        ("dihedrals", linkage.dihedrals, priors.dihedrals, bonded.dihedrals),
     ]
     for kind, index, known, coordinate in kinds:
         for row in index.tolist():
-            key = type_key(topology.types[bead] for bead in row)
+            key = type_key(linkage.names[point] for point in row)
             if key not in known:
                 continue
             values = coordinate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,8 @@ class BeadTopology:
         charges: shape (beads,) [e].
         bonds: pairs of bead indices, first below second, sorted, shape (bonds, 2).
         bodies: of the types whose beads have an orientation, by type.
+        joints: for bonds of oriented beads, which atoms of their bodies are bonded: two beads, first below second, and
+            the atom of each, -1 for its centre, shape (joints, 4).
     """
 
     types: tuple[str, ...]
@@ -44,6 +46,7 @@ class BeadTopology:
     charges: np.ndarray
     bonds: np.ndarray
     bodies: Mapping[str, Body] = field(default_factory=dict)
+    joints: np.ndarray = field(default_factory=lambda: _read_only([], np.int64, (0, 4)))
 
     @classmethod
     def build(
@@ -57,12 +60,13 @@ class BeadTopology:
         residue_names: Sequence[str] | None = None,
         residue_index: Sequence[int] | np.ndarray | None = None,
         bodies: Mapping[str, Body] | None = None,
+        joints: Sequence[tuple[int, int, int, int]] | np.ndarray = (),
     ) -> BeadTopology:
         """Check and build a topology; what is not given defaults to zero charges and one residue.
 
         Raises:
             ValueError: if lengths differ, a mass is not positive, a charge is not finite, a bond names a bead that is
-                not there, or a body a type that no bead has.
+                not there, a body a type that no bead has, or a joint a bond or an atom that is not there.
         """
         n = len(types)
         if n == 0:
@@ -96,6 +100,7 @@ class BeadTopology:
             charges=_read_only(np.zeros(n) if charges is None else charges, np.float64, (n,)),
             bonds=_read_only(pairs, np.int64, (len(pairs), 2)),
             bodies=dict(bodies or {}),
+            joints=_read_only(_checked_joints(joints, types, pairs, bodies or {}), np.int64, (len(joints), 4)),
         )
 
     def __len__(self) -> int:
@@ -162,7 +167,23 @@ class BeadTopology:
             residue_names=self.residue_names * copies,
             residue_index=(self.residue_index[None] + residues * offsets[:, None]).reshape(-1),
             bodies=self.bodies,
+            joints=(self.joints[None] + beads * offsets[:, None, None] * [1, 1, 0, 0]).reshape(-1, 4),
         )
+
+    def with_bodies(self, bodies: Mapping[str, Body]) -> BeadTopology:
+        """The same beads, oriented where their type is in `bodies` and nowhere else.
+
+        Raises:
+            ValueError: if a bond is one of an atom that a body does not have.
+        """
+        chosen = {name: body for name, body in bodies.items() if name in self.types}
+        if chosen == self.bodies:
+            return self
+        oriented = np.array([name in chosen for name in self.types])
+        joints = np.concatenate([self.joints[:, :2], np.where(oriented[self.joints[:, :2]], self.joints[:, 2:], -1)], 1)
+        joints = joints[joints[:, 2:].max(1, initial=-1) >= 0]
+        checked = _checked_joints(joints, self.types, self.bonds, chosen)
+        return replace(self, bodies=chosen, joints=_read_only(checked, np.int64, joints.shape))
 
     def to_openmm(self) -> openmm.app.Topology:
         """The same as an OpenMM topology: beads are atoms without an element, their type is the atom id.
@@ -216,6 +237,7 @@ class BeadTopology:
             "charges": self.charges.tolist(),
             "bonds": self.bonds.tolist(),
             **({"bodies": {name: body.model_dump() for name, body in self.bodies.items()}} if self.bodies else {}),
+            **({"joints": self.joints.tolist()} if len(self.joints) else {}),
         }
 
     @classmethod
@@ -223,3 +245,25 @@ class BeadTopology:
         """The inverse of `to_dict`."""
         bodies = {name: Body.parse(body, f"body {name!r}") for name, body in entries.get("bodies", {}).items()}
         return cls.build(**{**entries, "bodies": bodies})
+
+
+def _checked_joints(
+    joints: Sequence[tuple[int, int, int, int]] | np.ndarray,
+    types: Sequence[str],
+    bonds: np.ndarray,
+    bodies: Mapping[str, Body],
+) -> np.ndarray:
+    """Sorted, first bead below second, each being one of the bonds, each atom one of the body."""
+    rows = np.asarray(joints, dtype=np.int64).reshape(-1, 4)
+    rows = np.where(rows[:, :1] > rows[:, 1:2], rows[:, [1, 0, 3, 2]], rows)
+    known = set(map(tuple, bonds.tolist()))
+    for i, j, *atoms in rows.tolist():
+        if (i, j) not in known:
+            raise ValueError(f"a joint is of beads {i} and {j}, which no bond joins")
+        for bead, atom in zip((i, j), atoms, strict=True):
+            size = len(bodies[types[bead]].names) if types[bead] in bodies else 0
+            if not -1 <= atom < size:
+                raise ValueError(f"a joint names atom {atom} of bead {bead} (type {types[bead]!r}), which has {size}")
+    if len(np.unique(rows[:, :2], axis=0)) < len(rows):
+        raise ValueError("two joints are of the same bond")
+    return rows[np.lexsort(rows.T[1::-1])]

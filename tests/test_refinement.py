@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cgenn.body import Body
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
 from cgenn.potential.potential import Potential, PotentialConfig
@@ -85,6 +86,21 @@ def dihedral_energy(phi):
 def dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("refinement") / "chain.h5"
     return BeadDataset.write(path, CHAIN, Frames(exact_frames(20_000)), temperature=300.0)
+
+
+def test_features_of_joints_are_those_of_the_atoms():
+    body = Body(
+        symmetry="Cinfv", inertia=(1.0, 1.0, 0.0), names=("C", "N"), masses=(12.0, 14.0),
+        coordinates=((0.0, 0.0, -0.06), (0.0, 0.0, 0.05)),
+    )  # fmt: skip
+    pair = BeadTopology.build(["R", "A"], [26.0, 9.0], bonds=[(0, 1)], bodies={"R": body}, joints=[(0, 1, 1, -1)])
+    priors = Priors(bonds={"A|R:N": BondPrior(length=0.2, k=1e4)}, angles={"A|R:N|R:C": AnglePrior(angle=2.0, k=9.0)})
+    positions, turns = np.array([[[0.0, 0.0, 0.0], [0.15, 0.0, 0.05]]]), np.tile([1.0, 0.0, 0.0, 0.0], (1, 2, 1))
+    names, values, _ = features(priors, pair, positions, turns)
+    assert [(kind, function) for kind, _, function in names] == [
+        ("bonds", "x"), ("bonds", "x2"), ("angles", "x"), ("angles", "x2"),
+    ]  # fmt: skip
+    np.testing.assert_allclose(values[0, [0, 2]], [0.15 - 0.2, np.pi / 2 - 2.0])
 
 
 def prior_energies(priors, topology, positions):

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from cgenn.body import Body
 from cgenn.topology import BeadTopology
 
 
@@ -76,3 +77,48 @@ def test_mistakes_are_named(changes, message):
 def test_charge_that_is_no_number():
     with pytest.raises(ValueError, match=r"bead 1 \(type 'B'\) has the charge nan e"):
         BeadTopology.build(["A", "B"], [1.0, 1.0], charges=[0.0, np.nan])
+
+
+BODY = Body(
+    inertia=(1.0, 2.0, 3.0), names=("C", "N"), masses=(12.0, 14.0), coordinates=((0.1, 0.0, 0.0), (-0.1, 0.0, 0.0))
+)
+
+
+def jointed(**changes) -> BeadTopology:
+    """Two bodies in a row with a simple bead; the joint of the second bond is given backwards."""
+    joints = [(2, 1, -1, 0), (0, 1, 1, 0)]
+    options = {"bonds": [(0, 1), (1, 2)], "bodies": {"P": BODY}, "joints": joints, **changes}
+    return BeadTopology.build(["P", "P", "A"], [26.0, 26.0, 12.0], **options)
+
+
+def test_joints_are_sorted_and_repeated():
+    assert jointed().joints.tolist() == [[0, 1, 1, 0], [1, 2, 0, -1]]
+    assert jointed().repeat(2).joints.tolist() == [[0, 1, 1, 0], [1, 2, 0, -1], [3, 4, 1, 0], [4, 5, 0, -1]]
+    again = BeadTopology.from_dict(json.loads(json.dumps(jointed().to_dict())))
+    np.testing.assert_array_equal(again.joints, jointed().joints)
+    assert "joints" not in jointed(joints=()).to_dict()
+
+
+def test_other_bodies_keep_their_joints():
+    both = BeadTopology.build(
+        ["P", "Q", "A"], [26.0, 26.0, 12.0], bonds=[(0, 1), (1, 2)], bodies={"P": BODY, "Q": BODY},
+        joints=[(0, 1, 1, 0), (1, 2, 1, -1)],
+    )  # fmt: skip
+    assert both.with_bodies(both.bodies) is both
+    assert both.with_bodies({"P": BODY, "X": BODY}).joints.tolist() == [[0, 1, 1, -1]]
+    assert not len(both.with_bodies({}).joints)
+    assert not both.with_bodies({}).oriented.any()
+
+
+@pytest.mark.parametrize(
+    ("joints", "message"),
+    [
+        ([(0, 2, 0, -1)], "a joint is of beads 0 and 2, which no bond joins"),
+        ([(0, 1, 2, 0)], r"a joint names atom 2 of bead 0 \(type 'P'\), which has 2"),
+        ([(1, 2, 0, 0)], r"a joint names atom 0 of bead 2 \(type 'A'\), which has 0"),
+        ([(0, 1, 0, 0), (1, 0, 1, 1)], "two joints are of the same bond"),
+    ],
+)
+def test_wrong_joints_are_named(joints, message):
+    with pytest.raises(ValueError, match=message):
+        jointed(joints=joints)

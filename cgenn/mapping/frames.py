@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from cgenn.body import Body
 from cgenn.mapping.definition import FrameRule
+from cgenn.mapping.joints import find_joints
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.reference import closest_axes, reference_body
 from cgenn.mapping.rigidity import Rigidity
@@ -115,8 +116,10 @@ class FrameMap:
 
     @property
     def topology(self) -> BeadTopology:
-        """The beads, with their bodies."""
-        return replace(self.mapping.topology, bodies={one.name: one.body for one in self.types})
+        """The beads, with their bodies and the atoms of these that are bonded to other beads."""
+        bodies = {one.name: one.body for one in self.types}
+        joints = find_joints(self.mapping, [(one.beads, one.atoms) for one in self.types])
+        return replace(self.mapping.topology, bodies=bodies, joints=joints)
 
     def __call__(
         self,

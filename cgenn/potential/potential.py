@@ -231,7 +231,8 @@ class Potential(nn.Module):
 
     def prior_energy(self, topology: BeadTopology) -> PriorEnergy:
         """The prior terms on one topology."""
-        return PriorEnergy(self.priors, topology, list(self.config.types)).to(self.network.embedding.weight.device)
+        beads = topology.with_bodies(self.config.bodies)
+        return PriorEnergy(self.priors, beads, list(self.config.types)).to(self.network.embedding.weight.device)
 
     def outputs(self, graph: BeadGraph) -> BeadOutputs:
         """What the network says of each bead, without units."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cgenn.graph import BeadGraph
 from cgenn.potential.bonded import angle_energy, bond_energy, dihedral_energy
+from cgenn.potential.linkage import Linkage, joined_points
 from cgenn.potential.priors import Priors
 from cgenn.potential.repulsion import repulsion_energy
 from cgenn.topology import BeadTopology
@@ -19,11 +21,16 @@ class PriorEnergy(nn.Module):
     sigma: Tensor
     epsilon: Tensor
     excluded: Tensor
+    anchor_beads: Tensor
+    anchors: Tensor
 
     def __init__(self, priors: Priors, topology: BeadTopology, types: list[str]) -> None:
         """`types` is the potential's list of bead types, which the graph's type indices refer to."""
         super().__init__()
         self.beads = len(topology)
+        linkage = Linkage.of(topology)
+        self.register_buffer("anchor_beads", torch.from_numpy(linkage.beads), persistent=False)
+        self.register_buffer("anchors", torch.from_numpy(linkage.coordinates), persistent=False)
         self._add("bond", priors.bond_terms(topology))
         self._add("angle", priors.angle_terms(topology))
         self._add("dihedral", priors.dihedral_terms(topology))
@@ -41,20 +48,29 @@ class PriorEnergy(nn.Module):
     def forward(self, graph: BeadGraph) -> dict[str, Tensor]:
         """Energy of each term and system, each of shape (systems,) [kJ/mol]; the graph's edges must reach far enough
         for the repulsion (`Priors.repulsion_cutoff`)."""
+        points = self._points(graph)
         energies = {
-            "bonds": self._bonded("bond", bond_energy, graph),
-            "angles": self._bonded("angle", angle_energy, graph),
-            "dihedrals": self._bonded("dihedral", dihedral_energy, graph),
+            "bonds": self._bonded("bond", bond_energy, graph, points),
+            "angles": self._bonded("angle", angle_energy, graph, points),
+            "dihedrals": self._bonded("dihedral", dihedral_energy, graph, points),
         }
         if self.repels:
             energies["repulsion"] = self._repulsion(graph)
         return energies
 
-    def _bonded(self, name: str, energy, graph: BeadGraph) -> Tensor:
+    def _points(self, graph: BeadGraph) -> Float[Tensor, "points 3"]:
+        """What bonded terms act on, in each system: the beads, then the atoms of oriented ones."""
+        if not len(self.anchors):
+            return graph.positions
+        frames = None if graph.orientations is None else graph.orientations.unflatten(0, (graph.n_systems, self.beads))
+        places = graph.positions.unflatten(0, (graph.n_systems, self.beads))
+        return joined_points(places, frames, self.anchor_beads, self.anchors).flatten(0, 1)
+
+    def _bonded(self, name: str, energy, graph: BeadGraph, points: Float[Tensor, "points 3"]) -> Tensor:
         index, parameters = getattr(self, f"{name}_index"), getattr(self, f"{name}_parameters")
-        offsets = self.beads * torch.arange(graph.n_systems, device=index.device)
+        offsets = (self.beads + len(self.anchors)) * torch.arange(graph.n_systems, device=index.device)
         everywhere = (index[None] + offsets[:, None, None]).flatten(0, 1)
-        values = energy(graph.positions, everywhere, parameters.to(graph.positions.dtype).repeat(graph.n_systems, 1))
+        values = energy(points, everywhere, parameters.to(points.dtype).repeat(graph.n_systems, 1))
         return values.view(graph.n_systems, -1).sum(1)
 
     def _repulsion(self, graph: BeadGraph) -> Tensor:

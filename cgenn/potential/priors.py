@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
 from cgenn.config import Config
+from cgenn.potential.linkage import Linkage
 from cgenn.topology import BeadTopology
 
 REPULSION_RANGE = 2.0 ** (1.0 / 6.0)
@@ -63,7 +64,7 @@ class TermList:
     """Where one kind of term acts.
 
     Attributes:
-        index: beads of each term, shape (terms, 2 to 4).
+        index: points of each term, shape (terms, 2 to 4): beads and, after them, the atoms of a `Linkage`.
         parameters: shape (terms, parameters), columns in the order of the prior's fields.
     """
 
@@ -72,7 +73,10 @@ class TermList:
 
 
 class Priors(Config):
-    """Bonded terms and short-range repulsion; keys are bead types joined by "|" (see `type_key`)."""
+    """Bonded terms and short-range repulsion; keys are bead types joined by "|" (see `type_key`).
+
+    In bonded terms "type:atom" stands for an atom of an oriented bead (see `Linkage`).
+    """
 
     bonds: dict[str, BondPrior] = {}
     angles: dict[str, AnglePrior] = {}
@@ -97,17 +101,20 @@ class Priors(Config):
 
     def bond_terms(self, topology: BeadTopology) -> TermList:
         """Bonds of `topology` that have a prior; parameters (length, k)."""
-        found = _matches(topology, topology.bonds, self.bonds)
+        linkage = Linkage.of(topology)
+        found = _matches(linkage, linkage.bonds, self.bonds)
         return _terms([(row, (prior.length, prior.k)) for row, prior in found], 2, 2)
 
     def angle_terms(self, topology: BeadTopology) -> TermList:
         """Angles of `topology` that have a prior; parameters (angle, k)."""
-        found = _matches(topology, topology.angles, self.angles)
+        linkage = Linkage.of(topology)
+        found = _matches(linkage, linkage.angles, self.angles)
         return _terms([(row, (prior.angle, prior.k)) for row, prior in found], 3, 2)
 
     def dihedral_terms(self, topology: BeadTopology) -> TermList:
         """Dihedrals of `topology` that have a prior, one row per multiplicity; parameters (n, phase, k)."""
-        found = _matches(topology, topology.dihedrals, self.dihedrals)
+        linkage = Linkage.of(topology)
+        found = _matches(linkage, linkage.dihedrals, self.dihedrals)
         rows = [
             (row, (float(n), phase, k))
             for row, prior in found
@@ -126,8 +133,8 @@ class Priors(Config):
         return sigma, epsilon
 
 
-def _matches(topology: BeadTopology, index: np.ndarray, priors: dict) -> list:
-    keys = [type_key(topology.types[bead] for bead in row) for row in index.tolist()]
+def _matches(linkage: Linkage, index: np.ndarray, priors: dict) -> list:
+    keys = [type_key(linkage.names[point] for point in row) for row in index.tolist()]
     return [(row, priors[key]) for row, key in zip(index.tolist(), keys, strict=True) if key in priors]
 
 

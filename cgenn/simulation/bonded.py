@@ -1,7 +1,7 @@
 """The priors as native OpenMM forces; the same terms in torch are in potential/bonded.py and potential/repulsion.py.
 
 Every force is in group `PRIOR_GROUP` and carries the name of its term: "bonds", "angles", "dihedrals", "repulsion".
-Terms without a parameter for the topology at hand are left out.
+Terms without a parameter for the topology at hand are left out. Those of atoms of oriented beads are in joints.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import openmm
 
+from cgenn.potential.linkage import Linkage
 from cgenn.potential.priors import REPULSION_RANGE, Priors, TermList
+from cgenn.simulation.joints import joint_forces, site_points
 from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 
@@ -27,11 +29,20 @@ _WCA = "step(range*sigma-r)*(4*epsilon*((sigma/r)^12-(sigma/r)^6)+epsilon)"
 
 def prior_forces(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
     """The forces of all priors on the beads of a topology."""
+    terms = {
+        "bonds": priors.bond_terms(topology),
+        "angles": priors.angle_terms(topology),
+        "dihedrals": priors.dihedral_terms(topology),
+    }
+    beads, joined = _parted(terms, len(topology))
     forces = [
-        *_bonds(priors.bond_terms(topology), placement),
-        *_angles(priors.angle_terms(topology), placement),
-        *_dihedrals(priors.dihedral_terms(topology), placement),
+        *_bonds(beads["bonds"], placement),
+        *_angles(beads["angles"], placement),
+        *_dihedrals(beads["dihedrals"], placement),
     ]
+    if joined:
+        points = site_points(topology, Linkage.of(topology))
+        forces += [force for kind, rows in joined.items() for force in joint_forces(kind, rows, points, placement)]
     listed = placement.shared or not placement.periodic
     if listed and len(topology) <= EXPLICIT_PAIRS:
         forces += _repulsion_pairs(priors, topology, placement)
@@ -40,6 +51,14 @@ def prior_forces(priors: Priors, topology: BeadTopology, placement: Placement) -
     for force in forces:
         force.setForceGroup(PRIOR_GROUP)
     return forces
+
+
+def _parted(terms: dict[str, TermList], beads: int) -> tuple[dict[str, TermList], dict[str, TermList]]:
+    """Terms of beads alone, and those, if there are any, in which atoms of oriented beads take part."""
+    masks = {kind: np.all(rows.index < beads, axis=1) for kind, rows in terms.items()}
+    alone = {kind: TermList(rows.index[masks[kind]], rows.parameters[masks[kind]]) for kind, rows in terms.items()}
+    joined = {kind: TermList(rows.index[~masks[kind]], rows.parameters[~masks[kind]]) for kind, rows in terms.items()}
+    return alone, {kind: rows for kind, rows in joined.items() if len(rows.index)}
 
 
 def _everywhere(terms: TermList, placement: Placement) -> Iterator[tuple[list[int], list[float]]]:

@@ -12,7 +12,7 @@ site, and the point masses, its sites, come after it. Forces between bead centre
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -229,7 +229,7 @@ def with_bodies(topology: BeadTopology, bodies: Mapping[str, Body]) -> BeadTopol
                 f"the body of bead type {name!r} has other atoms or axes in the topology than in the model: its "
                 "orientations must be those of the mapping that the model was trained with"
             )
-    return topology if chosen == topology.bodies else replace(topology, bodies=chosen)
+    return topology.with_bodies(bodies)
 
 
 def as_quaternions(orientations: Float[np.ndarray, "*frames beads 3 3"]) -> Float[np.ndarray, "*frames beads 4"]:

@@ -230,7 +230,7 @@ def native_forces(
     Raises:
         ValueError: if the box is too small for the charges.
     """
-    forces = prior_forces(potential.priors, beads, placement)
+    forces = prior_forces(potential.priors, beads.with_bodies(potential.config.bodies), placement)
     electrostatics = potential.config.electrostatics
     if electrostatics is not None and learned.charged is None:
         forces += charge_forces(type_charges(potential, beads), beads, placement, electrostatics, box)

@@ -146,5 +146,6 @@ class Watch:
         context.setPositions(positions)
         for number, force in enumerate(native):
             state = context.getState(forces=True, groups={number})
-            forces[force.getName()] = np.asarray(state.getForces(asNumpy=True)._value)
+            name = force.getName()
+            forces[name] = forces.get(name, 0.0) + np.asarray(state.getForces(asNumpy=True)._value)
         return forces

@@ -70,13 +70,15 @@ def check_permutation(
     """The order of the beads does not matter."""
     case = Case(potential, topology, positions, box, orientations)
     order = case.random.permutation(len(topology))
+    place = np.argsort(order)
     mixed = BeadTopology.build(
         [topology.types[bead] for bead in order],
         topology.masses[order],
-        bonds=np.argsort(order)[topology.bonds],
+        bonds=place[topology.bonds],
         charges=topology.charges[order],
         residue_index=topology.residue_index[order],
         bodies=topology.bodies,
+        joints=np.concatenate([place[topology.joints[:, :2]], topology.joints[:, 2:]], axis=1),
     )
     energy, forces, torques = case.evaluate(case.positions)
     frames = None if case.orientations is None else case.orientations[order]

@@ -40,7 +40,8 @@ class Residual(nn.Module):
         types = list(potential.config.types)
         self.potential = [potential]  # in a list, so that its weights are not those of this module as well
         self.topologies = list(topologies)
-        self.energies = nn.ModuleList(PriorEnergy(priors, topology, types) for topology in topologies)
+        beads = [topology.with_bodies(potential.config.bodies) for topology in topologies]
+        self.energies = nn.ModuleList(PriorEnergy(priors, topology, types) for topology in beads)
 
     def fixed_energy(self, dataset: int, graph: BeadGraph) -> Float[Tensor, " systems"]:
         """Energy that no trained parameter changes [kJ/mol]."""
@@ -51,15 +52,17 @@ class Residual(nn.Module):
         return torch.stack(terms).sum(0)
 
     def forward(self, group: FrameGroup, graph: BeadGraph) -> Targets:
-        """What is left of forces and, where there are any, of energies and virials; torques are left as they are."""
+        """What is left of forces and, where there are any, of energies, virials and torques."""
 
         def fixed(graph: BeadGraph) -> Float[Tensor, " systems"]:
             return self.fixed_energy(group.dataset, graph)
 
-        energies, forces = energy_and_forces(fixed, graph)
+        energies, forces, turning = energy_forces_torques(fixed, graph)
         virials = None if group.virials is None else group.virials - virial(fixed, graph)
         left = None if group.energies is None else group.energies - energies
-        torques = None if group.torques is None or graph.orientations is None else group.torques.flatten(0, 1)
+        torques = None
+        if group.torques is not None and graph.orientations is not None:
+            torques = group.torques.flatten(0, 1) - turning
         return Targets(group.forces.flatten(0, 1) - forces, left, virials, torques)
 
 
@@ -71,19 +74,27 @@ class TorqueErrors:
         null: of the torques themselves: what a model that knows no orientations gets.
         floor: estimate of what no potential of the beads can explain; NaN if there are too few frames to tell.
         model: of the torques less those of the potential; None before it is trained.
+        priors: of the torques less those of the priors; None where these exert none.
     """
 
     null: float
     floor: float
     model: float | None = None
+    priors: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
         """Plain numbers, for JSON; None for a floor that too few frames leave open."""
-        return {name: _finite(value) for name, value in asdict(self).items()}
+        known = {name: value for name, value in asdict(self).items() if name != "priors" or value is not None}
+        return {name: _finite(value) for name, value in known.items()}
 
     def sentence(self) -> str:
         """The numbers as a person reads them, as roots [kJ/mol]."""
-        named = {"no torques": self.null, "this model": self.model, "noise floor": self.floor}
+        named = {
+            "no torques": self.null,
+            "priors alone": self.priors,
+            "this model": self.model,
+            "noise floor": self.floor,
+        }
         return "torque error, root mean square [kJ/mol]: " + _roots(named)
 
 
@@ -150,14 +161,23 @@ def force_errors(
                 total, count = squares.get(name, (0.0, 0))
                 squares[name] = total + float(values.square().sum()), count + values.numel()
             if left > 0:
-                held.append(group._replace(forces=found["priors"].view_as(group.forces)))
+                turning = group.torques
+                if turning is not None and "turning" in found:
+                    turning = found["turning"].view_as(turning)
+                held.append(group._replace(forces=found["priors"].view_as(group.forces), torques=turning))
                 left -= len(part) * beads
         floors.append((*_floors(potential, dataset.topology, held), sum(part.forces.numel() for part in held)))
     weights = [size for *_, size in floors]
     forces, torques = (float(np.average(values, weights=weights)) for values in list(zip(*floors, strict=True))[:2])
     means = {name: total / count for name, (total, count) in squares.items()}
-    turning = TorqueErrors(means["no torques"], torques, means.get("torques")) if "no torques" in means else None
-    return ForceErrors(means["null"], means["priors"], forces, means.get("model"), turning)
+    return ForceErrors(means["null"], means["priors"], forces, means.get("model"), _torque_errors(means, torques))
+
+
+def _torque_errors(means: dict[str, float], floor: float) -> TorqueErrors | None:
+    if "no torques" not in means:
+        return None
+    null, priors = means["no torques"], means["priors on torques"]
+    return TorqueErrors(null, floor, means.get("torques"), None if priors == null else priors)
 
 
 def _floors(potential: Potential, topology: BeadTopology, held: list[FrameGroup]) -> tuple[float, float]:
@@ -176,7 +196,7 @@ def _floors(potential: Potential, topology: BeadTopology, held: list[FrameGroup]
 
 
 def _deviations(residual: Residual, group: FrameGroup, *, with_model: bool) -> dict[str, Tensor]:
-    """What is left of the forces by nothing, the priors and the potential; of torques by nothing and the potential."""
+    """What is left of the forces by nothing, the priors and the potential; of torques likewise."""
     potential, topology = residual.potential[0], residual.topologies[group.dataset]
     graph = group.graph(potential, topology)
     targets = residual(group, graph)
@@ -184,8 +204,9 @@ def _deviations(residual: Residual, group: FrameGroup, *, with_model: bool) -> d
     if potential.config.predicts_charges:
         found["priors"] = targets.forces - energy_and_forces(_type_charges(potential), graph)[1]
     oriented = torch.from_numpy(torque_lengths(potential, topology) > 0).repeat(graph.n_systems)
-    if targets.torques is not None:
-        found["no torques"] = targets.torques[oriented]
+    if group.torques is not None and targets.torques is not None:
+        found["no torques"] = group.torques.flatten(0, 1)[oriented]
+        found["turning"], found["priors on torques"] = targets.torques, targets.torques[oriented]
     if with_model:
         _, forces, torques = energy_forces_torques(lambda graph: trained_terms(potential, graph)[0], graph)
         found["model"] = targets.forces - forces

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from cgenn.neighbors import edge_vectors, neighbors
 from cgenn.potential import bonded
+from cgenn.potential.linkage import Linkage
 from cgenn.potential.priors import (
     REPULSION_RANGE,
     AnglePrior,
@@ -34,6 +36,22 @@ CLOSEST_FRACTION = 1e-3
 """Fraction of the pairs of two types, among those within the reach, that may come closer than sigma."""
 
 
+class Sample(NamedTuple):
+    """Conformations that priors are fitted to.
+
+    Attributes:
+        topology: the beads.
+        positions: shape (frames, beads, 3) [nm].
+        box: shape (frames, 3, 3) [nm]; None in open space.
+        orientations: unit quaternions (w, x, y, z), shape (frames, beads, 4); needed where the topology has joints.
+    """
+
+    topology: BeadTopology
+    positions: np.ndarray
+    box: np.ndarray | None
+    orientations: np.ndarray | None = None
+
+
 @dataclass(frozen=True)
 class PriorFit:
     """Fitted priors, and what a user should know about how well the data determined them."""
@@ -43,19 +61,18 @@ class PriorFit:
 
 
 def fit_priors(
-    samples: Iterable[tuple[BeadTopology, np.ndarray, np.ndarray | None]], temperature: float, reach: float
+    samples: Iterable[Sample | tuple[BeadTopology, np.ndarray, np.ndarray | None]], temperature: float, reach: float
 ) -> PriorFit:
     """Fit all priors to conformations of one or several topologies.
 
     Args:
-        samples: topology, positions (frames, beads, 3) [nm] and box (frames, 3, 3) [nm] or None; one entry or more per
-            topology, so that a large dataset can be given in parts.
+        samples: one entry or more per topology, so that a large dataset can be given in parts.
         temperature: of the data [K].
         reach: distance up to which closest approaches are looked for; repulsion never reaches beyond it [nm].
     """
     observed = _Observations(reach)
-    for topology, positions, box in samples:
-        observed.add(topology, positions, box)
+    for sample in samples:
+        observed.add(Sample(*sample))
     kt = thermal_energy(temperature)
     notes: list[str] = []
     return PriorFit(
@@ -81,28 +98,30 @@ class _Observations:
     def merged(self, kind: str) -> list[tuple[str, np.ndarray]]:
         return [(key, np.concatenate(parts)) for key, parts in sorted(self.values[kind].items())]
 
-    def add(self, topology: BeadTopology, positions: np.ndarray, box: np.ndarray | None) -> None:
-        self._internal("bonds", bonded.distances, topology, topology.bonds, positions)
-        self._internal("angles", bonded.angles, topology, topology.angles, positions)
-        self._internal("dihedrals", bonded.dihedrals, topology, topology.dihedrals, positions)
+    def add(self, sample: Sample) -> None:
+        topology, positions, box, orientations = sample
+        linkage = Linkage.of(topology)
+        points = linkage.points(positions, orientations)
+        self._internal("bonds", bonded.distances, linkage, linkage.bonds, points)
+        self._internal("angles", bonded.angles, linkage, linkage.angles, points)
+        self._internal("dihedrals", bonded.dihedrals, linkage, linkage.dihedrals, points)
         at_once = max(1, BEADS_AT_ONCE // len(topology))
         for start in range(0, len(positions), at_once):
             part = slice(start, start + at_once)
             self._closest(topology, positions[part], None if box is None else box[part])
 
     def _internal(
-        self, kind: str, coordinate: Callable, topology: BeadTopology, index: np.ndarray, positions: np.ndarray
+        self, kind: str, coordinate: Callable, linkage: Linkage, index: np.ndarray, points: torch.Tensor
     ) -> None:
         if not len(index):
             return
-        frames, beads = positions.shape[:2]
-        flat = torch.from_numpy(np.ascontiguousarray(positions, dtype=np.float64)).flatten(0, 1)
+        frames, size = points.shape[:2]
         everywhere = torch.from_numpy(
-            (index[None] + beads * np.arange(frames)[:, None, None]).reshape(-1, index.shape[1])
+            (index[None] + size * np.arange(frames)[:, None, None]).reshape(-1, index.shape[1])
         )
-        values = coordinate(flat, everywhere).view(frames, -1).numpy()
+        values = coordinate(points.flatten(0, 1), everywhere).view(frames, -1).numpy()
         for column, row in enumerate(index.tolist()):
-            key = type_key(topology.types[bead] for bead in row)
+            key = type_key(linkage.names[point] for point in row)
             self.values[kind].setdefault(key, []).append(values[:, column])
 
     def _closest(self, topology: BeadTopology, positions: np.ndarray, box: np.ndarray | None) -> None:

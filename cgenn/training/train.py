@@ -22,13 +22,12 @@ from cgenn.neighbors import neighbors
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.threads import torch_threads
-from cgenn.topology import BeadTopology
 from cgenn.training.charges import check_dipole_weights, type_charges
 from cgenn.training.config import TrainingConfig
 from cgenn.training.force_matching import force_errors
 from cgenn.training.module import ENERGY_LENGTH, ForceMatching, FrameSource
 from cgenn.training.noise import NoisyLabels
-from cgenn.training.priors import fit_priors
+from cgenn.training.priors import Sample, fit_priors
 from cgenn.training.self_energy import fit_self_energies
 from cgenn.training.trainer import CHECKPOINT, interruptible, make_trainer, quiet
 from cgenn.units import thermal_energy
@@ -134,8 +133,10 @@ def _prepare(
     """A potential with fitted priors and random weights; the priors of the blurred data to train with; notes."""
     used = [(data, chosen) for data, chosen in zip(datasets, frames, strict=True) if len(chosen)]
     datasets, frames = [data for data, _ in used], [chosen for _, chosen in used]
+    bodies = _bodies(datasets) if config.network.oriented else {}
     samples = [
-        _sample(data, chosen, PRIOR_BEADS // len(datasets)) for data, chosen in zip(datasets, frames, strict=True)
+        _sample(data, chosen, PRIOR_BEADS // len(datasets), bodies)
+        for data, chosen in zip(datasets, frames, strict=True)
     ]
     temperature, reach = datasets[0].temperature, config.network.cutoff
     sharp = fit_priors(samples, temperature, reach)
@@ -143,9 +144,9 @@ def _prepare(
     if config.noise:
         random = np.random.default_rng((config.seed, 1))
         copies = [
-            (topology, positions + config.noise * random.normal(size=positions.shape), box)
-            for topology, positions, box in samples
-            for _ in range(max(1, PRIOR_BEADS // (positions.shape[0] * positions.shape[1])))
+            sample._replace(positions=sample.positions + config.noise * random.normal(size=sample.positions.shape))
+            for sample in samples
+            for _ in range(max(1, PRIOR_BEADS // (sample.positions.shape[0] * sample.positions.shape[1])))
         ]
         blurred = fit_priors(copies, temperature, reach)
     for note in sharp.notes[:SHOWN_NOTES]:
@@ -160,7 +161,7 @@ def _prepare(
         energy_scale=1.0,
         temperature=temperature,
         type_charges=type_charges(datasets, types, chosen) if (chosen := config.network.electrostatics) else (),
-        bodies=_bodies(datasets) if config.network.oriented else {},
+        bodies=bodies,
     )
     if full.electrostatics is not None and full.electrostatics.self_energy:
         fitted = fit_self_energies(datasets, frames, full)
@@ -262,16 +263,16 @@ def _bodies(datasets: Sequence[BeadDataset]) -> dict[str, Body]:
     return {name: body for name, (body, _) in sorted(found.items()) if body is not None}
 
 
-def _sample(data: BeadDataset, frames: np.ndarray, beads: int) -> tuple[BeadTopology, np.ndarray, np.ndarray | None]:
+def _sample(data: BeadDataset, frames: np.ndarray, beads: int, bodies: dict[str, Body]) -> Sample:
     count = max(1, min(len(frames), beads // len(data.topology)))
     read = data.read(frames[np.linspace(0, len(frames) - 1, count).round().astype(int)])
-    return data.topology, read.positions, read.box
+    return Sample(data.topology.with_bodies(bodies), read.positions, read.box, read.orientations)
 
 
-def _average_neighbors(samples: Sequence[tuple[BeadTopology, np.ndarray, np.ndarray | None]], cutoff: float) -> float:
+def _average_neighbors(samples: Sequence[Sample], cutoff: float) -> float:
     """Mean number of neighbours of a bead in a few frames."""
     edges = beads = 0
-    for topology, positions, box in samples:
+    for topology, positions, box, _ in samples:
         for frame in np.linspace(0, len(positions) - 1, min(10, len(positions))).round().astype(int):
             cell = None if box is None else torch.from_numpy(np.asarray(box[frame], dtype=np.float64))[None]
             edges += len(neighbors(torch.from_numpy(positions[frame]), cutoff, cell=cell).receivers)
