@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from scipy.spatial.transform import Rotation
 
 from cgenn.config import Config
+from cgenn.symmetry import point_group
 
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -38,6 +39,12 @@ class Body(Config):
     names: tuple[str, ...] = ()
     masses: tuple[Coordinate, ...] = ()
     coordinates: tuple[tuple[Coordinate, Coordinate, Coordinate], ...] = ()
+
+    @field_validator("symmetry")
+    @classmethod
+    def _known(cls, symmetry: str) -> str:
+        point_group(symmetry)
+        return symmetry
 
     @field_validator("inertia")
     @classmethod

@@ -57,4 +57,6 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"`{key}` is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"`{key}`: {message}, got {problem['input']!r}" if key else message
+    if not key:
+        return message
+    return f"`{key}`: {message}" if ", got " in message else f"`{key}`: {message}, got {problem['input']!r}"

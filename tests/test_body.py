@@ -16,6 +16,11 @@ def test_moments_that_no_body_has(inertia):
         Body.parse({"inertia": inertia}, "body 'W'")
 
 
+def test_symmetries_that_are_unknown():
+    with pytest.raises(ValueError, match="body 'W': `symmetry`: unknown point group 'Oh', expected C1"):
+        Body.parse({"inertia": (1, 1, 1), "symmetry": "Oh"}, "body 'W'")
+
+
 def test_one_entry_per_atom():
     with pytest.raises(ValueError, match="one entry per atom, got 1, 0 and 0"):
         Body.parse({"inertia": (1, 1, 1), "names": ["C"]}, "body 'W'")

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cgenn import shipped
 from cgenn.config import Config
+from cgenn.symmetry import point_group
 
 Selection = Annotated[str, Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -40,6 +41,12 @@ class FrameRule(Config):
     atoms: tuple[str, ...] = ()
     z: Literal["unique", "largest", "middle", "smallest"] | Annotated[tuple[str, ...], Field(min_length=1)] = "unique"
     x: tuple[str, ...] = ()
+
+    @field_validator("symmetry")
+    @classmethod
+    def _known(cls, symmetry: str) -> str:
+        point_group(symmetry)
+        return symmetry
 
     @model_validator(mode="after")
     def _three_atoms(self) -> Self:

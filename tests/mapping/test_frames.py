@@ -261,6 +261,7 @@ def test_other_beads_leave_the_atoms_of_oriented_ones_alone(ala2):
             {"frame": {}, "select": "name C0"},
             "needs at least two atoms with mass, the bead has",
         ),
+        ({"frame": {"symmetry": "Oh"}}, "test: `beads.0.frame.symmetry`: unknown point group 'Oh', expected C1"),
         ({"frame": {"symmetry": "D5h"}}, "does not have the symmetry 'D5h'"),
         ({"frame": {"z": []}}, "z"),
     ],
