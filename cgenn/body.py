@@ -12,6 +12,9 @@ from scipy.spatial.transform import Rotation
 from cgenn.config import Config
 from cgenn.symmetry import point_group
 
+ALIKE = 0.02
+"""Atoms of two bodies closer than this to each other are those of one body [nm]."""
+
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -64,3 +67,11 @@ class Body(Config):
                 f"{len(self.masses)} and {len(self.coordinates)}"
             )
         return self
+
+    def is_like(self, other: Body) -> bool:
+        """Whether an orientation means the same for both: their atoms, or else their moments, are about the same."""
+        if self.names != other.names:
+            return False
+        if self.names:
+            return np.allclose(self.coordinates, other.coordinates, atol=ALIKE)
+        return np.allclose(self.inertia, other.inertia, atol=0.1 * max(self.inertia))

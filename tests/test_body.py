@@ -26,6 +26,16 @@ def test_one_entry_per_atom():
         Body.parse({"inertia": (1, 1, 1), "names": ["C"]}, "body 'W'")
 
 
+def test_what_is_about_the_same_body():
+    inertia, axes = (0.6, 0.9, 1.2), ((0.1, 0.0, 0.0), (-0.1, 0.0, 0.0))
+    bare, pair = Body(inertia=inertia), Body(inertia=inertia, names=("A", "B"), masses=(1, 1), coordinates=axes)
+    assert bare.is_like(Body(inertia=(0.62, 0.9, 1.1), symmetry="C2"))
+    assert not bare.is_like(Body(inertia=(0.9, 1.2, 0.6)))
+    assert not bare.is_like(pair)
+    assert pair.is_like(pair.model_copy(update={"coordinates": ((0.11, 0.0, 0.0), (-0.11, 0.0, 0.0))}))
+    assert not pair.is_like(pair.model_copy(update={"coordinates": axes[::-1]}))
+
+
 def test_topology_keeps_bodies():
     topology = BeadTopology.build(["W", "ION"], [18.0, 23.0], bodies={"W": BODY})
     assert topology.oriented.tolist() == [True, False]
