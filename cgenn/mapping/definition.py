@@ -23,7 +23,8 @@ class FrameRule(Config):
 
     Attributes:
         symmetry: point group in Schoenflies notation that the bead has for the potential, main axis along z; the
-            geometry must have it, or for Cinfv, Dinfh and the like equal moments of inertia about x and y.
+            geometry must have it, or for Cinfv, Dinfh and Cinfh, unless its atoms are on a line, equal moments of
+            inertia about x and y.
         kind: what tells how a bead is turned against the reference: "superposition", the rotation of least square
             deviation, in which all atoms count the same; "atoms", the three atoms named (the plane they lie in, and the
             line from the first to the second); "principal", its own principal axes, those next to the superposition,

@@ -55,7 +55,7 @@ def reference_body(
     coordinates = mean @ _axes(rule, names, inertia(masses, mean), mean, _is_round(group.elements), purpose)
     if line:
         coordinates[:, :2] = 0.0
-    if not group.continuous:
+    if line or not group.continuous:
         coordinates = _symmetrised(coordinates, masses, group.elements, rule.symmetry, purpose)
         coordinates = _principal(masses, coordinates)
     moments = np.diag(inertia(masses, coordinates)).copy()

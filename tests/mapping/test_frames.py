@@ -271,6 +271,14 @@ def test_mistakes_are_named(bead, message):
         map_benzene({"name": "A", "per": "molecule", **bead})
 
 
+def test_atoms_in_one_place_tell_no_frame():
+    rule = {"symmetry": "D6h", "kind": "atoms", "atoms": ["C0", "C1", "C2"]}
+    positions = tumbling(BENZENE, random_turns(3, 2))
+    frames = oriented(benzenes(2), positions, **rule)
+    with pytest.raises(ValueError, match=r"`frame\.atoms` C0, C1, C2 are on a line"):
+        frames(np.zeros_like(positions))
+
+
 def map_benzene(bead):
     definition = MappingDefinition.parse({"beads": [bead], "unmapped": "all"}, "test")
     FrameMap.build(Mapping.build(definition, benzenes(2)), tumbling(BENZENE, random_turns(3, 2)))
