@@ -114,10 +114,11 @@ class H5MDFile:
 
 
 def _take(dataset: h5py.Dataset, wanted: Int[np.ndarray, " wanted"]) -> np.ndarray:
-    """Rows of a chunked dataset: those in a few neighbouring chunks are read in one piece, and each chunk once."""
+    """Rows of a dataset: those in a few neighbouring chunks are read in one piece, and each chunk once."""
     rows, where = np.unique(wanted, return_inverse=True)
-    pieces = rows // (_CHUNKS_AT_ONCE * dataset.chunks[0])
-    breaks = np.flatnonzero((np.diff(rows) > dataset.chunks[0]) | (np.diff(pieces) > 0)) + 1
+    chunk = dataset.chunks[0] if dataset.chunks else 1  # other programs may have written it in one piece
+    pieces = rows // (_CHUNKS_AT_ONCE * chunk)
+    breaks = np.flatnonzero((np.diff(rows) > chunk) | (np.diff(pieces) > 0)) + 1
     result = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
     for part in np.split(np.arange(len(rows)), breaks):
         if len(part):
