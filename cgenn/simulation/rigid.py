@@ -34,6 +34,9 @@ FLAT = 1e-4
 CONSTRAINT_TOLERANCE = 1e-6
 """Of the distances between sites, relative: what the energy is conserved with at long time steps."""
 
+ROUNDED = 1e-5
+"""Relative difference of masses that are the same."""
+
 AXIAL = ("Cinfv", "Dinfh", "Cinfh")
 """Point groups of bodies that look the same however they are turned about z."""
 
@@ -110,7 +113,7 @@ class RigidBeads:
         names = [name for name in dict.fromkeys(topology.types) if name in topology.bodies]
         masses: dict[str, float] = {}
         for bead, (name, mass) in enumerate(zip(topology.types, topology.masses.tolist(), strict=True)):
-            if name in topology.bodies and masses.setdefault(name, mass) != mass:
+            if name in topology.bodies and abs(masses.setdefault(name, mass) - mass) > ROUNDED * mass:
                 raise ValueError(
                     f"bead {bead} has a mass of {mass} amu, others of its type {name!r} of {masses[name]} amu: "
                     "oriented beads of one type must have one mass"

@@ -175,3 +175,4 @@ def test_bad_bodies():
         RigidKind.of(Body(symmetry="Dinfh", inertia=(0.0, 1.0, 1.0)), 28.0, "N2")
     with pytest.raises(ValueError, match=r"bead 1 has a mass of 2\.0 amu, others of its type 'full' of 1\.0 amu"):
         RigidBeads.of(BeadTopology.build(["full", "full"], [1.0, 2.0], bodies={"full": BODIES["full"]}))
+    RigidBeads.of(BeadTopology.build(["full", "full"], [1.0, 1.0 + 1e-7], bodies={"full": BODIES["full"]}))
