@@ -15,13 +15,30 @@ from cgenn.symmetry import point_group
 ALIKE = 0.02
 """Atoms of two bodies closer than this to each other are those of one body [nm]."""
 
+_ROUNDED = 0.01
+"""How far the length of a quaternion may be from one."""
+
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def rotation_matrices(quaternions: Float[np.ndarray, "*shape 4"]) -> Float[np.ndarray, "*shape 3 3"]:
-    """Orientation matrices of quaternions (w, x, y, z)."""
+    """Orientation matrices of unit quaternions (w, x, y, z).
+
+    Raises:
+        ValueError: naming the first bead whose quaternion is not of unit length.
+    """
+    check_unit(quaternions)
     flat = Rotation.from_quat(quaternions.reshape(-1, 4), scalar_first=True).as_matrix()
     return flat.reshape(*quaternions.shape[:-1], 3, 3)
+
+
+def check_unit(quaternions: Float[np.ndarray, "*shape 4"]) -> None:
+    """Complain about the first quaternion that is not of unit length; the last but one dimension is that of beads."""
+    off = np.abs(np.linalg.norm(quaternions, axis=-1) - 1)
+    if len(wrong := np.argwhere(~(off < _ROUNDED))):
+        found = quaternions[tuple(wrong[0])].tolist()
+        bead = f"the orientation of bead {wrong[0, -1]}" if wrong.shape[1] else "an orientation"
+        raise ValueError(f"{bead} must be a unit quaternion (w, x, y, z), got {found}")
 
 
 class Body(Config):

@@ -21,6 +21,8 @@ class Config(BaseModel):
         Raises:
             ValueError: naming the source, the key and what was expected.
         """
+        if not isinstance(entries, dict):
+            raise ValueError(f"{source}: expected named entries, got {entries!r}")
         try:
             return cls(**entries)
         except ValidationError as error:

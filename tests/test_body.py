@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from cgenn.body import Body
+from cgenn.body import Body, rotation_matrices
 from cgenn.topology import BeadTopology
 
 BODY = Body(symmetry="C2v", inertia=(0.01, 0.02, 0.03), names=("O",), masses=(16.0,), coordinates=((0.0, 0.0, 0.0),))
@@ -19,11 +20,22 @@ def test_moments_that_no_body_has(inertia):
 def test_symmetries_that_are_unknown():
     with pytest.raises(ValueError, match="body 'W': `symmetry`: unknown point group 'Oh', expected C1"):
         Body.parse({"inertia": (1, 1, 1), "symmetry": "Oh"}, "body 'W'")
+    with pytest.raises(ValueError, match="body 'W': expected named entries, got 3"):
+        Body.parse(3, "body 'W'")
 
 
 def test_one_entry_per_atom():
     with pytest.raises(ValueError, match="one entry per atom, got 1, 0 and 0"):
         Body.parse({"inertia": (1, 1, 1), "names": ["C"]}, "body 'W'")
+
+
+def test_quaternions_must_be_of_unit_length():
+    turned = np.tile([0.5, 0.5, -0.5, 0.5], (2, 3, 1))
+    np.testing.assert_allclose(np.linalg.det(rotation_matrices(turned * 1.001)), 1.0)
+    for wrong in (0.0, 5.0, np.nan):
+        turned[1, 2, 3] = wrong
+        with pytest.raises(ValueError, match=r"of bead 2 must be a unit quaternion \(w, x, y, z\), got \[0.5, 0.5, -"):
+            rotation_matrices(turned)
 
 
 def test_what_is_about_the_same_body():
