@@ -42,7 +42,12 @@ def add_orientation_sites(
         raise ValueError(f"`positions` must be those of {len(topology)} beads, got shape {centers.shape}")
     rigid = RigidBeads.of(topology)
     if rigid is not None:
-        centers = rigid.to_sites(centers, checked_orientations(topology, orientations))
+        turned = checked_orientations(topology, orientations)
+        if turned.ndim != 2:
+            raise ValueError(
+                f"`orientations` must be those of one frame, {len(topology)} quaternions, got {turned.shape}"
+            )
+        centers = rigid.to_sites(centers, turned)
     return site_topology(topology, rigid), centers * openmm.unit.nanometer
 
 

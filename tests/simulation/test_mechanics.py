@@ -240,3 +240,16 @@ def test_thermometer_counts_what_is_free():
     thermometer = Thermometer.of(system, rigid)
     assert thermometer.free == (6, 5)
     np.testing.assert_allclose(thermometer.masses, topology.masses)
+
+
+def test_particles_of_other_beads_are_refused():
+    integrator = openmm.VerletIntegrator(0.005)
+    run, _, rigid, _ = simulation("plane", field, 3, integrator)
+    state = run.context.getState(positions=True)
+    with pytest.raises(ValueError, match=r"must hold 2 copies of 12 particles, .* got 12 particles"):
+        bead_state(state, 2, rigid)
+    with pytest.raises(ValueError, match="holds 12 particles, not those of 5 copies"):
+        bead_state(state, 5, rigid)
+    other = RigidBeads.of(BeadTopology.build(["full"], [MASS], bodies={"full": BODIES["full"]}))
+    with pytest.raises(ValueError, match=r"must hold copies of 5 particles, .* got 12 particles"):
+        Thermometer.of(run.system, other)
