@@ -18,6 +18,9 @@ ALIKE = 0.02
 _ROUNDED = 0.01
 """How far the length of a quaternion may be from one."""
 
+_UNEVEN = 0.05
+"""Difference of two moments, relative to the largest, above which they are not equal."""
+
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -82,6 +85,16 @@ class Body(Config):
             raise ValueError(
                 f"`names`, `masses` and `coordinates` must have one entry per atom, got {len(self.names)}, "
                 f"{len(self.masses)} and {len(self.coordinates)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _moments_of_the_symmetry(self) -> Body:
+        tensor, elements = np.diag(self.inertia), point_group(self.symmetry).elements
+        if np.abs(elements @ tensor @ np.swapaxes(elements, 1, 2) - tensor).max() > _UNEVEN * max(self.inertia):
+            raise ValueError(
+                f"the symmetry {self.symmetry!r} needs equal moments of inertia about x and y, got {self.inertia} "
+                "amu nm^2"
             )
         return self
 

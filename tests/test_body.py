@@ -29,6 +29,16 @@ def test_one_entry_per_atom():
         Body.parse({"inertia": (1, 1, 1), "names": ["C"]}, "body 'W'")
 
 
+def test_moments_that_the_symmetry_forbids():
+    for symmetry in ("D6h", "C3", "D2d", "Dinfh", "Cinfh"):
+        Body(symmetry=symmetry, inertia=(0.3, 0.3, 0.4))
+        message = f"body 'W': the symmetry '{symmetry}' needs equal moments of inertia about x and y, got"
+        with pytest.raises(ValueError, match=message):
+            Body.parse({"inertia": (0.2, 0.3, 0.4), "symmetry": symmetry}, "body 'W'")
+    for symmetry in ("C1", "Cs", "Ci", "C2v", "D2h"):
+        Body(symmetry=symmetry, inertia=(0.2, 0.3, 0.4))
+
+
 def test_quaternions_must_be_of_unit_length():
     turned = np.tile([0.5, 0.5, -0.5, 0.5], (2, 3, 1))
     np.testing.assert_allclose(np.linalg.det(rotation_matrices(turned * 1.001)), 1.0)
