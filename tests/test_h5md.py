@@ -63,6 +63,14 @@ def test_values_in_one_piece_are_read(tmp_path):
     np.testing.assert_allclose(found.positions, written.positions[[3, 40, 4]], atol=1e-6)
 
 
+def test_frames_that_lack_something_are_told(tmp_path):
+    write(tmp_path / "a.h5", 50)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["particles/beads/force/value"].resize(40, axis=0)
+    with pytest.raises(ValueError, match=r"a\.h5: holds 50 frames, but forces of only 40"):
+        H5MDFile(tmp_path / "a.h5")
+
+
 def test_single_frames_survive_a_kill_after_flush_and_are_continued(tmp_path):
     path = tmp_path / "a.h5"
     options = {"metadata": {}, "species": ["A"] * 2, "masses": [1, 1], "periodic": False, "forces": False}

@@ -35,13 +35,17 @@ class H5MDFile:
         """Open and look into `path`.
 
         Raises:
-            ValueError: if there is no such file, it is truncated, or it is not H5MD.
+            ValueError: if there is no such file, it is truncated, it is not H5MD, or holds more frames of positions
+                than of something else.
         """
         self.path = Path(path)
         with self._open() as file:
             self.group = next(iter(file["particles"]))
             self.n_frames, self.n_particles, _ = file["particles"][self.group]["position/value"].shape
             self._paths = {quantity.name: f"{quantity.path(self.group)}/value" for quantity in held(file, self.group)}
+            for name, place in self._paths.items():
+                if len(file[place]) < self.n_frames:
+                    raise ValueError(f"{path}: holds {self.n_frames} frames, but {name} of only {len(file[place])}")
             text = file["cgenn/metadata"][()] if "cgenn/metadata" in file else "{}"
         self.periodic = "box" in self._paths
         self.has_forces, self.has_velocities = "forces" in self._paths, "velocities" in self._paths
