@@ -21,6 +21,8 @@ class Config(BaseModel):
         Raises:
             ValueError: naming the source, the key and what was expected.
         """
+        if not isinstance(entries, dict):
+            raise ValueError(f"{source}: expected named entries, got {entries!r}")
         try:
             return cls(**entries)
         except ValidationError as error:
@@ -57,4 +59,6 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"`{key}` is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"`{key}`: {message}, got {problem['input']!r}" if key else message
+    if not key:
+        return message
+    return f"`{key}`: {message}" if ", got " in message else f"`{key}`: {message}, got {problem['input']!r}"

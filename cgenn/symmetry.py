@@ -40,7 +40,7 @@ def point_group(name: str) -> PointGroup:
     Raises:
         ValueError: if the symbol is not one of these.
     """
-    match = re.fullmatch(r"C([si])|([CDS])(inf|\d+)([vhd]?)", name)
+    match = re.fullmatch(r"C([si])|([CDS])(inf|[1-9][0-9]*)([vhd]?)", name)
     order = None if match is None or match[1] else _DEGREE + 2 if match[3] == "inf" else int(match[3])
     known = match is not None and (order is None or _exists(match, order))
     if match is None or not known:

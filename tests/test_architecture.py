@@ -13,8 +13,8 @@ import cgenn
 ROOT = Path(__file__).parents[1] / "cgenn"
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] not in {"workflows", "systems"})
 LEVELS = [
-    {"units", "shipped", "files", "config", "threads"},
-    {"body", "symmetry"},
+    {"units", "shipped", "files", "config", "threads", "symmetry"},
+    {"body"},
     {"topology", "h5md", "settings", "provenance"},
     {"neighbors", "mapping", "nn"},
     {"electrostatics"},

@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from cgenn.body import Body
+from cgenn.body import Body, rotation_matrices
 from cgenn.topology import BeadTopology
 
 BODY = Body(symmetry="C2v", inertia=(0.01, 0.02, 0.03), names=("O",), masses=(16.0,), coordinates=((0.0, 0.0, 0.0),))
@@ -16,9 +17,45 @@ def test_moments_that_no_body_has(inertia):
         Body.parse({"inertia": inertia}, "body 'W'")
 
 
+def test_symmetries_that_are_unknown():
+    with pytest.raises(ValueError, match="body 'W': `symmetry`: unknown point group 'Oh', expected C1"):
+        Body.parse({"inertia": (1, 1, 1), "symmetry": "Oh"}, "body 'W'")
+    with pytest.raises(ValueError, match="body 'W': expected named entries, got 3"):
+        Body.parse(3, "body 'W'")
+
+
 def test_one_entry_per_atom():
     with pytest.raises(ValueError, match="one entry per atom, got 1, 0 and 0"):
         Body.parse({"inertia": (1, 1, 1), "names": ["C"]}, "body 'W'")
+
+
+def test_moments_that_the_symmetry_forbids():
+    for symmetry in ("D6h", "C3", "D2d", "Dinfh", "Cinfh"):
+        Body(symmetry=symmetry, inertia=(0.3, 0.3, 0.4))
+        message = f"body 'W': the symmetry '{symmetry}' needs equal moments of inertia about x and y, got"
+        with pytest.raises(ValueError, match=message):
+            Body.parse({"inertia": (0.2, 0.3, 0.4), "symmetry": symmetry}, "body 'W'")
+    for symmetry in ("C1", "Cs", "Ci", "C2v", "D2h"):
+        Body(symmetry=symmetry, inertia=(0.2, 0.3, 0.4))
+
+
+def test_quaternions_must_be_of_unit_length():
+    turned = np.tile([0.5, 0.5, -0.5, 0.5], (2, 3, 1))
+    np.testing.assert_allclose(np.linalg.det(rotation_matrices(turned * 1.001)), 1.0)
+    for wrong in (0.0, 5.0, np.nan):
+        turned[1, 2, 3] = wrong
+        with pytest.raises(ValueError, match=r"of bead 2 must be a unit quaternion \(w, x, y, z\), got \[0.5, 0.5, -"):
+            rotation_matrices(turned)
+
+
+def test_what_is_about_the_same_body():
+    inertia, axes = (0.6, 0.9, 1.2), ((0.1, 0.0, 0.0), (-0.1, 0.0, 0.0))
+    bare, pair = Body(inertia=inertia), Body(inertia=inertia, names=("A", "B"), masses=(1, 1), coordinates=axes)
+    assert bare.is_like(Body(inertia=(0.62, 0.9, 1.1), symmetry="C2"))
+    assert not bare.is_like(Body(inertia=(0.9, 1.2, 0.6)))
+    assert not bare.is_like(pair)
+    assert pair.is_like(pair.model_copy(update={"coordinates": ((0.11, 0.0, 0.0), (-0.11, 0.0, 0.0))}))
+    assert not pair.is_like(pair.model_copy(update={"coordinates": axes[::-1]}))
 
 
 def test_topology_keeps_bodies():

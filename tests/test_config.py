@@ -17,6 +17,8 @@ class Example(Config):
     def _positive(cls, steps):
         if steps < 1:
             raise ValueError("expected at least 1")
+        if steps > 9:
+            raise ValueError(f"expected at most 9, got {steps} steps")
         return steps
 
 
@@ -39,6 +41,7 @@ def test_toml_becomes_a_frozen_model(tmp_path):
         ("steps = 3\n[inner]\nwidht = 1", r"a.toml: unknown key `inner.widht`"),
         ("", r"a.toml: `steps` is missing"),
         ("steps = 0", r"a.toml: `steps`: expected at least 1, got 0"),
+        ("steps = 10", r"a.toml: `steps`: expected at most 9, got 10 steps$"),
         ("steps = 'many'", r"a.toml: `steps`: .*integer.* got 'many'"),
         ("steps = ", r"a.toml: not valid TOML"),
     ],

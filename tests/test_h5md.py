@@ -51,6 +51,26 @@ def test_frames_are_read_in_the_order_asked_for(tmp_path, monkeypatch, chunks_at
     np.testing.assert_allclose(np.concatenate([c.forces for c in chunks]), written.forces[::4], atol=1e-6)
 
 
+def test_values_in_one_piece_are_read(tmp_path):
+    """Other programs need not write chunks."""
+    written = write(tmp_path / "a.h5", 50)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        group = file["particles/beads/position"]
+        values = group["value"][()]
+        del group["value"]
+        group["value"] = values
+    found = H5MDFile(tmp_path / "a.h5").read([3, 40, 4])
+    np.testing.assert_allclose(found.positions, written.positions[[3, 40, 4]], atol=1e-6)
+
+
+def test_frames_that_lack_something_are_told(tmp_path):
+    write(tmp_path / "a.h5", 50)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["particles/beads/force/value"].resize(40, axis=0)
+    with pytest.raises(ValueError, match=r"a\.h5: holds 50 frames, but forces of only 40"):
+        H5MDFile(tmp_path / "a.h5")
+
+
 def test_single_frames_survive_a_kill_after_flush_and_are_continued(tmp_path):
     path = tmp_path / "a.h5"
     options = {"metadata": {}, "species": ["A"] * 2, "masses": [1, 1], "periodic": False, "forces": False}

@@ -42,7 +42,7 @@ def test_planes_and_axes_are_where_they_are_said_to_be():
     assert not point_group("Dinfh").axial
 
 
-@pytest.mark.parametrize("name", ["", "C0", "D1", "Cinf", "S3", "D3v", "c2v", "C13", "Oh"])
+@pytest.mark.parametrize("name", ["", "C0", "D1", "Cinf", "S3", "D3v", "c2v", "C13", "C02", "C\u0663", "Oh"])
 def test_unknown_groups_are_named(name):
     with pytest.raises(ValueError, match=f"unknown point group '{name}', expected C1, Cs"):
         point_group(name)

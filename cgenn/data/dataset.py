@@ -55,7 +55,10 @@ class BeadDataset:
             raise ValueError(f"{path}: an H5MD file of {file.group}, but not a bead dataset: make one with `cgenn map`")
         if entries["version"] != _VERSION:
             raise ValueError(f"{path}: a bead dataset of version {entries['version']}, expected {_VERSION}")
-        return cls(file, entries)
+        try:
+            return cls(file, entries)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
     @classmethod
     def write(

@@ -164,7 +164,11 @@ def _constraints(
 ) -> tuple[np.ndarray, str]:
     """Constrained pairs of atoms, and how they are known."""
     if given is not None:
-        return np.asarray(given, dtype=np.int64).reshape(-1, 2), "argument"
+        pairs = np.asarray(given)
+        if pairs.size and (pairs.shape[1:] != (2,) or pairs.min() < 0 or pairs.max() >= len(mapping.atoms)):
+            last, found = len(mapping.atoms) - 1, pairs.tolist()
+            raise ValueError(f"`constraints` must be pairs of atoms, counted from 0 to {last}, got {found}")
+        return pairs.astype(np.int64).reshape(-1, 2), "argument"
     if mapping.atoms.constraints is not None:
         return mapping.atoms.constraints, "file"
     return find_constraints(mapping, _few(mapping, sources, stride)), "trajectory"

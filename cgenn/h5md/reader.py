@@ -35,13 +35,17 @@ class H5MDFile:
         """Open and look into `path`.
 
         Raises:
-            ValueError: if there is no such file, it is truncated, or it is not H5MD.
+            ValueError: if there is no such file, it is truncated, it is not H5MD, or holds more frames of positions
+                than of something else.
         """
         self.path = Path(path)
         with self._open() as file:
             self.group = next(iter(file["particles"]))
             self.n_frames, self.n_particles, _ = file["particles"][self.group]["position/value"].shape
             self._paths = {quantity.name: f"{quantity.path(self.group)}/value" for quantity in held(file, self.group)}
+            for name, place in self._paths.items():
+                if len(file[place]) < self.n_frames:
+                    raise ValueError(f"{path}: holds {self.n_frames} frames, but {name} of only {len(file[place])}")
             text = file["cgenn/metadata"][()] if "cgenn/metadata" in file else "{}"
         self.periodic = "box" in self._paths
         self.has_forces, self.has_velocities = "forces" in self._paths, "velocities" in self._paths
@@ -114,10 +118,11 @@ class H5MDFile:
 
 
 def _take(dataset: h5py.Dataset, wanted: Int[np.ndarray, " wanted"]) -> np.ndarray:
-    """Rows of a chunked dataset: those in a few neighbouring chunks are read in one piece, and each chunk once."""
+    """Rows of a dataset: those in a few neighbouring chunks are read in one piece, and each chunk once."""
     rows, where = np.unique(wanted, return_inverse=True)
-    pieces = rows // (_CHUNKS_AT_ONCE * dataset.chunks[0])
-    breaks = np.flatnonzero((np.diff(rows) > dataset.chunks[0]) | (np.diff(pieces) > 0)) + 1
+    chunk = dataset.chunks[0] if dataset.chunks else 1  # other programs may have written it in one piece
+    pieces = rows // (_CHUNKS_AT_ONCE * chunk)
+    breaks = np.flatnonzero((np.diff(rows) > chunk) | (np.diff(pieces) > 0)) + 1
     result = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
     for part in np.split(np.arange(len(rows)), breaks):
         if len(part):

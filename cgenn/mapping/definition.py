@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cgenn import shipped
 from cgenn.config import Config
+from cgenn.symmetry import point_group
 
 Selection = Annotated[str, Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -22,7 +23,8 @@ class FrameRule(Config):
 
     Attributes:
         symmetry: point group in Schoenflies notation that the bead has for the potential, main axis along z; the
-            geometry must have it, or for Cinfv, Dinfh and the like equal moments of inertia about x and y.
+            geometry must have it, or for Cinfv, Dinfh and Cinfh, unless its atoms are on a line, equal moments of
+            inertia about x and y.
         kind: what tells how a bead is turned against the reference: "superposition", the rotation of least square
             deviation, in which all atoms count the same; "atoms", the three atoms named (the plane they lie in, and the
             line from the first to the second); "principal", its own principal axes, those next to the superposition,
@@ -40,6 +42,12 @@ class FrameRule(Config):
     atoms: tuple[str, ...] = ()
     z: Literal["unique", "largest", "middle", "smallest"] | Annotated[tuple[str, ...], Field(min_length=1)] = "unique"
     x: tuple[str, ...] = ()
+
+    @field_validator("symmetry")
+    @classmethod
+    def _known(cls, symmetry: str) -> str:
+        point_group(symmetry)
+        return symmetry
 
     @model_validator(mode="after")
     def _three_atoms(self) -> Self:

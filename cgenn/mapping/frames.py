@@ -266,8 +266,8 @@ def _triads(corners: Float[np.ndarray, "groups 3 3"], one: OrientedType) -> Floa
     """Axes along the line from the first to the second atom, in the plane of the three, and perpendicular to it."""
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     normal = np.cross(first, second)
-    sines = np.linalg.norm(normal, axis=1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
-    if sines.min() < _TRIANGLE:
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    if np.any(np.linalg.norm(normal, axis=1) <= _TRIANGLE * lengths):
         raise ValueError(f"bead type {one.name!r}: `frame.atoms` {', '.join(one.rule.atoms)} are on a line")
     x, z = (axis / np.linalg.norm(axis, axis=1, keepdims=True) for axis in (first, normal))
     return np.stack([x, np.cross(z, x), z], axis=2)

@@ -55,7 +55,7 @@ def reference_body(
     coordinates = mean @ _axes(rule, names, inertia(masses, mean), mean, _is_round(group.elements), purpose)
     if line:
         coordinates[:, :2] = 0.0
-    if not group.continuous:
+    if line or not group.continuous:
         coordinates = _symmetrised(coordinates, masses, group.elements, rule.symmetry, purpose)
         coordinates = _principal(masses, coordinates)
     moments = np.diag(inertia(masses, coordinates)).copy()
@@ -66,13 +66,14 @@ def reference_body(
                 f"{_listed(moments)} amu nm^2 about x, y and z"
             )
         moments[:2] = moments[:2].mean()
-    return Body(
-        symmetry=rule.symmetry,
-        inertia=tuple(moments.tolist()),
-        names=names,
-        masses=tuple(masses.tolist()),
-        coordinates=tuple(map(tuple, coordinates.tolist())),
-    )
+    entries = {
+        "symmetry": rule.symmetry,
+        "inertia": tuple(moments.tolist()),
+        "names": names,
+        "masses": tuple(masses.tolist()),
+        "coordinates": tuple(map(tuple, coordinates.tolist())),
+    }
+    return Body.parse(entries, purpose)
 
 
 def _average(samples: np.ndarray) -> Float[np.ndarray, "atoms 3"]:

@@ -21,6 +21,9 @@ def bead_state(
 
     Where beads are oriented there are also orientations, as unit quaternions (w, x, y, z), angular velocities [1/ps]
     about the axes of space, and torques [kJ/mol]. They are named as in `Frames`.
+
+    Raises:
+        ValueError: if the State is not of so many copies of the beads.
     """
     particles = _split(state.getPositions(asNumpy=True), replicas)
     moving = _split(state.getVelocities(asNumpy=True), replicas) if velocities else None
@@ -28,6 +31,11 @@ def bead_state(
     if rigid is None:
         found = {"positions": particles, "velocities": moving, "forces": pulled}
         return {name: values.numpy() for name, values in found.items() if values is not None}
+    if particles.shape[1] != rigid.n_particles:
+        raise ValueError(
+            f"the State must hold {replicas} copies of {rigid.n_particles} particles, those of the beads and their "
+            f"sites, got {particles.numel() // 3} particles"
+        )
     positions, frames = rigid.map.to_beads(particles)
     result = {"positions": positions.numpy(), "orientations": as_quaternions(frames.numpy())}
     if moving is not None:
@@ -60,8 +68,17 @@ class Thermometer:
 
     @classmethod
     def of(cls, system: openmm.System, rigid: RigidBeads) -> Thermometer:
-        """For a System of copies of these beads."""
-        replicas = system.getNumParticles() // rigid.n_particles
+        """For a System of copies of these beads.
+
+        Raises:
+            ValueError: if it is not one.
+        """
+        replicas, rest = divmod(system.getNumParticles(), rigid.n_particles)
+        if rest or not replicas:
+            raise ValueError(
+                f"the System must hold copies of {rigid.n_particles} particles, those of the beads and their sites, "
+                f"got {system.getNumParticles()} particles"
+            )
         removed = 3 * any(isinstance(force, openmm.CMMotionRemover) for force in system.getForces())
         free = max(3 * len(rigid.beads) * replicas - removed, 1), rigid.rotations * replicas
         return cls(rigid, replicas, torch.from_numpy(rigid.bead_masses(system)), free)
@@ -78,4 +95,7 @@ class Thermometer:
 
 
 def _split(values: openmm.unit.Quantity, replicas: int) -> Tensor:
-    return torch.tensor(np.asarray(values._value)).unflatten(0, (replicas, -1))
+    array = np.asarray(values._value)
+    if len(array) % replicas:
+        raise ValueError(f"the State holds {len(array)} particles, not those of {replicas} copies of the beads")
+    return torch.tensor(array).unflatten(0, (replicas, -1))

@@ -9,7 +9,7 @@ import openmm
 import openmm.app
 from jaxtyping import Float
 
-from cgenn.body import Body
+from cgenn.body import Body, check_unit
 from cgenn.simulation.rigid import RigidBeads, RigidKind
 from cgenn.topology import BeadTopology
 
@@ -33,7 +33,7 @@ def add_orientation_sites(
             orientation are not looked at.
 
     Raises:
-        ValueError: if there is not a position and an orientation for each bead, or a quaternion is zero.
+        ValueError: if there is not a position and an orientation for each bead, or a quaternion is not of unit length.
     """
     if openmm.unit.is_quantity(positions):
         positions = positions.value_in_unit(openmm.unit.nanometer)  # type: ignore[attr-defined]
@@ -42,7 +42,12 @@ def add_orientation_sites(
         raise ValueError(f"`positions` must be those of {len(topology)} beads, got shape {centers.shape}")
     rigid = RigidBeads.of(topology)
     if rigid is not None:
-        centers = rigid.to_sites(centers, checked_orientations(topology, orientations))
+        turned = checked_orientations(topology, orientations)
+        if turned.ndim != 2:
+            raise ValueError(
+                f"`orientations` must be those of one frame, {len(topology)} quaternions, got {turned.shape}"
+            )
+        centers = rigid.to_sites(centers, turned)
     return site_topology(topology, rigid), centers * openmm.unit.nanometer
 
 
@@ -84,7 +89,7 @@ def checked_orientations(
     """Unit quaternions of all beads, (1, 0, 0, 0) for those without an orientation, and for all if there are none.
 
     Raises:
-        ValueError: if there is not one for each bead, or that of an oriented bead is zero or not finite.
+        ValueError: if there is not one for each bead, or that of an oriented bead is not of unit length.
     """
     still = np.array([1.0, 0.0, 0.0, 0.0])
     given = np.tile(still, (len(topology), 1)) if orientations is None else np.array(orientations, dtype=float)
@@ -93,11 +98,8 @@ def checked_orientations(
             f"`orientations` must be quaternions (w, x, y, z) of {len(topology)} beads, got shape {given.shape}"
         )
     given = np.where(topology.oriented[:, None], given, still)
-    norms = np.linalg.norm(given, axis=-1, keepdims=True)
-    if not ((norms > 0.5) & np.isfinite(norms)).all():
-        bead = int(np.argwhere(~((norms > 0.5) & np.isfinite(norms)))[0, -2])
-        raise ValueError(f"the orientation of bead {bead} must be a unit quaternion, got one of another length")
-    return given / norms
+    check_unit(given)
+    return given / np.linalg.norm(given, axis=-1, keepdims=True)
 
 
 def site_topology(topology: BeadTopology, rigid: RigidBeads | None) -> openmm.app.Topology:

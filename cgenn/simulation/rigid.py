@@ -34,8 +34,8 @@ FLAT = 1e-4
 CONSTRAINT_TOLERANCE = 1e-6
 """Of the distances between sites, relative: what the energy is conserved with at long time steps."""
 
-SAME = 0.02
-"""Atoms of two bodies closer than this to each other are those of one body [nm]."""
+ROUNDED = 1e-5
+"""Relative difference of masses that are the same."""
 
 AXIAL = ("Cinfv", "Dinfh", "Cinfh")
 """Point groups of bodies that look the same however they are turned about z."""
@@ -113,7 +113,7 @@ class RigidBeads:
         names = [name for name in dict.fromkeys(topology.types) if name in topology.bodies]
         masses: dict[str, float] = {}
         for bead, (name, mass) in enumerate(zip(topology.types, topology.masses.tolist(), strict=True)):
-            if name in topology.bodies and masses.setdefault(name, mass) != mass:
+            if name in topology.bodies and abs(masses.setdefault(name, mass) - mass) > ROUNDED * mass:
                 raise ValueError(
                     f"bead {bead} has a mass of {mass} amu, others of its type {name!r} of {masses[name]} amu: "
                     "oriented beads of one type must have one mass"
@@ -222,9 +222,7 @@ def with_bodies(topology: BeadTopology, bodies: Mapping[str, Body]) -> BeadTopol
     """
     chosen = {name: body for name, body in bodies.items() if name in topology.types}
     for name, body in chosen.items():
-        own = topology.bodies.get(name, body)
-        same = own.names == body.names and np.allclose(own.coordinates, body.coordinates, atol=SAME)
-        if not same:
+        if not topology.bodies.get(name, body).is_like(body):
             raise ValueError(
                 f"the body of bead type {name!r} has other atoms or axes in the topology than in the model: its "
                 "orientations must be those of the mapping that the model was trained with"

@@ -61,8 +61,8 @@ class Start:
         if isinstance(source, (str, Path)):
             return cls._draw(Path(source), replicas, seed, bodies or {})
         topology, positions, *rest = source
-        box, *turned = rest or [None]
-        orientations = np.array(turned[0], dtype=float) if turned else None
+        box, given = (*rest, None, None)[:2]
+        orientations = None if given is None else np.array(given, dtype=float)
         frames = np.array(positions, dtype=float)
         frames = frames[None] if frames.ndim == 2 else frames
         if frames.ndim != 3 or frames.shape[1:] != (len(topology), 3):

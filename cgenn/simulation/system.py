@@ -271,6 +271,8 @@ def _from_openmm(
     vectors = topology.getPeriodicBoxVectors()
     box = None if vectors is None else np.array(vectors.value_in_unit(openmm.unit.nanometer))
     values, chosen = np.asarray(masses, dtype=float), None
+    if len(values) != topology.getNumAtoms():
+        raise ValueError(f"`masses` must have one entry per atom ({topology.getNumAtoms()}), got {len(values)}")
     if config is not None and config.bodies and any(atom.name == "S1" for atom in topology.atoms()):
         chosen = bead_atoms(topology, bead_types(list(topology.atoms()), config), values, config.bodies)
         values = values[chosen]

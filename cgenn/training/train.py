@@ -260,6 +260,11 @@ def _bodies(datasets: Sequence[BeadDataset]) -> dict[str, Body]:
             if (first and first.symmetry) != (body and body.symmetry):
                 said = [f"symmetry {each.symmetry}" if each else "no orientation" for each in (first, body)]
                 raise ValueError(f"beads of type {name!r} have {said[0]} in {where.path}, but {said[1]} in {data.path}")
+            if first and body and not first.is_like(body):
+                raise ValueError(
+                    f"beads of type {name!r} have other atoms or axes in {data.path} than in {where.path}: map one of "
+                    "them with the `bodies` (--bodies) of the other"
+                )
     return {name: body for name, (body, _) in sorted(found.items()) if body is not None}
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import mdtraj
 import numpy as np
 import pytest
@@ -186,3 +187,15 @@ def test_what_cannot_be_right_is_not_written(tmp_path, topology, orientations, m
     with pytest.raises(ValueError, match=message):
         BeadDataset.write(tmp_path / "cg.h5", topology, frames, temperature=300)
     assert not list(tmp_path.glob("cg.h5*"))
+
+
+def test_a_body_that_cannot_be_names_the_file(tmp_path):
+    """Edited by hand."""
+    frames = Frames(np.zeros((3, 2, 3)), orientations=np.tile([1.0, 0, 0, 0], (3, 2, 1)))
+    BeadDataset.write(tmp_path / "cg.h5", TOPOLOGY, frames, temperature=300)
+    with h5py.File(tmp_path / "cg.h5", "r+") as file:
+        text = file["cgenn/metadata"][()].decode()
+        del file["cgenn/metadata"]
+        file["cgenn/metadata"] = text.replace("[1.0, 1.0, 0.0]", "[1.0, 1.0, 3.0]")
+    with pytest.raises(ValueError, match=r"cg\.h5: body 'A': `inertia`: `inertia` must be three moments .* nm\^2$"):
+        BeadDataset.open(tmp_path / "cg.h5")

@@ -261,6 +261,7 @@ def test_other_beads_leave_the_atoms_of_oriented_ones_alone(ala2):
             {"frame": {}, "select": "name C0"},
             "needs at least two atoms with mass, the bead has",
         ),
+        ({"frame": {"symmetry": "Oh"}}, "test: `beads.0.frame.symmetry`: unknown point group 'Oh', expected C1"),
         ({"frame": {"symmetry": "D5h"}}, "does not have the symmetry 'D5h'"),
         ({"frame": {"z": []}}, "z"),
     ],
@@ -268,6 +269,14 @@ def test_other_beads_leave_the_atoms_of_oriented_ones_alone(ala2):
 def test_mistakes_are_named(bead, message):
     with pytest.raises(ValueError, match=message):
         map_benzene({"name": "A", "per": "molecule", **bead})
+
+
+def test_atoms_in_one_place_tell_no_frame():
+    rule = {"symmetry": "D6h", "kind": "atoms", "atoms": ["C0", "C1", "C2"]}
+    positions = tumbling(BENZENE, random_turns(3, 2))
+    frames = oriented(benzenes(2), positions, **rule)
+    with pytest.raises(ValueError, match=r"`frame\.atoms` C0, C1, C2 are on a line"):
+        frames(np.zeros_like(positions))
 
 
 def map_benzene(bead):

@@ -15,6 +15,7 @@ BENZENE = (
 WATER = (["O", "H1", "H2"], [15.999, 1.008, 1.008], [[0, 0, 0.0066], [0, 0.0757, -0.0521], [0, -0.0757, -0.0521]])
 TETRAHEDRON = 0.11 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 3**0.5
 METHANE = (["C", "H1", "H2", "H3", "H4"], [12.011] + [1.008] * 4, np.r_[np.zeros((1, 3)), TETRAHEDRON])
+OCS = (["O", "C", "S"], [15.999, 12.011, 32.06], [[0, 0, 0.1684], [0, 0, 0.0524], [0, 0, -0.1036]])
 CO2 = (["O1", "C", "O2"], [15.999, 12.011, 15.999], [[0, 0, 0.116], [0, 0, 0], [0, 0, -0.116]])
 
 
@@ -52,6 +53,7 @@ def test_an_average_becomes_exactly_symmetric():
         (METHANE, {"symmetry": "C3v", "z": ["H2"]}, 2, [0, 0, 0.11]),
         (METHANE, {"symmetry": "C2v", "z": ["H1", "H2"], "x": ["H1"]}, 1, [0.0898, 0, 0.0635]),
         (CO2, {"symmetry": "Dinfh"}, 0, [0, 0, 0.116]),
+        (OCS, {"symmetry": "Cinfv"}, 0, [0, 0, 0.1684]),
         (BENZENE, {"symmetry": "Dinfh"}, 0, [0.14, 0, 0]),
     ],
 )
@@ -83,6 +85,7 @@ def test_axes_are_those_of_the_rule(molecule, rule, atom, place):
         (BENZENE, {"symmetry": "D6h", "z": "smallest"}, '`z` "smallest" does not tell one axis'),
         (WATER, {"z": ["H3"]}, "`z` names the atom 'H3', the bead has O, H1, H2"),
         (BENZENE, {"symmetry": "D6h", "x": ["C0", "C3"]}, "`x`: the centroid of C0, C3 does not tell a direction"),
+        (OCS, {"symmetry": "Dinfh"}, "does not have the symmetry 'Dinfh'"),
         (WATER, {"symmetry": "B2"}, "B2"),
     ],
 )

@@ -212,6 +212,11 @@ def test_bad_requests(discs):
     broken[3] = 0.0
     with pytest.raises(ValueError, match="the orientation of bead 3 must be a unit quaternion"):
         add_orientation_sites(topology, positions, broken)
+    with pytest.raises(ValueError, match=r"one frame, 16 quaternions, got \(2, 16, 4\)"):
+        add_orientation_sites(topology, positions, np.stack([orientations] * 2))
+    names, _ = add_orientation_sites(topology, positions, orientations)
+    with pytest.raises(ValueError, match=r"`masses` must have one entry per atom \(52\), got 16"):
+        create_system(potential, names, masses=topology.masses)
     force = learned_force(potential, topology)
     with pytest.raises(ValueError, match="for 52 particles"):
         force.evaluate(torch.zeros(16, 3))

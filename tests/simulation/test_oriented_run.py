@@ -104,6 +104,12 @@ def test_bad_starts(discs, dataset, tmp_path):
     potential, topology, positions, orientations, _ = discs
     with pytest.raises(ValueError, match=r"bead 0 has type 'BNZ', which has an orientation .* the start has none"):
         run(potential, (topology, positions), tmp_path)
+    with pytest.raises(ValueError, match=r"bead 0 has type 'BNZ', which has an orientation .* the start has none"):
+        run(potential, (topology, positions, None, None), tmp_path)
+    for wrong in (0.0, 7.0, np.nan):
+        turned = np.where(np.arange(16)[:, None] == 3, wrong, orientations)
+        with pytest.raises(ValueError, match=r"bead 3 must be a unit quaternion \(w, x, y, z\), got \["):
+            run(potential, (topology, positions, None, turned), tmp_path)
     with pytest.raises(ValueError, match="quaternions"):
         run(potential, (topology, positions, None, orientations[:3]), tmp_path)
     with pytest.raises(ValueError, match="one frame or 3, got 2"):

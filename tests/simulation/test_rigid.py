@@ -172,6 +172,7 @@ def test_bad_bodies():
     with pytest.raises(ValueError, match=r"'N2': a body with the moments .* is linear, which its symmetry 'C1'"):
         RigidKind.of(Body(inertia=(1.0, 1.0, 0.0)), 28.0, "N2")
     with pytest.raises(ValueError, match="a moment of zero about z"):
-        RigidKind.of(Body(symmetry="Dinfh", inertia=(0.0, 1.0, 1.0)), 28.0, "N2")
+        RigidKind.of(Body(symmetry="C2v", inertia=(0.0, 1.0, 1.0)), 28.0, "N2")
     with pytest.raises(ValueError, match=r"bead 1 has a mass of 2\.0 amu, others of its type 'full' of 1\.0 amu"):
         RigidBeads.of(BeadTopology.build(["full", "full"], [1.0, 2.0], bodies={"full": BODIES["full"]}))
+    RigidBeads.of(BeadTopology.build(["full", "full"], [1.0, 1.0 + 1e-7], bodies={"full": BODIES["full"]}))

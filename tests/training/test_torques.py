@@ -113,3 +113,8 @@ def test_what_cannot_be_is_refused(tmp_path):
     other = BeadDataset.write(tmp_path / "other.h5", disc, data.read(), temperature=300.0)
     with pytest.raises(ValueError, match=r"type 'R' have symmetry Cinfv in .*rods.h5, but symmetry D6h in .*other.h5"):
         train([data, other], config())
+    long = ROD.model_copy(update={"inertia": (0.5, 0.5, 0.0)})
+    rods = BeadTopology.build(TOPOLOGY.types, TOPOLOGY.masses, bodies={"R": long})
+    other = BeadDataset.write(tmp_path / "long.h5", rods, data.read(), temperature=300.0)
+    with pytest.raises(ValueError, match=r"type 'R' have other atoms or axes in .*long.h5 than in .*rods.h5: map one"):
+        train([data, other], config())
