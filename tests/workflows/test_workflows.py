@@ -135,6 +135,15 @@ def test_energy_drift(pipeline):
     assert "per degree of freedom" in found["units"]["drift"]
 
 
+def test_peptide_planes(tmp_path):
+    """Two oriented planes in a chain; the surface of phi and psi comes from their atoms."""
+    said = json.loads(cgenn("run", "peptide-planes", "--quick", "--out", tmp_path / "out", "--json"))
+    assert said == json.loads((tmp_path / "out/peptide-planes.json").read_text())
+    assert said["torque_rmse_model"] < 0.7 * said["torque_rmse_null"]
+    assert 0 < said["js_sampling_floor"] < said["js"] < np.log(2)
+    assert (tmp_path / "out/free_energy.png").exists()
+
+
 @pytest.mark.parametrize("name", shipped.names("workflows"))
 def test_every_workflow_has_help_and_json(name):
     text = cgenn("run", name, "--help")
