@@ -57,7 +57,7 @@ def main(
 
 def errors(potential: cgenn.Potential) -> dict[str, float]:
     """Root mean square errors on the frames kept aside: of nothing, the priors, the model; and the noise floor."""
-    found = {}
+    found: dict[str, float] = {}
     for kind in ("force", "torque"):
         squares = potential.provenance[f"{kind}_errors"]
         found |= {f"{kind}_rmse_{name}": value**0.5 for name, value in squares.items() if value is not None}
