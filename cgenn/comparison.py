@@ -195,7 +195,7 @@ def _charge_structure(
     """Charge structure factors, of beads in a box of which some have a charge."""
     if reference.box is None or model.box is None or not np.any(np.abs(topology.charges) > _NO_CHARGE):
         return []
-    density = len(topology) / float(np.abs(np.linalg.det(reference.box)).mean())
+    density = reference.number_density
     debye = debye_wavenumber(topology.charges, density, temperature)
     k_max = _WAVES * 2 * np.pi * density ** (1 / 3)
     factors = {entry.label: structure_factors(entry, k_max, charges=topology.charges) for entry in (reference, model)}

@@ -10,6 +10,9 @@ GAS_CONSTANT = 0.00831446261815324
 COULOMB = 138.93545764438198
 """1 / (4 pi epsilon_0) [kJ/mol nm/e^2], as OpenMM has it."""
 
+AMU_PER_NM3 = 1.66053906660e-3
+"""One amu/nm^3 [g/cm^3] (CODATA 2018)."""
+
 _FACTORS: dict[str, dict[str, float]] = {
     "length": {"nm": 1.0, "A": 0.1, "angstrom": 0.1, "pm": 1e-3, "bohr": 0.0529177210903},
     "energy": {"kJ/mol": 1.0, "kcal/mol": 4.184, "eV": 96.48533212331, "hartree": 2625.4996394799},

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 import cgenn
+from cgenn.files import write_json
 
 TOPOLOGY = cgenn.BeadTopology.build(
     ["ACE-C", "ALA-N", "ALA-CA", "ALA-C", "NME-N"],
@@ -61,7 +62,7 @@ def main(
         report = cgenn.compare(run, dataset, folder / "report", reference_histogram=histogram)
         found.append((report, potential, run))
     result = summary(found)
-    (out / "ala2.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "ala2.json", result)
     typer.echo(
         json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items())
     )

@@ -31,14 +31,15 @@ from cgenn.analysis import (
     rdf_deviation,
 )
 from cgenn.comparison import data_ensemble, model_ensemble, predict
-from cgenn.files import atomic
+from cgenn.files import atomic, write_json
 from cgenn.reference.settings import choose_platform
 from cgenn.reference.system import load_system
 from cgenn.simulation.pressure import pressures
 from cgenn.simulation.start import Start
+from cgenn.units import AMU_PER_NM3, factor
 
 LABELS = {"reference": "all-atom", "oriented": "with orientations", "isotropic": "without"}
-FORCE, TORQUE = 41.84, 4.184
+FORCE, TORQUE = factor("force", "kcal/mol/A"), factor("energy", "kcal/mol")
 """kJ/mol/nm in kcal/mol/A, kJ/mol in kcal/mol."""
 EPOCHS = 60
 FRAMES = {"train": slice(1, 7), "held-out": slice(0, 1)}
@@ -46,8 +47,6 @@ R_MAX, BINS = 1.2, 60
 """Of the distributions over distance [nm]."""
 ATMOSPHERE = 1.01325
 """[bar]"""
-AMU_PER_NM3 = 1.66053906660e-3
-"""[g/cm^3]"""
 
 
 def main(
@@ -85,7 +84,7 @@ def main(
         result["learning_curve"] = learning_curve(potentials["oriented"], further, out, seed, quick)
     units = {key: UNITS[max(filter(key.startswith, UNITS), key=len)] for key in result if key not in UNITLESS}
     result |= {"figure": str(out / "orientation.png"), "units": units}
-    (out / "benzene.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "benzene.json", result)
     typer.echo(
         json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items())
     )
@@ -188,7 +187,8 @@ def structure(runs: dict[str, cgenn.Run], out: Path) -> dict[str, float]:
     turned = {"reference": reference.read().orientations, "oriented": runs["oriented"].read().orientations}
     axes = {name: orientational_correlation(ensembles[name], entry, **bins) for name, entry in turned.items()}
     picture = orientation_figure(*({LABELS[name]: entry for name, entry in found.items()} for found in (radial, axes)))
-    (out / "orientation.png").write_bytes(picture)
+    with atomic(out / "orientation.png") as partial:
+        partial.write_bytes(picture)
     rdf, p2 = rdf_deviation(radial["oriented"], radial["reference"]), p2_deviation(axes["oriented"], axes["reference"])
     return {
         "rdf_deviation": rdf.value,

@@ -18,6 +18,7 @@ from rich.console import Console
 import cgenn
 from cgenn.analysis import compare_ions
 from cgenn.comparison import data_ensemble, model_ensemble
+from cgenn.files import write_json
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 
 
@@ -55,7 +56,7 @@ def main(
         models[name] = replace(model_ensemble(run), label=label)
     reference, temperature = data_ensemble(data), data.temperature
     result = compare_ions(data.topology, reference, models["long_range"], models["short_range"], temperature, out)
-    (out / "ionic-liquid.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "ionic-liquid.json", result)
     typer.echo(
         json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items())
     )

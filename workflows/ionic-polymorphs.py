@@ -16,6 +16,7 @@ from rich.console import Console
 
 import cgenn
 from cgenn.comparison import predict
+from cgenn.files import write_json
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.reference.charge_equilibration import EquilibratedIons
 from cgenn.reference.crystals import Crystal
@@ -85,7 +86,7 @@ def main(
     }
     units = {key: unit for key in result for start, unit in meanings.items() if key.startswith(start)}
     result["units"] = units
-    (out / "ionic-polymorphs.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "ionic-polymorphs.json", result)
     typer.echo(
         json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items())
     )

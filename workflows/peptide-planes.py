@@ -15,9 +15,10 @@ import typer
 from rich.console import Console
 
 import cgenn
-from cgenn.analysis import Ensemble, compare_surfaces, sampling_floor
+from cgenn.analysis import Ensemble, compare_surfaces
 from cgenn.analysis.figures import surface_figure
 from cgenn.comparison import data_ensemble, model_ensemble
+from cgenn.files import atomic, write_json
 from cgenn.h5md import Frames
 from cgenn.simulation.atoms import AtomView
 
@@ -49,7 +50,7 @@ def main(
     )
     run = cgenn.simulate(potential, out / "cg.h5", settings, out / "run")
     result = errors(potential) | surface(data, run, out / "free_energy.png")
-    (out / "peptide-planes.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "peptide-planes.json", result)
     typer.echo(
         json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items())
     )
@@ -75,9 +76,10 @@ def surface(data: cgenn.BeadDataset, run: cgenn.Run, figure: Path) -> dict[str, 
         for frames, beads in ((data.read(), data_ensemble(data)), (run.read(), model_ensemble(run)))
     )
     found = compare_surfaces(reference, model, (phi, psi))
-    figure.write_bytes(surface_figure(found, data.temperature, ("phi", "psi"), ("all-atom", "oriented planes")))
+    with atomic(figure) as partial:
+        partial.write_bytes(surface_figure(found, data.temperature, ("phi", "psi"), ("all-atom", "oriented planes")))
     result: dict[str, object] = {"js": found.js, "js_standard_error": found.js_error}
-    result["js_sampling_floor"] = sampling_floor(found.reference, len(data))[0]
+    result["js_sampling_floor"] = found.floor[0]
     units = {"force_rmse": "kJ/mol/nm", "torque_rmse": "kJ/mol", "js": "nat", "ns_per_day": "ns/day"}
     return result | {"figure": str(figure), "ns_per_day": run.record["ns_per_day_all_replicas"], "units": units}
 

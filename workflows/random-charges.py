@@ -19,6 +19,7 @@ from rich.console import Console
 
 import cgenn
 from cgenn.comparison import predict
+from cgenn.files import write_json
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.reference.random_charges import RandomCharges
 from cgenn.units import factor
@@ -68,7 +69,7 @@ def main(
     result["force_mean_component"] = MEV * float(np.abs(truth.forces).mean())
     units = {key: "e" if key.startswith("charge") else "meV/A" for key in result}
     result |= {"configurations": configurations, "units": units}
-    (out / "random-charges.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "random-charges.json", result)
     typer.echo(
         json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items())
     )

@@ -73,6 +73,17 @@ class Ensemble:
             raise ValueError(f"{self.label}: the box of frame {frame} has the volume {volumes[frame]} nm^3")
 
     @property
+    def number_density(self) -> float:
+        """Beads per mean volume [1/nm^3].
+
+        Raises:
+            ValueError: if there is no box.
+        """
+        if self.box is None:
+            raise ValueError(f"{self.label}: there is no box, and so no density")
+        return self.n_beads / float(np.abs(np.linalg.det(np.asarray(self.box, dtype=float))).mean())
+
+    @property
     def n_frames(self) -> int:
         """Number of frames."""
         return self.positions.shape[0]

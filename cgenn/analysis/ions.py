@@ -57,8 +57,7 @@ def compare_ions(
     ensembles = {"reference": reference, "long_range": model, "short_range": control}
     radial = {name: radial_distributions(topology.types, entry, bins=100) for name, entry in ensembles.items()}
     factors = {name: structure_factors(entry, k_max, charges=topology.charges) for name, entry in ensembles.items()}
-    density = len(topology) / float(np.linalg.det(reference.box[0]))
-    debye = debye_wavenumber(topology.charges, density, temperature)
+    debye = debye_wavenumber(topology.charges, reference.number_density, temperature)
     figures = {
         "radial.png": _radial_figure(radial, ensembles),
         "charge-structure.png": charge_structure_figure(

@@ -15,8 +15,8 @@ import numpy as np
 
 from cgenn.files import atomic
 from cgenn.h5md import H5MDWriter
+from cgenn.units import AMU_PER_NM3
 
-_AMU_PER_NM3 = 1.66053906660e-3
 _CHUNK = 1000
 
 
@@ -89,7 +89,7 @@ def write_state(records: np.ndarray, path: Path, mass: float, periodic: bool) ->
         for record in records:
             row = [int(record["step"]), *(f"{record[key]:.6f}" for key in ("time", "potential", "temperature"))]
             volume = abs(np.linalg.det(record["box"])) if periodic else 1.0
-            rows.writerow(row + [f"{volume:.6f}", f"{mass * _AMU_PER_NM3 / volume:.6f}"] * periodic)
+            rows.writerow(row + [f"{volume:.6f}", f"{mass * AMU_PER_NM3 / volume:.6f}"] * periodic)
 
 
 def write_trajectory(records: np.ndarray, path: Path, **particles: object) -> None:

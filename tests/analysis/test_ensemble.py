@@ -62,3 +62,10 @@ def test_a_position_that_is_not_finite_is_named():
     positions[2, 3, 1] = np.nan
     with pytest.raises(ValueError, match=r"model: the position of bead 3 in frame 2 is \[0.0, nan, 0.0\]"):
         list(Ensemble(positions, label="model").chunks())
+
+
+def test_number_density_is_that_of_the_mean_volume():
+    box = np.stack([np.diag([2.0, 2.0, 2.0]), np.diag([2.0, 2.0, 3.0])])
+    assert Ensemble(np.zeros((2, 30, 3)), box).number_density == pytest.approx(3.0)
+    with pytest.raises(ValueError, match="there is no box"):
+        _ = Ensemble(np.zeros((2, 30, 3))).number_density

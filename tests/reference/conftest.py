@@ -1,6 +1,16 @@
+import openmm
 import pytest
 
 from cgenn.reference import run, system
+
+
+def forces_and_energy(system, positions):
+    """Of a System on the Reference platform [kJ/mol/nm], [kJ/mol]."""
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(positions)
+    state = context.getState(energy=True, forces=True)
+    return state.getForces(asNumpy=True)._value, state.getPotentialEnergy()._value
 
 
 @pytest.fixture(scope="session")

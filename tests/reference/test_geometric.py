@@ -9,15 +9,9 @@ from cgenn import shipped
 from cgenn.reference.geometric import use_native_lennard_jones
 from cgenn.reference.system import load_system
 
+from .conftest import forces_and_energy
+
 FIELD = shipped.folder("systems") / "benzene" / "benzene.xml"
-
-
-def forces_and_energy(system, positions):
-    platform = openmm.Platform.getPlatformByName("Reference")
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-    context.setPositions(positions)
-    state = context.getState(energy=True, forces=True)
-    return state.getForces(asNumpy=True)._value, state.getPotentialEnergy()._value
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,7 @@ import pytest
 from cgenn.reference.implicit import use_native_gbsa
 from cgenn.reference.system import load_system
 
-
-def forces_and_energy(system, positions):
-    platform = openmm.Platform.getPlatformByName("Reference")
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-    context.setPositions(positions)
-    state = context.getState(energy=True, forces=True)
-    return state.getForces(asNumpy=True)._value, state.getPotentialEnergy()._value
+from .conftest import forces_and_energy
 
 
 @pytest.fixture(scope="module")
