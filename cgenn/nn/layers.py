@@ -107,6 +107,15 @@ class InteractionLayer(nn.Module):
         weights = self.radial(distance, invariants).unflatten(1, (-1, self.channels))
         messages = self.product(self.before(features).index_select(0, senders), harmonics, weights)
         gathered = messages.new_zeros(len(features), *messages.shape[1:]).index_add(0, receivers, messages)
+        return self.update(gathered, features, types)
+
+    def update(
+        self,
+        gathered: Float[Tensor, "beads gathered channels"],
+        features: Float[Tensor, "beads components channels"],
+        types: Int[Tensor, " beads"],
+    ) -> Float[Tensor, "beads out channels"]:
+        """The features after the layer, from those before it and the messages that each bead has got."""
         gathered = gathered * (self.scale * self.receiver(types)).unsqueeze(1)
         mixed = self.linear(gathered[:, : self.out]) + self.after(
             self.square(self.left(gathered), self.right(gathered))

@@ -51,7 +51,7 @@ class RadialNetwork(nn.Module):
 
     def __init__(self, basis: int, width: int, outputs: int, cutoff: float, invariants: int = 0) -> None:
         super().__init__()
-        self.cutoff = cutoff
+        self.cutoff, self.outputs = cutoff, outputs
         self.basis = BesselBasis(basis, cutoff)
         self.perceptron = perceptron(basis + invariants, width, outputs, hidden=2)
 

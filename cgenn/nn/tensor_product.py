@@ -43,6 +43,7 @@ class EdgeProduct(nn.Module):
 
     def __init__(self, features: o3.Irreps, harmonics: o3.Irreps, out: o3.Irreps) -> None:
         super().__init__()
+        self.features, self.out = features, out
         self.paths = coupling_paths(features, harmonics, out)
         columns = sum(features[i].ir.dim for i, _, _ in self.paths)
         coupling = torch.zeros(harmonics.dim, out.dim, columns, dtype=torch.float64)

@@ -1,0 +1,109 @@
+"""Warp kernels from source, and their launches on torch tensors with little to do for Python in each call."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+wp.config.log_level = wp.LOG_ERROR  # the standard output is for results
+wp.init()
+
+OPTIONS = {
+    "max_unroll": 0,
+    "fast_math": True,
+    "cpu_compiler_flags": "-march=native -ffp-contract=fast -mprefer-vector-width=512 -mreassociate -freciprocal-math "
+    "-fno-signed-zeros -fno-slp-vectorize -mllvm=-unroll-full-max-count=4",
+}
+"""Loops over the lanes of a vector are to become vector instructions: unrolled first, they would not."""
+_FEWEST = 128
+"""Beads of a thread."""
+_log = logging.getLogger(__name__)
+
+
+class Kinds:
+    """What the source of a kernel calls Real, Lanes and Vector."""
+
+    def __init__(self, dtype: torch.dtype, lanes: int) -> None:
+        self.real = wp.float64 if dtype == torch.float64 else wp.float32
+        self.lanes, self.vector = wp.types.vector(lanes, self.real), wp.types.vector(3, self.real)
+        real, kind = self.real, self.lanes
+
+        @wp.func
+        def squashed(values: kind) -> kind:  # type: ignore[valid-type]
+            result = kind()
+            for k in range(lanes):
+                result[k] = real(1.0) / (real(1.0) + wp.exp(-values[k]))
+            return result
+
+        self.names = {"wp": wp, "Real": real, "Lanes": kind, "Vector": self.vector, "squashed": squashed}
+
+
+@cache
+def kinds(dtype: torch.dtype, lanes: int) -> Kinds:
+    """One for each precision and number of lanes."""
+    return Kinds(dtype, lanes)
+
+
+@cache
+def kernel(text: str, dtype: torch.dtype, lanes: int) -> Any:
+    """A kernel from its source; compiled when it is first launched, and kept by Warp for the next process."""
+    name = text[len("def ") : text.index("(")]
+    file = f"<{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    scope = dict(kinds(dtype, lanes).names)
+    exec(compile(text, file, "exec"), scope)
+    return wp.kernel(scope[name], enable_backward=False, module="unique", module_options=OPTIONS)
+
+
+class Launch:
+    """A kernel with its arguments, to be launched again and again over beads and blocks of channels."""
+
+    def __init__(self, kernel: Any, beads: int, blocks: int, arguments: Sequence[Tensor | float], device: torch.device) -> None:
+        given = [_argument(value, wanted.type) for value, wanted in zip(arguments, kernel.adj.args[1:], strict=True)]
+        self.stream = wp.stream_from_torch(device) if device.type == "cuda" else None
+        parts = 1 if device.type == "cuda" else max(1, min(torch.get_num_threads(), beads // _FEWEST))
+        cuts = [beads * part // parts for part in range(parts + 1)]
+        self.parts = [
+            wp.launch(kernel, (last - first, blocks), inputs=[first, *given], device=str(device), record_cmd=True)
+            for first, last in zip(cuts, cuts[1:])
+        ]
+        self.kernel, self.kept = kernel, list(arguments)
+
+    def give(self, values: dict[int, Tensor]) -> None:
+        """Other tensors for some of the arguments, by their number."""
+        for number, value in values.items():
+            found = _argument(value, self.kernel.adj.args[number + 1].type, raw=True)
+            self.kept[number] = value
+            for part in self.parts:
+                part.set_param_at_index_from_ctype(number + 1, found)
+
+    def __call__(self) -> None:
+        if len(self.parts) == 1:
+            self.parts[0].launch(self.stream)
+        else:
+            list(_pool(len(self.parts)).map(lambda part: part.launch(), self.parts))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
+def _argument(value: Tensor | float, wanted: Any, *, raw: bool = False) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    length = getattr(wanted.dtype, "_length_", 0)
+    if length > 1:
+        value = value.view(*value.shape[:-1], -1, length)
+        if value.dim() - 1 > wanted.ndim:
+            value = value.squeeze(-2)
+    return wp.from_torch(value, dtype=wanted.dtype, return_ctype=raw)

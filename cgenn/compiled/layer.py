@@ -1,0 +1,202 @@
+"""One layer of the network from kernels and matrix products, forwards and backwards.
+
+Features of n beads are stored degree by degree, those of degree l as n times 2 l + 1 rows of channels: each degree is one
+matrix, whose product with its weights mixes channels. Channels are padded with zeros to whole vectors.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cgenn.compiled import node_source, source
+from cgenn.compiled.edge_frame import couplings
+from cgenn.compiled.launch import Launch, kernel
+from cgenn.compiled.radial import radial_table
+from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
+from cgenn.nn.layers import InteractionLayer, IrrepsLinear
+
+_WIDTHS = (32, 16, 8)
+
+
+def lanes(channels: int) -> int:
+    """Channels that are worked on at a time."""
+    return next((width for width in _WIDTHS if channels % width == 0), _WIDTHS[-1])
+
+
+class LayerConstants:
+    """Weights and kernels of a layer."""
+
+    def __init__(self, layer: InteractionLayer, readout: nn.Sequential, dtype: torch.dtype, device: torch.device) -> None:
+        product = layer.product
+        self.channels = -(-layer.channels // _WIDTHS[-1]) * _WIDTHS[-1]
+        self.lanes = lanes(self.channels)
+        self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
+        self.kept, self.cutoff = layer.kept, layer.radial.cutoff
+        terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
+        radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
+        self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
+        self.knots = float(len(self.table) - 1)
+
+        def stored(*parts: Tensor) -> Tensor:
+            return torch.cat([self._stored(part, dtype, device) for part in parts], dim=-1)
+
+        self.receiver, self.skip = stored(layer.scale * layer.receiver.weight), stored(layer.skip.weight)
+        self.before, self.linear, self.after = (
+            [stored(part) for part in _matrices(linear)] for linear in (layer.before, layer.linear, layer.after)
+        )
+        self.pairs = [stored(*parts) for parts in zip(_matrices(layer.left), _matrices(layer.right), strict=True)]
+        self.weights = stored(layer.square.weight)
+        gates = layer.gate.gates
+        self.gates = None if gates is None else [stored(*part) for part in _split(gates, layer.channels)]
+        first, last = readout[0], readout[2]
+        assert isinstance(first, Dense) and first.bias is not None and isinstance(last, Dense)
+        self.hidden = [stored(first.scale * first.weight), stored(first.bias)]
+        self.energy = stored(SILU_GAIN * last.scale * last.weight[:, 0])
+
+        path, i, j, k = layer.square.terms.tolist()
+        values = layer.square.values.exact.tolist()
+        square = list(zip(path, i, j, k, values, strict=True))
+        degrees = list(range(round(self.out**0.5)))
+        texts = {
+            "forward": source.forward(terms, self.gathered),
+            "backward": source.backward(terms, self.inputs, self.gathered, features=True),
+            "by_vectors": source.backward(terms, self.inputs, self.gathered, features=False),
+            "product": node_source.product(square, self.gathered, self.out),
+            "product_backward": node_source.product_backward(square, self.gathered, self.out),
+            "mix": node_source.mix(degrees, self.kept),
+            "unmix": node_source.unmix(degrees, self.kept),
+            "gate": node_source.gate(degrees, SILU_GAIN, SIGMOID_GAIN),
+            "gate_backward": node_source.gate_backward(degrees, SILU_GAIN, SIGMOID_GAIN),
+            "readout": node_source.READOUT,
+            "readout_backward": node_source.READOUT_BACKWARD,
+            "scale": node_source.scale(self.gathered),
+        }
+        self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
+
+    def _stored(self, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """With channels of zeros in the last dimension, and in the one before if it is one of channels, too."""
+        missing = self.channels - values.shape[-1]
+        return nn.functional.pad(values.detach(), (0, missing)).to(device, dtype).contiguous()
+
+
+class Layer:
+    """A layer for a number of beads: it keeps what it computed forwards until it is asked for derivatives."""
+
+    def __init__(
+        self,
+        constants: LayerConstants,
+        types: Int[Tensor, " beads"],
+        before: Layer | None,
+        features: Tensor,
+        energies: Tensor,
+        slopes: Tensor,
+    ) -> None:
+        self.constants = c = constants
+        beads, width, new = len(types), c.channels, features.new_zeros
+        self.features, self.first = features, before is None
+        self.by_features = torch.zeros_like(features) if before is None else before.by_gated
+        self.beads = beads
+        self.sent, self.by_sent = (new(c.inputs * beads, width) for _ in range(2))
+        self.got, self.by_got = (new(c.gathered * beads, width) for _ in range(2))
+        self.pairs, self.by_pairs = (new(c.gathered * beads, 2 * width) for _ in range(2))
+        self.products, self.mixed, self.gated, self.by_gated = (new(c.out * beads, width) for _ in range(4))
+        gates = max(round(c.out**0.5) - 1, 1)
+        self.gates, self.hidden = new(beads, gates * width), new(beads, width)
+        blocks = width // c.lanes
+
+        def launch(name: str, *arguments: Tensor | float, wide: int = blocks) -> Launch:
+            return Launch(c.kernels[name], beads, wide, arguments, features.device)
+
+        nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
+        nothing = new(1, 3)
+        edges = [nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
+        self.gather = launch("forward", *edges, types, c.receiver, self.got)
+        around = new(1, blocks, 3)
+        if before is None:
+            self.ungather = launch("by_vectors", *edges, self.by_got, around)
+        else:
+            self.ungather = launch("backward", *edges, self.by_got, around, self.by_sent)
+        self.multiply = launch("product", beads, self.pairs, c.weights, self.products)
+        self.unmultiply = launch("product_backward", beads, self.pairs, c.weights, self.products, self.by_pairs)
+        self.mix = launch("mix", beads, types, features, c.skip, self.mixed)
+        self.unmix = launch("unmix", beads, types, c.skip, self.by_gated, self.by_features)
+        self.gate = launch("gate", beads, self.mixed, self.gates, self.gated)
+        self.ungate = launch("gate_backward", beads, self.mixed, self.gates, self.by_gated, self.gates)
+        self.read = launch("readout", self.hidden, c.energy, energies, wide=1)
+        self.unread = launch("readout_backward", self.hidden, c.energy, slopes, self.hidden)
+        self.scale = launch("scale", beads, types, c.receiver, self.by_got)
+
+    def forward(self, edges: dict[int, Tensor]) -> None:
+        """From `features` to `gated`, and the energy of the beads."""
+        c = self.constants
+        _mix_channels(self.features, c.before, self.sent, self.beads)
+        self.gather.give(edges)
+        self.gather()
+        _mix_channels(self.got, c.pairs, self.pairs, self.beads)
+        self.multiply()
+        _mix_channels(self.got, c.linear, self.mixed, self.beads)
+        _mix_channels(self.products, c.after, self.mixed, self.beads, add=True)
+        self.mix()
+        if c.gates is not None:
+            torch.addmm(c.gates[1], self.mixed[: self.beads], c.gates[0], out=self.gates)
+        self.gate()
+        torch.addmm(c.hidden[1], self.gated[: self.beads], c.hidden[0], out=self.hidden)
+        self.read()
+
+    def backward(self, edges: dict[int, Tensor], by_vectors: Tensor) -> None:
+        """From `by_gated` to `by_features` and `by_vectors`; what forward kept is used up."""
+        c = self.constants
+        self.unread()
+        self.by_gated[: self.beads].addmm_(self.hidden, c.hidden[0].T)
+        self.ungate()
+        if c.gates is not None:
+            self.by_gated[: self.beads].addmm_(self.gates, c.gates[0].T)
+        self.unmix()
+        _mix_channels(self.by_gated, c.after, self.products, self.beads, transposed=True)
+        self.unmultiply()
+        _mix_channels(self.by_pairs, c.pairs, self.by_got, self.beads, transposed=True)
+        _mix_channels(self.by_gated, c.linear, self.by_got, self.beads, transposed=True, add=True)
+        self.scale()
+        self.ungather.give({**edges, 9: by_vectors})
+        self.ungather()
+        if not self.first:
+            _mix_channels(self.by_sent, c.before, self.by_features, self.beads, transposed=True, add=True)
+
+
+def _mix_channels(
+    values: Float[Tensor, "rows inputs"],
+    weights: Sequence[Tensor],
+    out: Float[Tensor, "rows outputs"],
+    beads: int,
+    *,
+    transposed: bool = False,
+    add: bool = False,
+) -> None:
+    """out = values times the weights of each degree, for the degrees that there are weights for."""
+    for degree, weight in enumerate(weights):
+        part = slice(degree**2 * beads, (degree + 1) ** 2 * beads)
+        matrix = weight.T if transposed else weight
+        if add:
+            out[part].addmm_(values[part], matrix)
+        else:
+            torch.mm(values[part], matrix, out=out[part])
+
+
+def _matrices(linear: IrrepsLinear) -> list[Tensor]:
+    return [_padded_rows(matrix) for matrix in linear.scale * linear.weight]
+
+
+def _split(gates: Dense, channels: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and biases of the gates, irrep after irrep."""
+    assert gates.bias is not None
+    weights = [_padded_rows(part) for part in (gates.scale * gates.weight).split(channels, dim=1)]
+    return weights, list(gates.bias.split(channels))
+
+
+def _padded_rows(matrix: Tensor) -> Tensor:
+    return nn.functional.pad(matrix.detach(), (0, 0, 0, -len(matrix) % _WIDTHS[-1]))

@@ -1,0 +1,126 @@
+"""The network of a potential, compiled: the same outputs from the same weights, for simulation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cgenn.compiled.layer import Layer, LayerConstants
+from cgenn.nn.network import BeadOutputs, EquivariantNetwork
+
+
+class Workspace:
+    """The layers of a network for some beads."""
+
+    def __init__(self, constants: list[LayerConstants], types: Int[Tensor, " beads"], dtype: torch.dtype) -> None:
+        beads, device = len(types), types.device
+        self.energies = torch.zeros(beads, dtype=dtype, device=device)
+        self.slopes = torch.zeros_like(self.energies)
+        self.scalars = torch.zeros(beads, constants[0].channels, dtype=dtype, device=device)
+        self.layers: list[Layer] = []
+        kinds, before = types.to(torch.int32), None
+        for each in constants:
+            features = self.scalars if before is None else before.gated
+            before = Layer(each, kinds, before, features, self.energies, self.slopes)
+            self.layers.append(before)
+        self.version = 0
+        self.rows = torch.arange(beads + 1, device=device)
+        self.edges: dict[int, Tensor] = {}
+
+    def forward(self, vectors: Tensor, receivers: Tensor, senders: Tensor, scalars: Tensor) -> None:
+        """Energies of the beads and features of the last layer."""
+        self.version += 1
+        first = torch.searchsorted(receivers, self.rows).to(torch.int32)
+        self.edges = {0: first, 1: senders.to(torch.int32), 2: vectors.detach().contiguous()}
+        self.scalars[:, : scalars.shape[1]] = scalars
+        self.energies.zero_()
+        for layer in self.layers:
+            layer.forward(self.edges)
+
+    def backward(self, energies: Tensor, features: Tensor | None) -> Tensor:
+        """Derivatives by the vectors, from those by energies and features of the last layer."""
+        self.slopes.copy_(energies)
+        last = self.layers[-1].by_gated
+        if features is None:
+            last.zero_()
+        else:
+            last.copy_(features)
+        vectors = self.edges[2]
+        blocks = self.layers[0].constants.channels // self.layers[0].constants.lanes
+        by_vectors = vectors.new_zeros(len(vectors), blocks, 3)
+        for layer in reversed(self.layers):
+            layer.backward(self.edges, by_vectors)
+        return by_vectors.sum(1) if blocks > 1 else by_vectors.squeeze(1)
+
+
+class _Run(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, receivers: Tensor, senders: Tensor, scalars: Tensor, space: Workspace) -> Any:
+        space.forward(vectors, receivers, senders, scalars)
+        ctx.given, ctx.version = (vectors.detach(), receivers, senders, scalars, space), space.version
+        ctx.set_materialize_grads(False)
+        return space.energies.clone(), space.layers[-1].gated.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, energies: Tensor | None, features: Tensor | None) -> tuple[Tensor | None, ...]:
+        vectors, receivers, senders, scalars, space = ctx.given
+        if space.version != ctx.version:  # something else was computed in between
+            space.forward(vectors, receivers, senders, scalars)
+        space.version += 1  # what forward kept is used up
+        energies = torch.zeros_like(space.energies) if energies is None else energies
+        return space.backward(energies, features), None, None, None, None
+
+
+class CompiledNetwork(nn.Module):
+    """Energies, charges and dipoles as an `EquivariantNetwork` says them, for constant weights.
+
+    Edges have to be sorted by receiver, and each pair there in both directions. The derivative by the vector of an edge
+    is that of the message the other way, with the opposite sign: for positions and strain it is the same.
+    """
+
+    def __init__(self, network: EquivariantNetwork) -> None:
+        super().__init__()
+        weight = network.embedding.weight
+        self.network = network
+        self.dtype = weight.dtype
+        self.constants = [
+            LayerConstants(layer, readout, weight.dtype, weight.device)
+            for layer, readout in zip(network.layers, network.readouts, strict=True)
+        ]
+        self.spaces: dict[int, tuple[Tensor, Workspace]] = {}
+
+    def forward(
+        self,
+        vectors: Float[Tensor, "edges 3"],
+        types: Int[Tensor, " beads"],
+        receivers: Int[Tensor, " edges"],
+        senders: Int[Tensor, " edges"],
+        inputs: Float[Tensor, "beads features"] | None = None,
+        orientations: Float[Tensor, "beads 3 3"] | None = None,
+    ) -> BeadOutputs:
+        """See `EquivariantNetwork.forward`."""
+        network = self.network
+        with torch.no_grad():
+            scalars = network.embedding(types)
+            if network.feature_embedding is not None:
+                scalars = scalars + network.feature_embedding(inputs)
+        energies, features = _Run.apply(vectors, receivers, senders, scalars, self._space(types))
+        features = features[:, : network.embedding.weight.shape[1]]
+        scalars, vectors = features[: len(types)], features[len(types) :]
+        charges = weights = dipoles = None
+        if network.charge_readout is not None:
+            charges, weights = network.charge_readout(scalars)
+        if network.dipole_readout is not None:
+            dipoles = network.dipole_readout(scalars, vectors.unflatten(0, (-1, 3)))
+        return BeadOutputs(energies, charges, weights, dipoles)
+
+    def _space(self, types: Int[Tensor, " beads"]) -> Workspace:
+        """The workspace for these beads; the last one is kept."""
+        known = self.spaces.get(len(types))
+        if known is None or not torch.equal(known[0], types):
+            self.spaces = {len(types): (types.clone(), Workspace(self.constants, types, self.dtype))}
+        return self.spaces[len(types)][1]
