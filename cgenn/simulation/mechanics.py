@@ -1,4 +1,4 @@
-"""What beads do in a State of OpenMM: positions, orientations, velocities, forces, torques, temperatures."""
+"""What beads do: positions, orientations, velocities, forces, torques, temperatures, angular momenta."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import openmm
 from jaxtyping import Float
 from torch import Tensor
 
+from cgenn.body import rotation_matrices
+from cgenn.h5md import Frames
 from cgenn.simulation.rigid import RigidBeads, as_quaternions
+from cgenn.topology import BeadTopology
 from cgenn.units import GAS_CONSTANT
 
 
@@ -45,6 +48,23 @@ def bead_state(
         total, torques = rigid.map.resultants(particles, pulled)
         result |= {"forces": total.numpy(), "torques": torques.numpy()}
     return result
+
+
+def angular_momenta(topology: BeadTopology, frames: Frames) -> Float[np.ndarray, "frames beads 3"]:
+    """L = Q I Q^T omega of each bead about its centre and the axes of space [amu nm^2/ps].
+
+    I is that of the bodies of the topology, Q and omega are those of the frames; zero for beads without an orientation.
+
+    Raises:
+        ValueError: if the frames have no orientations or angular velocities.
+    """
+    if frames.orientations is None or frames.angular_velocities is None:
+        missing = "orientations" if frames.orientations is None else "angular velocities"
+        raise ValueError(f'the frames hold no {missing}: simulate oriented beads with `store` = ["velocities"]')
+    still = (0.0, 0.0, 0.0)
+    inertia = np.array([topology.bodies[name].inertia if name in topology.bodies else still for name in topology.types])
+    turned = rotation_matrices(frames.orientations.astype(float))
+    return np.einsum("fbxk,bk,fbyk,fby->fbx", turned, inertia, turned, frames.angular_velocities.astype(float))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +105,19 @@ class Thermometer:
 
     def __call__(self, state: openmm.State) -> tuple[float, float, float]:
         """Temperature of all motion, of translation and of rotation [K]; the State holds positions and velocities."""
-        particles = _split(state.getPositions(asNumpy=True), self.replicas)
-        moving = _split(state.getVelocities(asNumpy=True), self.replicas)
-        linear, angular, momenta = self.rigid.map.velocities(particles, moving)
+        linear, angular, momenta = self._velocities(state)
         translation = float((self.masses[:, None] * linear.square()).sum()) / GAS_CONSTANT
         rotation = float((angular * momenta).sum()) / GAS_CONSTANT
         first, second = self.free
         return (translation + rotation) / (first + second), translation / first, rotation / second
+
+    def angular_momentum(self, state: openmm.State) -> float:
+        """Length of the sum of the angular momenta of all bodies about their own centres [amu nm^2/ps]."""
+        return float(self._velocities(state)[2].sum((0, 1)).norm())
+
+    def _velocities(self, state: openmm.State) -> tuple[Tensor, Tensor, Tensor]:
+        particles = _split(state.getPositions(asNumpy=True), self.replicas)
+        return self.rigid.map.velocities(particles, _split(state.getVelocities(asNumpy=True), self.replicas))
 
 
 def _split(values: openmm.unit.Quantity, replicas: int) -> Tensor:

@@ -123,13 +123,18 @@ def test_bad_starts(discs, dataset, tmp_path):
 def test_velocities_forces_and_torques_are_stored(discs, dataset, tmp_path):
     potential, topology, *_ = discs
     settings = {"replicas": 2, "store": ("velocities", "forces"), "ensemble": "nve"}
-    frames = run(potential, dataset, tmp_path / "run", **settings).read()
+    result = run(potential, dataset, tmp_path / "run", **settings)
+    frames, momenta = result.read(), result.angular_momenta(slice(-2, None))
     right = bead_forces(potential, topology, frames)
     np.testing.assert_allclose(frames.forces, right[0], atol=2e-2)
     np.testing.assert_allclose(frames.torques, right[1], atol=2e-2)
     assert not frames.torques[:, ~topology.oriented].any()
     assert frames.velocities.std() > 0.1
     assert frames.angular_velocities[:, topology.oriented].std() > 0.1
+    assert not momenta[:, ~topology.oriented].any()
+    assert result.states()["angular momentum [amu nm^2/ps]"][-1] == pytest.approx(
+        np.linalg.norm(momenta.sum((0, 1))), rel=1e-3
+    )
     with pytest.raises(ValueError, match="other settings"):
         run(potential, dataset, tmp_path / "run", **{**settings, "store": ("velocities",)})
 
