@@ -12,9 +12,45 @@ from torch import Tensor
 
 from cgenn.body import rotation_matrices
 from cgenn.h5md import Frames
-from cgenn.simulation.rigid import RigidBeads, as_quaternions
+from cgenn.simulation.rigid import RigidBeads, RigidKind, as_quaternions
 from cgenn.topology import BeadTopology
-from cgenn.units import GAS_CONSTANT
+from cgenn.units import GAS_CONSTANT, thermal_energy
+
+WIDE_TURN, HOPELESS_TURN = 0.15, 0.3
+"""Turns in a time step, dt sqrt(kT / I), that a run warns of and that it refuses [rad].
+
+Seen with water as one bead, I = 0.0061 amu nm^2, and 216 molecules of TIP3P at 300 K: at 5 fs (0.10) nothing; at 8 fs
+(0.16) without a thermostat 13 % too hot within 10 ps; at 9 fs (0.18) NaN within 5 ps; from 10 fs (0.20) on NaN within
+0.2 ps. Of 400 free bodies in 500 steps with a thermostat some that need four sites fail at 0.2, three sites at 0.25,
+two at 0.3: the fastest of many turns several times as far, and the constraints then have no solution.
+"""
+
+
+def check_turns(topology: BeadTopology, timestep: float, temperature: float) -> str | None:
+    """What is to be said of the lightest axis of all oriented beads, if it turns far in a time step [ps]; else None.
+
+    Raises:
+        ValueError: saying the same, if it turns so far that the constraints cannot be solved.
+    """
+    axes = []
+    for name, body in topology.bodies.items():
+        kind = RigidKind.of(body, float(topology.masses[topology.types.index(name)]), name)
+        turning = body.inertia[: 2 if len(kind.masses) == 2 else 3]  # nothing turns a linear one about itself
+        axes += [(moment, "xyz"[axis], name) for axis, moment in enumerate(turning)]
+    if not axes:
+        return None
+    moment, axis, name = min(axes)
+    rate = (thermal_energy(temperature) / moment) ** 0.5
+    if (turn := timestep * rate) <= WIDE_TURN:
+        return None
+    said = (
+        f"a time step of {timestep:g} ps is too long for bead type {name!r}: its moment of inertia about {axis} is "
+        f"{moment:.4g} amu nm^2, so at {temperature:g} K it turns by {turn:.2g} rad in a step. Use at most "
+        f"{WIDE_TURN / rate:.2g} ps"
+    )
+    if turn > HOPELESS_TURN:
+        raise ValueError(said)
+    return said
 
 
 def bead_state(
