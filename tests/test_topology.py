@@ -80,7 +80,7 @@ def test_charge_that_is_no_number():
 
 
 BODY = Body(
-    inertia=(1.0, 2.0, 3.0), names=("C", "N"), masses=(12.0, 14.0), coordinates=((0.1, 0.0, 0.0), (-0.1, 0.0, 0.0))
+    inertia=(0.0, 0.26, 0.26), names=("C", "N"), masses=(12.0, 14.0), coordinates=((0.1, 0.0, 0.0), (-0.1, 0.0, 0.0))
 )
 
 

@@ -96,7 +96,9 @@ def test_mapped_frames_have_orientations_torques_and_velocities(tmp_path, atoms,
 
 def test_chunks_of_any_size_give_the_same_and_a_body_can_be_kept(tmp_path, atoms, trajectory, monkeypatch):
     whole = map_trajectory(trajectory[0], atoms, DEFINITION, tmp_path / "a.h5")
-    other = whole.topology.bodies["W"].model_copy(update={"inertia": (1.0, 1.0, 1.0)})
+    body = whole.topology.bodies["W"]
+    wider = {"coordinates": 1.1 * np.array(body.coordinates), "inertia": 1.1**2 * np.array(body.inertia)}
+    other = Body.parse({**body.model_dump(), **{name: value.tolist() for name, value in wider.items()}}, "wider")
     monkeypatch.setattr("cgenn.data.map_trajectory._CHUNK_ATOMS", 15 * 7)
     parts = map_trajectory(trajectory[0], atoms, DEFINITION, tmp_path / "b.h5", bodies=whole.topology.bodies)
     for name in ("orientations", "torques", "angular_velocities"):

@@ -182,7 +182,6 @@ def test_a_file_that_is_no_model(tmp_path: Path, name: str) -> None:
 
 
 BODIES = {"A": {"inertia": (1, 1, 2)}, "B": {"inertia": (1, 2, 2)}}
-ATOMS = {"names": ["C", "N"], "masses": [1, 1], "coordinates": [[0.1, 0, 0], [-0.1, 0, 0]]}
 
 
 def bodies_changed(tmp_path: Path, before: dict, after: dict, **header) -> Path:

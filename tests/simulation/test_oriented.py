@@ -220,7 +220,8 @@ def test_bad_requests(discs):
     force = learned_force(potential, topology)
     with pytest.raises(ValueError, match="for 52 particles"):
         force.evaluate(torch.zeros(16, 3))
-    other = {**topology.to_dict()["bodies"]["BNZ"], "coordinates": [[0.3, 0, 0]] * 12}
+    other = {**topology.to_dict()["bodies"]["BNZ"], "coordinates": 1.2 * np.array(topology.bodies["BNZ"].coordinates)}
+    other["inertia"] = 1.2**2 * np.array(other["inertia"])
     moved = BeadTopology.from_dict({**topology.to_dict(), "bodies": {**topology.bodies, "BNZ": other}} | {
         "bodies": {"BNZ": other}
     })  # fmt: skip
