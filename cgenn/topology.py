@@ -242,8 +242,20 @@ class BeadTopology:
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> BeadTopology:
-        """The inverse of `to_dict`."""
-        bodies = {name: Body.parse(body, f"body {name!r}") for name, body in entries.get("bodies", {}).items()}
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: if types or masses are missing, `bodies` is not a table, or what `build` complains about.
+        """
+        for name in ("types", "masses"):
+            if not isinstance(entries, dict) or not isinstance(entries.get(name), list):
+                raise ValueError(f"the topology of the beads must have `{name}`, a list with one entry per bead")
+        given = entries.get("bodies", {})
+        if not isinstance(given, dict):
+            raise ValueError(
+                f"`bodies` of the topology must be a table with a body for each oriented type, got {given!r}"
+            )
+        bodies = {name: Body.parse(body, f"body {name!r}") for name, body in given.items()}
         return cls.build(**{**entries, "bodies": bodies})
 
 

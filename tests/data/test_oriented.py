@@ -1,6 +1,7 @@
 """Beads with an orientation, from atoms to a dataset."""
 
 import json
+import re
 
 import h5py
 import mdtraj
@@ -18,6 +19,7 @@ from cgenn.data.map_trajectory import map_trajectory
 from cgenn.h5md import Frames, H5MDFile, H5MDWriter
 from cgenn.mapping.atoms import AtomTopology
 from cgenn.mapping.definition import MappingDefinition
+from cgenn.simulation.start import Start
 from cgenn.topology import BeadTopology
 
 WATER = 0.1 * np.array([[0.0, 0.0, 0.066], [0.757, 0.0, -0.521], [-0.757, 0.0, -0.521]])
@@ -191,13 +193,40 @@ def test_what_cannot_be_right_is_not_written(tmp_path, topology, orientations, m
     assert not list(tmp_path.glob("cg.h5*"))
 
 
-def test_a_body_that_cannot_be_names_the_file(tmp_path):
-    """Edited by hand."""
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"bodies": {"A": {**BODY["A"].model_dump(), "inertia": [1, 1, 3]}}},
+            "body 'A': `inertia`: `inertia` must be three",
+        ),
+        ({"bodies": 3}, "`bodies` of the topology must be a table with a body for each oriented type, got 3"),
+        ({"types": None}, "the topology of the beads must have `types`, a list with one entry per bead"),
+    ],
+)
+def test_a_topology_that_cannot_be_names_the_file(tmp_path, change, message):
+    """Edited by hand; for a training and for a simulation."""
     frames = Frames(np.zeros((3, 2, 3)), orientations=np.tile([1.0, 0, 0, 0], (3, 2, 1)))
     BeadDataset.write(tmp_path / "cg.h5", TOPOLOGY, frames, temperature=300)
     with h5py.File(tmp_path / "cg.h5", "r+") as file:
-        text = file["cgenn/metadata"][()].decode()
+        entries = json.loads(file["cgenn/metadata"][()])
+        changed = {**entries["dataset"]["topology"], **change}
+        entries["dataset"]["topology"] = {name: value for name, value in changed.items() if value is not None}
         del file["cgenn/metadata"]
-        file["cgenn/metadata"] = text.replace("[1.0, 1.0, 0.0]", "[1.0, 1.0, 3.0]")
-    with pytest.raises(ValueError, match=r"cg\.h5: body 'A': `inertia`: `inertia` must be three moments .* nm\^2$"):
-        BeadDataset.open(tmp_path / "cg.h5")
+        file["cgenn/metadata"] = json.dumps(entries)
+    for read in (BeadDataset.open, lambda path: Start.read(path, 1, 0)):
+        with pytest.raises(ValueError, match=rf"cg\.h5: {re.escape(message)}"):
+            read(tmp_path / "cg.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("water.toml", "not an HDF5 file"), ("aa.h5", "an H5MD file of atoms, but")]
+)
+def test_bodies_of_a_file_of_another_kind(tmp_path, trajectory, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "water.toml").write_text("[[beads]]")
+    command = ["map", "aa.h5", "--mapping", "water.toml", "--out", "a.h5", "--bodies", name]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    expected = "error: --bodies: expected a bead dataset, whose geometries of oriented beads are to be used"
+    assert f"{expected}: {name}: {message}" in result.stderr
