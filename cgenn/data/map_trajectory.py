@@ -239,7 +239,11 @@ def _write(
                     mapped = {kind: force_map(chunk.forces.astype(float)) for kind, force_map in maps.items()}
                 beads, whole = _mapped(mapping, chunk, mapped.get(wanted))
                 if frames is not None:
-                    turned = frames(whole, None if mapped == {} else chunk.forces, chunk.velocities, before)
+                    forces = None if mapped == {} else chunk.forces
+                    try:
+                        turned = frames(whole, forces, chunk.velocities, before, first=written - start, stride=stride)
+                    except ValueError as error:
+                        raise ValueError(f"{source.path}: {error}") from None
                     beads = _turned(beads, mapping, chunk, turned)
                     before = turned.orientations[-1]
                     for kind, found in turned.rigidity.items():

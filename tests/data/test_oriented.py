@@ -136,6 +136,18 @@ def test_a_constraint_that_leaves_a_bead_is_named(tmp_path, atoms, trajectory):
     assert not (tmp_path / "cg.h5").exists()
 
 
+@pytest.mark.parametrize("frame", [0, 37])
+def test_a_molecule_that_collapsed_is_named(tmp_path, atoms, trajectory, monkeypatch, frame):
+    """By its frame in the file, whichever chunk it is in."""
+    monkeypatch.setattr("cgenn.data.map_trajectory._CHUNK_ATOMS", 15 * 7)
+    with h5py.File(trajectory[0], "r+") as file:
+        positions = file["particles/atoms/position/value"]
+        positions[frame, 6:9] = positions[frame, 6]
+    with pytest.raises(ValueError, match=rf"aa\.h5: frame {frame}, bead 2 \(type 'W'\): its atoms do not tell"):
+        map_trajectory(trajectory[0], atoms, DEFINITION, tmp_path / "cg.h5")
+    assert not (tmp_path / "cg.h5").exists()
+
+
 def test_the_command_line_tells_how_rigid_the_groups_are(tmp_path, atoms, trajectory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = ["[[beads]]", 'name = "W"', 'type = "W"', 'frame = { symmetry = "C2v", z = ["O"], x = ["H1"] }']
