@@ -82,6 +82,8 @@ class BeadTopology:
         if charges is not None and not np.isfinite(charges := np.asarray(charges, dtype=float)).all():
             bead = int(np.argmin(np.isfinite(charges)))
             raise ValueError(f"bead {bead} (type {types[bead]!r}) has the charge {charges[bead]} e")
+        if np.any(np.asarray(bonds) % 1 != 0):
+            raise ValueError(f"`bonds` must be pairs of beads, counted from 0, got {np.asarray(bonds).tolist()}")
         pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
         if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
             wrong = int(pairs.min() if pairs.min() < 0 else pairs.max())

@@ -164,10 +164,10 @@ def _constraints(
 ) -> tuple[np.ndarray, str]:
     """Constrained pairs of atoms, and how they are known."""
     if given is not None:
-        pairs = np.asarray(given)
-        if pairs.size and (pairs.shape[1:] != (2,) or pairs.min() < 0 or pairs.max() >= len(mapping.atoms)):
-            last, found = len(mapping.atoms) - 1, pairs.tolist()
-            raise ValueError(f"`constraints` must be pairs of atoms, counted from 0 to {last}, got {found}")
+        pairs, last = np.asarray(given), len(mapping.atoms) - 1
+        known = (pairs >= 0) & (pairs <= last) & (pairs % 1 == 0)
+        if pairs.size and (pairs.shape[1:] != (2,) or not known.all()):
+            raise ValueError(f"`constraints` must be pairs of atoms, counted from 0 to {last}, got {pairs.tolist()}")
         return pairs.astype(np.int64).reshape(-1, 2), "argument"
     if mapping.atoms.constraints is not None:
         return mapping.atoms.constraints, "file"
