@@ -89,6 +89,19 @@ class Body(Config):
         return self
 
     @model_validator(mode="after")
+    def _moments_of_the_atoms(self) -> Body:
+        masses, places = np.array(self.masses), np.reshape(self.coordinates, (-1, 3))
+        second = np.einsum("a,ai,aj->ij", masses, places, places)
+        tensor = np.trace(second) * np.eye(3) - second
+        if self.names and np.abs(tensor - np.diag(self.inertia)).max() > _UNEVEN * max(self.inertia):
+            rows = "; ".join(", ".join(f"{entry:.4g}" for entry in row) for row in tensor)
+            raise ValueError(
+                f"`inertia` must be that of the atoms, whose `masses` and `coordinates` have the tensor {rows}, got "
+                f"{self.inertia} amu nm^2 about x, y and z"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _moments_of_the_symmetry(self) -> Body:
         tensor, elements = np.diag(self.inertia), point_group(self.symmetry).elements
         if np.abs(elements @ tensor @ np.swapaxes(elements, 1, 2) - tensor).max() > _UNEVEN * max(self.inertia):

@@ -10,7 +10,7 @@ import runpy
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +24,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from cgenn import shipped
+from cgenn.body import Body
 from cgenn.settings import describe, read_settings
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.watch import SimulationError
@@ -207,7 +208,6 @@ def map_command(
     as_json: Json = False,
 ) -> None:
     """Map all-atom positions and forces to beads."""
-    from cgenn.data.dataset import BeadDataset
     from cgenn.data.map_trajectory import map_trajectory
 
     if force_map not in ("optimal", "sum"):
@@ -222,11 +222,21 @@ def map_command(
         forces=forces,
         periodic=periodic,
         stride=stride,
-        bodies=None if bodies is None else BeadDataset.open(bodies).topology.bodies,
+        bodies=None if bodies is None else _bodies(bodies),
     )
     atoms, rigid = dataset.provenance["atoms"], dataset.provenance.get("rigidity", {})
     made = {"dataset": str(out), "frames": len(dataset), "beads": len(dataset.topology), "atoms": atoms}
     _show({**made, "rigidity": rigid} if rigid else made, as_json)
+
+
+def _bodies(path: Path) -> Mapping[str, Body]:
+    from cgenn.data.dataset import BeadDataset
+
+    try:
+        return BeadDataset.open(path).topology.bodies
+    except ValueError as error:
+        said = "expected a bead dataset, whose geometries of oriented beads are to be used"
+        raise ValueError(f"--bodies: {said}: {error}") from None
 
 
 @_with_settings(TrainingConfig, "cgenn train cg.h5 --out model --set epochs=20 --set network.cutoff=0.8")

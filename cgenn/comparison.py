@@ -19,10 +19,15 @@ from cgenn.analysis import (
     charge_structure_figure,
     compare_ensembles,
     debye_wavenumber,
+    orientation_figure,
+    orientational_correlation,
+    p2_deviation,
+    radial_distributions,
     structure_factors,
     training_figure,
 )
 from cgenn.analysis.conformations import Surface
+from cgenn.analysis.radial import default_range
 from cgenn.analysis.sections import Value
 from cgenn.body import rotation_matrices
 from cgenn.data.dataset import BeadDataset
@@ -43,6 +48,8 @@ _NO_CHARGE = 1e-6
 """Charges that add up to nothing but rounding [e]."""
 _WAVES = 4.0
 """Structure factors reach so many times 2 pi over the mean distance of beads."""
+_BINS, _TURNED = 100, 6
+"""Bins of the distance, and at most so many figures, of the orientations of beads of one type."""
 
 
 def compare(
@@ -93,7 +100,12 @@ def compare(
         reference_histogram=reference_histogram,
         time_series=_time_series(run),
         headline={**own, **(headline or {})},
-        sections=[*_charge_structure(topology, reference, model, run.temperature), *_training(run), *sections],
+        sections=[
+            *_charge_structure(topology, reference, model, run.temperature),
+            *_orientations(topology, (dataset, reference), (run, model)),
+            *_training(run),
+            *sections,
+        ],
         provenance={"run": run.folder.name, "dataset": dataset.path.name, **_settings(run)},
         title=title,
     )
@@ -115,14 +127,14 @@ def _check(run: Run, dataset: BeadDataset) -> None:
 
 
 class _OnDisk:
-    """Positions of a run or dataset, read frame by frame as they are asked for."""
+    """Positions or orientations of a run or dataset, read frame by frame as they are asked for."""
 
-    def __init__(self, source: Run | BeadDataset) -> None:
-        self.source = source
-        self.shape = (source.n_frames, len(source.topology), 3)
+    def __init__(self, source: Run | BeadDataset, quantity: str = "positions", size: int = 3) -> None:
+        self.source, self.quantity = source, quantity
+        self.shape = (source.n_frames, len(source.topology), size)
 
     def __getitem__(self, frames: slice | np.ndarray) -> np.ndarray:
-        return self.source.read(frames).positions
+        return getattr(self.source.read(frames), self.quantity)
 
     def box(self) -> np.ndarray | None:
         """Box vectors of all frames [nm]; None where there are none."""
@@ -211,6 +223,44 @@ def _charge_structure(
     heads = ("", "smallest k [1/nm]", "S_zz there [1]")
     picture = Picture("charge_structure", charge_structure_figure(factors, debye), "Charge structure factor.")
     return [Section("Charges", text, (picture,), (Table(heads, rows),))]
+
+
+def _orientations(
+    topology: BeadTopology, reference: tuple[BeadDataset, Ensemble], model: tuple[Run, Ensemble]
+) -> list[Section]:
+    """How axes of oriented beads of one type lie towards each other, where both have orientations and a box."""
+    sides = (reference, model)
+    if any(entry.box is None or source.read(slice(1)).orientations is None for source, entry in sides):
+        return []
+    r_max, chains = default_range([entry for _, entry in sides]), topology.molecules
+    radial = {
+        entry.label: radial_distributions(topology.types, entry, r_max=r_max, bins=_BINS, molecules=chains)
+        for _, entry in sides
+    }
+    pairs = radial[reference[1].label].names
+    rows, pictures = [], []
+    for name in topology.bodies:
+        if name not in model[0].topology.bodies or f"{name}|{name}" not in pairs:
+            continue
+        beads = np.flatnonzero(np.array(topology.types) == name)
+        found = {
+            entry.label: orientational_correlation(
+                entry, _OnDisk(source, "orientations", 4), r_max=r_max, bins=_BINS, beads=beads
+            )
+            for source, entry in sides
+        }
+        deviation = p2_deviation(found[model[1].label], found[reference[1].label])
+        rows.append((name, len(beads), *(value if np.isfinite(value) else None for value in deviation)))
+        caption = f"Radial distribution function and orientational correlation of the z axes of {name}."
+        image = orientation_figure(radial, found, pairs.index(f"{name}|{name}"))
+        pictures.append(Picture(f"orientation_{len(rows)}", image, caption))
+    text = (
+        "<P2>(r) is the mean of (3 cos^2 - 1) / 2 of the angle between the axes of two beads at a distance r: 1 where "
+        "they are parallel or opposite, -1/2 at right angles, 0 where they know nothing of each other. Differences are "
+        "relative to the reference, weighted with g(r)."
+    )
+    heads = ("type", "beads", "difference of <P2>", "from sampling")
+    return [Section("Orientations", text, tuple(pictures[:_TURNED]), (Table(heads, tuple(rows)),))] if rows else []
 
 
 def _settings(run: Run) -> dict[str, object]:

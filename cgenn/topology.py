@@ -82,6 +82,8 @@ class BeadTopology:
         if charges is not None and not np.isfinite(charges := np.asarray(charges, dtype=float)).all():
             bead = int(np.argmin(np.isfinite(charges)))
             raise ValueError(f"bead {bead} (type {types[bead]!r}) has the charge {charges[bead]} e")
+        if np.any(np.asarray(bonds) % 1 != 0):
+            raise ValueError(f"`bonds` must be pairs of beads, counted from 0, got {np.asarray(bonds).tolist()}")
         pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
         if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
             wrong = int(pairs.min() if pairs.min() < 0 else pairs.max())
@@ -242,8 +244,20 @@ class BeadTopology:
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> BeadTopology:
-        """The inverse of `to_dict`."""
-        bodies = {name: Body.parse(body, f"body {name!r}") for name, body in entries.get("bodies", {}).items()}
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: if types or masses are missing, `bodies` is not a table, or what `build` complains about.
+        """
+        for name in ("types", "masses"):
+            if not isinstance(entries, dict) or not isinstance(entries.get(name), list):
+                raise ValueError(f"the topology of the beads must have `{name}`, a list with one entry per bead")
+        given = entries.get("bodies", {})
+        if not isinstance(given, dict):
+            raise ValueError(
+                f"`bodies` of the topology must be a table with a body for each oriented type, got {given!r}"
+            )
+        bodies = {name: Body.parse(body, f"body {name!r}") for name, body in given.items()}
         return cls.build(**{**entries, "bodies": bodies})
 
 

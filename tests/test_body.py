@@ -1,6 +1,7 @@
 """The body of an oriented bead: what is checked, and that it survives a file."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from cgenn.body import Body, rotation_matrices
 from cgenn.topology import BeadTopology
 
-BODY = Body(symmetry="C2v", inertia=(0.01, 0.02, 0.03), names=("O",), masses=(16.0,), coordinates=((0.0, 0.0, 0.0),))
+ATOMS = {"names": ("A", "B"), "masses": (1, 3), "coordinates": ((0.3, 0.0, 0.0), (-0.1, 0.0, 0.0))}
+BODY = Body(symmetry="C2v", inertia=(0.0, 0.12, 0.12), **ATOMS)
 
 
 @pytest.mark.parametrize("inertia", [(0.0, 0.0, 0.0), (-0.1, 1.0, 1.0), (1.0, 1.0, 2.1)])
@@ -39,6 +41,23 @@ def test_moments_that_the_symmetry_forbids():
         Body(symmetry=symmetry, inertia=(0.2, 0.3, 0.4))
 
 
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"inertia": (0.0, 0.24, 0.24)}, "0, 0, 0; 0, 0.12, 0; 0, 0, 0.12"),
+        ({"masses": (2, 6)}, "0, 0, 0; 0, 0.24, 0; 0, 0, 0.24"),
+        ({"coordinates": ((0, 0.3, 0), (0, -0.1, 0))}, "0.12, 0, 0; 0, 0, 0; 0, 0, 0.12"),
+    ],
+)
+def test_moments_must_be_those_of_the_atoms(changes, found):
+    entries = {**BODY.model_dump(), **changes}
+    inertia = ", ".join(map(str, entries["inertia"]))
+    message = re.escape(f"have the tensor {found}, got ({inertia}) amu nm^2 about x, y and z")
+    with pytest.raises(ValueError, match=f"body 'W': `inertia` must be that of the atoms, .* {message}$"):
+        Body.parse(entries, "body 'W'")
+    Body.parse({**BODY.model_dump(), "inertia": (0.004, 0.122, 0.119)}, "body 'W'")
+
+
 def test_quaternions_must_be_of_unit_length():
     turned = np.tile([0.5, 0.5, -0.5, 0.5], (2, 3, 1))
     np.testing.assert_allclose(np.linalg.det(rotation_matrices(turned * 1.001)), 1.0)
@@ -49,8 +68,8 @@ def test_quaternions_must_be_of_unit_length():
 
 
 def test_what_is_about_the_same_body():
-    inertia, axes = (0.6, 0.9, 1.2), ((0.1, 0.0, 0.0), (-0.1, 0.0, 0.0))
-    bare, pair = Body(inertia=inertia), Body(inertia=inertia, names=("A", "B"), masses=(1, 1), coordinates=axes)
+    bare, axes = Body(inertia=(0.6, 0.9, 1.2)), ((0.1, 0.0, 0.0), (-0.1, 0.0, 0.0))
+    pair = Body(inertia=(0.0, 0.02, 0.02), names=("A", "B"), masses=(1, 1), coordinates=axes)
     assert bare.is_like(Body(inertia=(0.62, 0.9, 1.1), symmetry="C2"))
     assert not bare.is_like(Body(inertia=(0.9, 1.2, 0.6)))
     assert not bare.is_like(pair)

@@ -6,8 +6,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from cgenn.analysis import Number, Section
+from cgenn.body import Body
 from cgenn.comparison import compare, data_ensemble, model_ensemble, predict, training_history
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.map_trajectory import map_trajectory
@@ -121,6 +123,41 @@ def test_charges_in_a_box(tmp_path):
     assert k == pytest.approx(2 * np.pi / 1.2, rel=0.2)
     assert 0 < s_zz < 0.05
     assert (tmp_path / "report/charge_structure.png").exists()
+    assert "Orientations" not in report.html.read_text()
+
+
+def test_orientations_in_a_box(tmp_path):
+    """Discs on a lattice that are nearly parallel, and stay so; layers at right angles are something else."""
+    disc = Body(symmetry="D6h", inertia=(0.9, 0.9, 1.8))
+    topology = BeadTopology.build(["D"] * 64, [78.0] * 64, bodies={"D": disc})
+    grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    random = np.random.default_rng(0)
+    positions = 0.5 * grid + random.normal(0.0, 0.02, (6, 64, 3))
+    boxes = np.tile(2.0 * np.eye(3), (6, 1, 1))
+
+    def write(name: str, turns: Rotation) -> BeadDataset:
+        frames = Frames(positions, None, boxes, orientations=turns.as_quat(scalar_first=True).reshape(6, 64, 4))
+        return BeadDataset.write(tmp_path / name, topology, frames, temperature=300.0)
+
+    tilts = np.where(np.arange(384)[:, None] % 2, [np.pi / 4, 0.0, 0.0], [-np.pi / 4, 0.0, 0.0])
+    parallel = write("parallel.h5", Rotation.from_rotvec(random.normal(0.0, 0.05, (384, 3))))
+    crossed = write("crossed.h5", Rotation.from_rotvec(tilts))
+    config = PotentialConfig(
+        types=("D",), average_neighbors=6.0, energy_scale=0.1, temperature=300.0, channels=4, layers=1, cutoff=0.6,
+        bodies={"D": disc},
+    )  # fmt: skip
+    settings = SimulationConfig(steps=6, report_interval=1, timestep=0.001)
+    run = simulate(Potential(config, Priors()), parallel.path, settings, tmp_path / "run", progress=False)
+    differences = []
+    for data in (run.trajectory, parallel, crossed):
+        report = compare(run, data, tmp_path / "report")
+        page = report.html.read_text()
+        row = re.search(r"<td>D</td>\s*<td[^>]*>64</td>\s*<td[^>]*>([^<]*)</td>\s*<td[^>]*>([^<]*)</td>", page)
+        differences.append(float(row[1]))
+    assert differences[0] == 0.0
+    assert differences[1] < 0.1
+    assert differences[2] > 1.0
+    assert (tmp_path / "report/orientation_1.png").exists()
 
 
 def test_a_model_of_unknown_training(pipeline, dataset, tmp_path):

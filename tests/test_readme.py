@@ -48,6 +48,7 @@ def test_oriented_beads_page(tmp_path, monkeypatch):
     for block in _blocks("python", README.parent / "docs" / "oriented-beads.md"):
         exec(compile(block, "docs/oriented-beads.md", "exec"), names)
     assert names["turned"].shape == (2, 216, 4)
+    assert names["momenta"].any(2).all()
     assert abs(names["found"]["torques"]).max() > 0
 
 

@@ -90,7 +90,7 @@ def dataset(tmp_path_factory):
 
 def test_features_of_joints_are_those_of_the_atoms():
     body = Body(
-        symmetry="Cinfv", inertia=(1.0, 1.0, 0.0), names=("C", "N"), masses=(12.0, 14.0),
+        symmetry="Cinfv", inertia=(0.0782, 0.0782, 0.0), names=("C", "N"), masses=(12.0, 14.0),
         coordinates=((0.0, 0.0, -0.06), (0.0, 0.0, 0.05)),
     )  # fmt: skip
     pair = BeadTopology.build(["R", "A"], [26.0, 9.0], bonds=[(0, 1)], bodies={"R": body}, joints=[(0, 1, 1, -1)])

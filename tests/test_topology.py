@@ -65,6 +65,7 @@ def test_arrays_cannot_be_changed(branched):
         ({"masses": [1.0, 0.0]}, r"bead 1 \(type 'B'\) has mass 0.0 amu, expected more than zero"),
         ({"masses": [1.0, np.nan]}, r"bead 1 .* has mass nan amu"),
         ({"charges": [1.0]}, r"`charges` must have one entry per bead \(2\), got 1"),
+        ({"bonds": [(0, 0.5)]}, r"`bonds` must be pairs of beads, counted from 0, got \[\[0.0, 0.5\]\]"),
         ({"bonds": [(0, 2)]}, "a bond names bead 2, but there are 2 beads"),
         ({"bonds": [(1, 1)]}, "joins a bead to itself"),
     ],
@@ -80,7 +81,7 @@ def test_charge_that_is_no_number():
 
 
 BODY = Body(
-    inertia=(1.0, 2.0, 3.0), names=("C", "N"), masses=(12.0, 14.0), coordinates=((0.1, 0.0, 0.0), (-0.1, 0.0, 0.0))
+    inertia=(0.0, 0.26, 0.26), names=("C", "N"), masses=(12.0, 14.0), coordinates=((0.1, 0.0, 0.0), (-0.1, 0.0, 0.0))
 )
 
 

@@ -30,7 +30,7 @@ class Deviation(NamedTuple):
     """How far a function is from that of the reference.
 
     Attributes:
-        value: of what was found.
+        value: of what was found; NaN if there is nothing to compare with.
         floor: what the standard errors of the two would make of no difference at all; NaN if one is not known.
     """
 
@@ -237,6 +237,8 @@ def _deviation(
     both = np.isfinite(values) & np.isfinite(reference)
     weight = np.where(both, weights, 0.0)
     size = float(np.sum(weight * np.abs(np.where(both, reference, 0.0))))
+    if not size:
+        return Deviation(float("nan"), float("nan"))
     value = float(np.sum(weight * np.abs(np.where(both, values - reference, 0.0)))) / size
     if errors is None:
         return Deviation(value, float("nan"))

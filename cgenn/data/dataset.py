@@ -36,7 +36,7 @@ class BeadDataset:
         """Use `open` instead."""
         self._file = file
         self.path = file.path
-        self.topology = BeadTopology.from_dict(entries["topology"])
+        self.topology = BeadTopology.from_dict(entries.get("topology", {}))
         self.temperature: float = entries["temperature"]
         segments = entries["segments"] or [(0, file.n_frames)]  # a run that was killed has not noted any
         self.segments: list[tuple[int, int]] = [(start, stop) for start, stop in segments]

@@ -164,10 +164,10 @@ def _constraints(
 ) -> tuple[np.ndarray, str]:
     """Constrained pairs of atoms, and how they are known."""
     if given is not None:
-        pairs = np.asarray(given)
-        if pairs.size and (pairs.shape[1:] != (2,) or pairs.min() < 0 or pairs.max() >= len(mapping.atoms)):
-            last, found = len(mapping.atoms) - 1, pairs.tolist()
-            raise ValueError(f"`constraints` must be pairs of atoms, counted from 0 to {last}, got {found}")
+        pairs, last = np.asarray(given), len(mapping.atoms) - 1
+        known = (pairs >= 0) & (pairs <= last) & (pairs % 1 == 0)
+        if pairs.size and (pairs.shape[1:] != (2,) or not known.all()):
+            raise ValueError(f"`constraints` must be pairs of atoms, counted from 0 to {last}, got {pairs.tolist()}")
         return pairs.astype(np.int64).reshape(-1, 2), "argument"
     if mapping.atoms.constraints is not None:
         return mapping.atoms.constraints, "file"
@@ -239,7 +239,11 @@ def _write(
                     mapped = {kind: force_map(chunk.forces.astype(float)) for kind, force_map in maps.items()}
                 beads, whole = _mapped(mapping, chunk, mapped.get(wanted))
                 if frames is not None:
-                    turned = frames(whole, None if mapped == {} else chunk.forces, chunk.velocities, before)
+                    forces = None if mapped == {} else chunk.forces
+                    try:
+                        turned = frames(whole, forces, chunk.velocities, before, first=written - start, stride=stride)
+                    except ValueError as error:
+                        raise ValueError(f"{source.path}: {error}") from None
                     beads = _turned(beads, mapping, chunk, turned)
                     before = turned.orientations[-1]
                     for kind, found in turned.rigidity.items():

@@ -117,6 +117,8 @@ def open_checked(path: Path, mode: str) -> h5py.File:
     """
     if not path.is_file():
         raise ValueError(f"no file {str(path)!r}")
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"{path}: not an HDF5 file")
     try:
         file = h5py.File(path, mode)
     except OSError as error:

@@ -132,6 +132,8 @@ class AtomTopology:
 
 
 def _pairs(label: str, pairs: Sequence[tuple[int, int]] | np.ndarray, n_atoms: int) -> np.ndarray:
+    if np.any(np.asarray(pairs) % 1 != 0):
+        raise ValueError(f"`{label}` must be pairs of atoms, counted from 0, got {np.asarray(pairs).tolist()}")
     array = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     if array.size and (array.min() < 0 or array.max() >= n_atoms):
         wrong = array.min() if array.min() < 0 else array.max()

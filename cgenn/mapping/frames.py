@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from cgenn.mapping.joints import find_joints
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.reference import closest_axes, reference_body
 from cgenn.mapping.rigidity import Rigidity
-from cgenn.mapping.superposition import continuous, inertia, is_collinear, superpose, turn_axis
+from cgenn.mapping.superposition import check_told, continuous, inertia, is_collinear, superpose, turn_axis
 from cgenn.topology import BeadTopology
 
 _SAMPLES = 5000
@@ -127,6 +129,9 @@ class FrameMap:
         forces: Float[np.ndarray, "frames atoms 3"] | None = None,
         velocities: Float[np.ndarray, "frames atoms 3"] | None = None,
         before: Float[np.ndarray, "beads 4"] | None = None,
+        *,
+        first: int = 0,
+        stride: int = 1,
     ) -> MappedFrames:
         """Map frames that follow one another.
 
@@ -135,9 +140,12 @@ class FrameMap:
             forces: [kJ/mol/nm], velocities: [nm/ps].
             before: orientations in the frame before the first one; the signs of the quaternions go on from there, and
                 so do the frames of atoms on a line.
+            first: number of the first of the frames, and
+            stride: how many lie between two of them, for errors.
 
         Raises:
-            ValueError: if the three atoms that tell a frame are on a line in one of the frames.
+            ValueError: if atoms do not tell how a bead is turned, being in one point or on a line; names the frame and
+                the bead.
         """
         shape = (len(positions), len(self.mapping.topology))
         orientations = np.tile([1.0, 0.0, 0.0, 0.0], (*shape, 1))
@@ -147,7 +155,8 @@ class FrameMap:
         for one in self.types:
             masses = np.array(one.body.masses)
             centred, _ = _centred(masses, positions[:, one.atoms].astype(float))
-            matrices, fitted = _orient(one, centred, None if before is None else before[one.beads])
+            name = partial(_place, one, first, stride)
+            matrices, fitted = _orient(one, centred, None if before is None else before[one.beads], name)
             orientations[:, one.beads] = Rotation.from_matrix(matrices).as_quat(scalar_first=True)
             if torques is not None and forces is not None:
                 torques[:, one.beads] = np.cross(centred, forces[:, one.atoms]).sum(axis=2)
@@ -190,11 +199,17 @@ def _names(mapping: Mapping, atoms: Int[np.ndarray, " atoms"]) -> tuple[str, ...
     return tuple(mapping.atoms.topology.atom(atom).name for atom in atoms.tolist())
 
 
+def _place(one: OrientedType, first: int, stride: int, group: int) -> str:
+    """Frame and bead of one of the groups of atoms of some frames."""
+    frame, bead = divmod(group, len(one.beads))
+    return f"frame {(first + frame) * stride}, bead {one.beads[bead]} (type {one.name!r})"
+
+
 def _check_kind(one: OrientedType) -> None:
     """Whether the rule can tell a frame of the reference geometry."""
     if one.rule.kind == "atoms":
         chosen = _chosen(one)
-        _triads(np.array(one.body.coordinates)[None, chosen], one)
+        _triads(np.array(one.body.coordinates)[None, chosen], one, lambda _: f"bead type {one.name!r}")
     moments = np.sort(one.body.inertia)
     if one.rule.kind == "principal" and np.diff(moments).min() < _DISTINCT * moments[2]:
         raise ValueError(
@@ -220,7 +235,10 @@ def _centred(
 
 
 def _orient(
-    one: OrientedType, centred: Float[np.ndarray, "frames beads atoms 3"], before: Float[np.ndarray, "beads 4"] | None
+    one: OrientedType,
+    centred: Float[np.ndarray, "frames beads atoms 3"],
+    before: Float[np.ndarray, "beads 4"] | None,
+    name: Callable[[int], str],
 ) -> tuple[Float[np.ndarray, "frames beads 3 3"], Float[np.ndarray, "frames beads 3 3"]]:
     """Orientations by the rule, and those by superposition."""
     reference, masses = np.array(one.body.coordinates), np.array(one.body.masses)
@@ -228,17 +246,20 @@ def _orient(
         start = np.tile(np.eye(3), (len(one.beads), 1, 1))
         if before is not None:
             start = Rotation.from_quat(before, scalar_first=True).as_matrix()
-        carried = _carried(np.einsum("a,fnai->fni", reference[:, 2], centred), start)
+        lines = np.einsum("a,fnai->fni", reference[:, 2], centred)
+        check_told(np.linalg.norm(lines, axis=-1).ravel(), reference, name)
+        carried = _carried(lines, start)
         return carried, carried
     flat = centred.reshape(-1, *centred.shape[2:])
-    fitted = superpose(reference, flat)
+    fitted = superpose(reference, flat, None if one.rule.kind == "atoms" else name)
     if one.rule.kind == "superposition":
         result = fitted
     elif one.rule.kind == "principal":
         result = closest_axes(np.linalg.eigh(inertia(masses, flat))[1], fitted)
     else:
         chosen = _chosen(one)
-        result = _triads(flat[:, chosen], one) @ _triads(reference[None, chosen], one).transpose(0, 2, 1)
+        still = _triads(reference[None, chosen], one, name)
+        result = _triads(flat[:, chosen], one, name) @ still.transpose(0, 2, 1)
     return result.reshape(*centred.shape[:2], 3, 3), fitted.reshape(*centred.shape[:2], 3, 3)
 
 
@@ -262,13 +283,16 @@ def _chosen(one: OrientedType) -> list[int]:
     return [one.body.names.index(name) for name in one.rule.atoms]
 
 
-def _triads(corners: Float[np.ndarray, "groups 3 3"], one: OrientedType) -> Float[np.ndarray, "groups 3 3"]:
+def _triads(
+    corners: Float[np.ndarray, "groups 3 3"], one: OrientedType, name: Callable[[int], str]
+) -> Float[np.ndarray, "groups 3 3"]:
     """Axes along the line from the first to the second atom, in the plane of the three, and perpendicular to it."""
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     normal = np.cross(first, second)
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    if np.any(np.linalg.norm(normal, axis=1) <= _TRIANGLE * lengths):
-        raise ValueError(f"bead type {one.name!r}: `frame.atoms` {', '.join(one.rule.atoms)} are on a line")
+    straight = np.linalg.norm(normal, axis=1) <= _TRIANGLE * lengths
+    if straight.any():
+        raise ValueError(f"{name(int(straight.argmax()))}: `frame.atoms` {', '.join(one.rule.atoms)} are on a line")
     x, z = (axis / np.linalg.norm(axis, axis=1, keepdims=True) for axis in (first, normal))
     return np.stack([x, np.cross(z, x), z], axis=2)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 _LINE = 0.05
 """Width over length of atoms that are on a line: those of linear molecules bend by so much."""
+
+
+_VAGUE = 1e-4
+"""Gap between the best fit and the next, by the square of the size of the reference, that tells no orientation."""
 
 
 def inertia(
@@ -25,7 +31,9 @@ def is_collinear(positions: Float[np.ndarray, "atoms 3"]) -> bool:
 
 
 def superpose(
-    reference: Float[np.ndarray, "atoms 3"], positions: Float[np.ndarray, "groups atoms 3"]
+    reference: Float[np.ndarray, "atoms 3"],
+    positions: Float[np.ndarray, "groups atoms 3"],
+    name: Callable[[int], str] | None = None,
 ) -> Float[np.ndarray, "groups 3 3"]:
     """Rotations Q of least sum_a |r_a - Q c_a|^2, of reference c onto positions r, both about their centres of mass.
 
@@ -33,6 +41,10 @@ def superpose(
     rigid molecules put in these places are 7 % closer to the real ones than with atoms weighted by mass, the torques
     11 %. The quaternion of Q is the eigenvector of the largest eigenvalue of a matrix of products of coordinates
     (Horn 1987, doi 10.1364/JOSAA.4.000629); it is a rotation also where a reflection would fit better.
+
+    Raises:
+        ValueError: if another rotation fits a group as well, as where its atoms are in one point or on a line; begins
+            with the `name` of the group. Without names any of these rotations is taken.
     """
     s = np.einsum("ai,naj->nij", reference, positions)
     turn = np.stack([s[:, 1, 2] - s[:, 2, 1], s[:, 2, 0] - s[:, 0, 2], s[:, 0, 1] - s[:, 1, 0]], axis=1)
@@ -41,7 +53,22 @@ def superpose(
     products[:, 0, 0] = trace
     products[:, 0, 1:] = products[:, 1:, 0] = turn
     products[:, 1:, 1:] = s + s.transpose(0, 2, 1) - trace[:, None, None] * np.eye(3)
-    return Rotation.from_quat(np.linalg.eigh(products)[1][:, :, -1], scalar_first=True).as_matrix()
+    values, vectors = np.linalg.eigh(products)
+    if name is not None:
+        check_told(values[:, 3] - values[:, 2], reference, name)
+    return Rotation.from_quat(vectors[:, :, -1], scalar_first=True).as_matrix()
+
+
+def check_told(
+    gaps: Float[np.ndarray, " groups"], reference: Float[np.ndarray, "atoms 3"], name: Callable[[int], str]
+) -> None:
+    """Complain about the first group of atoms whose orientation is not told, by what tells it [nm^2]."""
+    vague = gaps <= _VAGUE * np.square(reference).sum()
+    if vague.any():
+        raise ValueError(
+            f"{name(int(vague.argmax()))}: its atoms do not tell how it is turned: they are in one point, or on a line "
+            "where those of the reference geometry are not"
+        )
 
 
 def turn_axis(

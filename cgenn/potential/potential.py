@@ -316,6 +316,7 @@ class Potential(nn.Module):
         header = {
             "format_version": FORMAT_VERSION,
             "config": self.config.model_dump(),
+            "oriented": sorted(self.config.bodies),
             "priors": self.priors.model_dump(),
             "provenance": self.provenance,
         }
@@ -339,14 +340,28 @@ class Potential(nn.Module):
         config = PotentialConfig.parse(header.get("config", {}), f"{path}, configuration")
         priors = Priors.parse(header.get("priors", {}), f"{path}, priors")
         potential = cls(config, priors, header.get("provenance", {}))
-        try:
-            potential.network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
-        except (RuntimeError, StopIteration) as error:
-            raise ValueError(f"{path}: the weights do not fit the configuration in the file: {error}") from None
+        if problem := _misfit(potential, weights, header.get("oriented")):
+            raise ValueError(f"{path}: the weights do not fit the configuration in the file: {problem}")
+        potential.network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
         broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
         if broken:
             raise ValueError(f"{path}: the weights {broken[0]!r} are not finite")
         return potential.requires_grad_(False).eval()
+
+
+def _misfit(potential: Potential, weights: dict[str, Tensor], oriented: object) -> str | None:
+    """How weights differ from those of the configuration; `oriented`: the types that had bodies when saved."""
+    bodies = sorted(potential.config.bodies)
+    if oriented not in (None, bodies):  # a body may be one that the shapes of the weights do not tell
+        return f"they were saved with bodies of the types {oriented}, `bodies` has {bodies}"
+    parts = (potential.network.state_dict(), weights)
+    expected, found = ({name: tuple(value.shape) for name, value in part.items()} for part in parts)
+    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
+    if not wrong:
+        return None
+    name = next((name for name in wrong if name.startswith("frames.")), wrong[0])
+    asked, given = (part.get(name, "none") for part in (expected, found))
+    return f"with bodies of the types {bodies} {name!r} must have the shape {asked}, got {given}; {len(wrong)} differ"
 
 
 def _symmetries(config: PotentialConfig) -> list[BodySymmetry | None] | None:

@@ -22,6 +22,7 @@ from cgenn.potential.potential import Potential
 from cgenn.provenance import versions
 from cgenn.simulation.atoms import AtomView
 from cgenn.simulation.config import SimulationConfig
+from cgenn.simulation.mechanics import angular_momenta
 from cgenn.simulation.start import Start
 from cgenn.topology import BeadTopology
 
@@ -197,6 +198,16 @@ class Run:
     def positions(self) -> Float[np.ndarray, "frames beads 3"]:
         """All positions [nm]."""
         return self.read().positions
+
+    def angular_momenta(
+        self, frames: slice | Sequence[int] | np.ndarray = slice(None)
+    ) -> Float[np.ndarray, "frames beads 3"]:
+        """Those of oriented beads about their centres, I omega about the axes of space [amu nm^2/ps]; of others zero.
+
+        Raises:
+            ValueError: if no bead is oriented, or the run did not store velocities.
+        """
+        return angular_momenta(self.topology, self.read(frames))
 
     def states(self) -> dict[str, np.ndarray]:
         """Columns of state.csv, sums over replicas; the volume is NaN without a box."""

@@ -306,7 +306,7 @@ class LearnedForce:
         device, dtype = memory.types.device, memory.potential.dtype
         frames = None
         if self.rigid is not None:
-            positions, frames = memory.frames(positions.detach().to(device))
+            positions, frames = memory.frames(positions.detach().to(device), None if cell is None else cell.detach())
             frames = frames.to(dtype)
         local = self._near_origin(positions.detach(), cell, memory).to(device, dtype)
         if not local.abs().max() < FAR:

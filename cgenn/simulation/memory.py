@@ -87,18 +87,27 @@ class Memory:
         """Calls in a row in which sites were not in their places."""
 
     def frames(
-        self, particles: Float[Tensor, "particles 3"]
+        self, particles: Float[Tensor, "particles 3"], cell: Float[Tensor, "3 3"] | None = None
     ) -> tuple[Float[Tensor, "beads 3"], Float[Tensor, "beads 3 3"]]:
         """Positions and orientations of the beads, from all particles.
 
         Raises:
-            ValueError: if the sites of a bead are not held together.
+            ValueError: if the sites of a bead are not held together, or some of them are in another image of the box.
         """
         sites, copies = self.sites, particles.unflatten(0, (self.replicas, -1))
         assert sites is not None
         positions, frames = sites.to_beads(copies)
         strain = sites.strain(copies, positions, frames).amax(0)
         self.loose = self.loose + 1 if bool(strain.max() > LOOSE) else 0
+        if self.loose and cell is not None:
+            whole = sites.unwrapped(copies, cell.to(copies.device))
+            split = (strain > LOOSE) & (sites.strain(whole, *sites.to_beads(whole)).amax(0) < LOOSE)
+            if bool(split.any()):
+                bead = int(sites.oriented[split][0])
+                raise ValueError(
+                    f"the sites of the oriented bead {bead} are in different images of the box: put beads into the box "
+                    "with their sites as a whole, as OpenMM does with enforcePeriodicBox"
+                )
         if self.loose > PATIENCE:
             bead = int(sites.oriented[int(strain.argmax())])
             raise ValueError(

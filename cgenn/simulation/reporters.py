@@ -127,7 +127,8 @@ class StateReporter:
     """Writes step, time, energies, temperature and volume as CSV, energies summed over replicas.
 
     With charges there is a column more, their energy, whichever force it is in; otherwise that of the network has it.
-    With oriented beads there are two more, the temperatures of translation and rotation, see `Thermometer`.
+    With oriented beads there are three more, the temperatures of translation and rotation and the sum of the angular
+    momenta, see `Thermometer`.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class StateReporter:
         self._writer = csv.writer(self._file)
         if not append:
             charges = () if moments is None else (CHARGES_COLUMN,)
-            self._writer.writerow((*COLUMNS, *charges, *(() if rigid is None else TEMPERATURE_COLUMNS)))
+            self._writer.writerow((*COLUMNS, *charges, *(() if rigid is None else ROTATION_COLUMNS)))
 
     def describeNextReport(self, simulation: Any) -> dict[str, Any]:
         """What OpenMM asks a reporter."""
@@ -168,7 +169,7 @@ class StateReporter:
         parts: list[float] = []
         if self._rigid is not None:
             self._thermometer = self._thermometer or Thermometer.of(simulation.system, self._rigid)
-            temperature, *parts = self._thermometer(state)
+            temperature, *parts = *self._thermometer(state), self._thermometer.angular_momentum(state)
         periodic = simulation.system.usesPeriodicBoundaryConditions()
         volume = state.getPeriodicBoxVolume()._value if periodic else ""
         charges = [] if self._moments is None else [self._moments.energy(simulation, *frame_of(state, 1, periodic))]
@@ -194,7 +195,7 @@ COLUMNS = (
 CHARGES_COLUMN = "electrostatics [kJ/mol]"
 """A column more where there are charges."""
 
-TEMPERATURE_COLUMNS = ("translation [K]", "rotation [K]")
+ROTATION_COLUMNS = ("translation [K]", "rotation [K]", "angular momentum [amu nm^2/ps]")
 """The last columns where beads are oriented."""
 
 

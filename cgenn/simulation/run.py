@@ -9,6 +9,7 @@ same, whether the run goes on or is killed and continued. On the Reference platf
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ from cgenn.simulation.bonded import EXPLICIT_PAIRS
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run, RunFolder, model_digest
 from cgenn.simulation.force import LearnedForce
+from cgenn.simulation.mechanics import check_turns
 from cgenn.simulation.moments import BeadMoments
 from cgenn.simulation.orientation_sites import site_topology
 from cgenn.simulation.reporters import DipoleReporter, H5MDReporter, StateReporter
@@ -37,6 +39,8 @@ from cgenn.simulation.system import assemble
 from cgenn.simulation.watch import Watch
 from cgenn.threads import torch_threads
 from cgenn.topology import BeadTopology
+
+log = logging.getLogger(__name__)
 
 BAROSTAT_INTERVAL = 25
 _REFRESH = 0.5
@@ -62,7 +66,8 @@ def simulate(
         progress: show a bar.
 
     Raises:
-        ValueError: if the settings do not fit the model or the start, or `out` holds another run.
+        ValueError: if the settings do not fit the model or the start, the time step is far too long for the lightest
+            axis of an oriented bead, or `out` holds another run.
         SimulationError: if the simulation blows up, naming step, bead and term; the last checkpoint is kept.
     """
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
@@ -75,6 +80,9 @@ def simulate(
     if config.ensemble == "npt" and origin.box is None:
         raise ValueError('ensemble "npt" needs a box, but the start has none')
     temperature = config.temperature or potential.config.temperature
+    advice = check_turns(origin.topology, config.timestep, temperature)
+    if advice is not None:
+        log.warning("%s", advice)
     listed = origin.box is None and len(origin.topology) <= EXPLICIT_PAIRS
     platform, properties = choose_platform(config, "Reference" if listed else "CPU")
     settings = {
@@ -86,7 +94,7 @@ def simulate(
     }
     folder = RunFolder.claim(Path(out), settings)
     if not folder.is_done(config.steps):
-        driver = _Driver.build(potential, origin, config, temperature, platform, properties, folder)
+        driver = _Driver.build(potential, origin, config, temperature, platform, properties, folder, advice)
         with torch_threads(config.threads):
             driver.drive(progress)
     folder.export(config.formats)
@@ -138,6 +146,7 @@ class _Driver:
         platform: openmm.Platform,
         properties: dict[str, str],
         folder: RunFolder,
+        advice: str | None,
     ) -> _Driver:
         """Set everything up as at the start, or as at the last checkpoint if there is one."""
         system, beads, learned = assemble(
@@ -152,7 +161,7 @@ class _Driver:
             site_topology(beads, RigidBeads.of(beads)), system,
             _integrator(config, temperature, rigid=learned.rigid is not None), platform, properties,
         )  # fmt: skip
-        watch = Watch(config.report_interval, potential, origin.topology, learned, origin.positions)
+        watch = Watch(config.report_interval, potential, origin.topology, learned, origin.positions, advice)
         moments = BeadMoments.of(potential, origin.topology, learned)
         driver = cls(simulation, learned, moments, watch, config, folder, origin.topology, temperature)
         if folder.checkpoint.exists():

@@ -159,6 +159,16 @@ class SiteMap:
         away = torch.linalg.vector_norm(particles.double()[..., self.sites, :] - expected, dim=-1)
         return (away * self.real).amax(-1) / self.size
 
+    def unwrapped(
+        self, particles: Float[Tensor, "*frames particles 3"], cell: Float[Tensor, "3 3"]
+    ) -> Float[Tensor, "*frames particles 3"]:
+        """The same with the sites of each bead in the image of the box that is nearest to the first of them [nm]."""
+        result, box = particles.double().clone(), cell.double()
+        sites = result[..., self.sites, :]
+        images = torch.round((sites - sites[..., :1, :]) @ torch.linalg.inv(box))
+        result[..., self.sites[self.real], :] = (sites - images @ box)[..., self.real, :]
+        return result
+
     def _about_axes(self, frames: Tensor, vectors: Tensor) -> Tensor:
         """Q I^-1 Q^T v."""
         inner = torch.einsum("...bxk,...bx->...bk", frames, vectors) * self.inverse_inertia

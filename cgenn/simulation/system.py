@@ -255,7 +255,10 @@ def read_topology(
     if entries is None:
         raise ValueError(f"{source}: an H5MD file of {file.group}, but not a bead dataset: make one with `cgenn map`")
     box = file.read(slice(0, 1)).box
-    return BeadTopology.from_dict(entries["topology"]), None if box is None else box[0]
+    try:
+        return BeadTopology.from_dict(entries.get("topology", {})), None if box is None else box[0]
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
 
 
 def _from_openmm(

@@ -43,9 +43,14 @@ class Watch:
         topology: BeadTopology,
         learned: LearnedForce,
         positions: Float[np.ndarray, "replicas beads 3"],
+        advice: str | None = None,
     ) -> None:
-        """`topology` is that of one copy; a bond without a prior is measured against its length at the start."""
+        """`topology` is that of one copy; a bond without a prior is measured against its length at the start.
+
+        `advice` is a sentence for the end of `explain`, where more is known of what may help.
+        """
         self._interval = interval
+        self._advice = advice or "A shorter time step, minimisation, or a better model may help"
         self._potential, self._topology, self._learned = potential, topology, learned
         self._replicas = len(positions)
         self._bonds = topology.bonds
@@ -95,7 +100,7 @@ class Watch:
         bead, term, force = self._strongest(simulation.context)
         return SimulationError(
             f"step {step}: {cause}; the strongest force is that of `{term}` on {self._name(bead)}, {force:.3g} "
-            "kJ/mol/nm. A shorter time step, minimisation, or a better model may help",
+            f"kJ/mol/nm. {self._advice}",
             step, bead, term,
         )  # fmt: skip
 

@@ -94,6 +94,8 @@ def test_deviation_of_two_samples_of_the_same_is_at_the_floor():
     everywhere = orientational_correlation(first, np.tile([1.0, 0, 0, 0], (40, 150, 1)), **settings)
     expected = np.average(np.abs(correlations[0].p2 - 1.0)[1:], weights=correlations[0].density[1:])
     assert p2_deviation(correlations[0], everywhere).value == pytest.approx(expected, rel=0.05)
+    alone = orientational_correlation(first, one, **settings, beads=np.array([0]))
+    assert np.isnan(p2_deviation(alone, alone)).all()
     with pytest.raises(ValueError, match=r"the same bins are needed, got 20 up to 1 nm and 10 up to 0\.9 nm"):
         p2_deviation(correlations[0], orientational_correlation(first, one, r_max=0.9, bins=10))
 

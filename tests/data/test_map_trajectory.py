@@ -115,6 +115,8 @@ def test_a_reference_run_says_everything_itself(tmp_path, ala2):
         ({}, {"constraints": [(0, 22)]}, r"pairs of atoms, counted from 0 to 21, got \[\[0, 22\]\]"),
         ({}, {"constraints": [(0, -1)]}, "`constraints` must be pairs of atoms"),
         ({}, {"constraints": [0, 1, 2]}, "`constraints` must be pairs of atoms"),
+        ({}, {"constraints": [(0.5, 1)]}, r"`constraints` must be pairs of atoms, .* to 21, got \[\[0.5, 1.0\]\]"),
+        ({}, {"constraints": [(np.nan, 1)]}, "`constraints` must be pairs of atoms"),
         ({}, {"stride": 0}, "`stride` must be at least 1, got 0"),
         ({}, {"mapping": "water"}, "bead 'COM': the selection 'water' matches no atom"),
         ({}, {"mapping": "nothing"}, "no mapping 'nothing': expected a path or one of"),

@@ -1,6 +1,7 @@
 """Beads with an orientation, from atoms to a dataset."""
 
 import json
+import re
 
 import h5py
 import mdtraj
@@ -18,6 +19,7 @@ from cgenn.data.map_trajectory import map_trajectory
 from cgenn.h5md import Frames, H5MDFile, H5MDWriter
 from cgenn.mapping.atoms import AtomTopology
 from cgenn.mapping.definition import MappingDefinition
+from cgenn.simulation.start import Start
 from cgenn.topology import BeadTopology
 
 WATER = 0.1 * np.array([[0.0, 0.0, 0.066], [0.757, 0.0, -0.521], [-0.757, 0.0, -0.521]])
@@ -96,7 +98,9 @@ def test_mapped_frames_have_orientations_torques_and_velocities(tmp_path, atoms,
 
 def test_chunks_of_any_size_give_the_same_and_a_body_can_be_kept(tmp_path, atoms, trajectory, monkeypatch):
     whole = map_trajectory(trajectory[0], atoms, DEFINITION, tmp_path / "a.h5")
-    other = whole.topology.bodies["W"].model_copy(update={"inertia": (1.0, 1.0, 1.0)})
+    body = whole.topology.bodies["W"]
+    wider = {"coordinates": 1.1 * np.array(body.coordinates), "inertia": 1.1**2 * np.array(body.inertia)}
+    other = Body.parse({**body.model_dump(), **{name: value.tolist() for name, value in wider.items()}}, "wider")
     monkeypatch.setattr("cgenn.data.map_trajectory._CHUNK_ATOMS", 15 * 7)
     parts = map_trajectory(trajectory[0], atoms, DEFINITION, tmp_path / "b.h5", bodies=whole.topology.bodies)
     for name in ("orientations", "torques", "angular_velocities"):
@@ -129,6 +133,18 @@ def test_beads_with_and_without_an_orientation_mix(tmp_path, ala2):
 def test_a_constraint_that_leaves_a_bead_is_named(tmp_path, atoms, trajectory):
     with pytest.raises(ValueError, match=r"bead 0 \(W\) .* HOH0-O \(atom 0\) is tied to HOH1-O \(atom 3\)"):
         map_trajectory(trajectory[0], atoms, DEFINITION, tmp_path / "cg.h5", constraints=[(0, 3)], force_map="sum")
+    assert not (tmp_path / "cg.h5").exists()
+
+
+@pytest.mark.parametrize("frame", [0, 37])
+def test_a_molecule_that_collapsed_is_named(tmp_path, atoms, trajectory, monkeypatch, frame):
+    """By its frame in the file, whichever chunk it is in."""
+    monkeypatch.setattr("cgenn.data.map_trajectory._CHUNK_ATOMS", 15 * 7)
+    with h5py.File(trajectory[0], "r+") as file:
+        positions = file["particles/atoms/position/value"]
+        positions[frame, 6:9] = positions[frame, 6]
+    with pytest.raises(ValueError, match=rf"aa\.h5: frame {frame}, bead 2 \(type 'W'\): its atoms do not tell"):
+        map_trajectory(trajectory[0], atoms, DEFINITION, tmp_path / "cg.h5")
     assert not (tmp_path / "cg.h5").exists()
 
 
@@ -189,13 +205,40 @@ def test_what_cannot_be_right_is_not_written(tmp_path, topology, orientations, m
     assert not list(tmp_path.glob("cg.h5*"))
 
 
-def test_a_body_that_cannot_be_names_the_file(tmp_path):
-    """Edited by hand."""
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"bodies": {"A": {**BODY["A"].model_dump(), "inertia": [1, 1, 3]}}},
+            "body 'A': `inertia`: `inertia` must be three",
+        ),
+        ({"bodies": 3}, "`bodies` of the topology must be a table with a body for each oriented type, got 3"),
+        ({"types": None}, "the topology of the beads must have `types`, a list with one entry per bead"),
+    ],
+)
+def test_a_topology_that_cannot_be_names_the_file(tmp_path, change, message):
+    """Edited by hand; for a training and for a simulation."""
     frames = Frames(np.zeros((3, 2, 3)), orientations=np.tile([1.0, 0, 0, 0], (3, 2, 1)))
     BeadDataset.write(tmp_path / "cg.h5", TOPOLOGY, frames, temperature=300)
     with h5py.File(tmp_path / "cg.h5", "r+") as file:
-        text = file["cgenn/metadata"][()].decode()
+        entries = json.loads(file["cgenn/metadata"][()])
+        changed = {**entries["dataset"]["topology"], **change}
+        entries["dataset"]["topology"] = {name: value for name, value in changed.items() if value is not None}
         del file["cgenn/metadata"]
-        file["cgenn/metadata"] = text.replace("[1.0, 1.0, 0.0]", "[1.0, 1.0, 3.0]")
-    with pytest.raises(ValueError, match=r"cg\.h5: body 'A': `inertia`: `inertia` must be three moments .* nm\^2$"):
-        BeadDataset.open(tmp_path / "cg.h5")
+        file["cgenn/metadata"] = json.dumps(entries)
+    for read in (BeadDataset.open, lambda path: Start.read(path, 1, 0)):
+        with pytest.raises(ValueError, match=rf"cg\.h5: {re.escape(message)}"):
+            read(tmp_path / "cg.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("water.toml", "not an HDF5 file"), ("aa.h5", "an H5MD file of atoms, but")]
+)
+def test_bodies_of_a_file_of_another_kind(tmp_path, trajectory, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "water.toml").write_text("[[beads]]")
+    command = ["map", "aa.h5", "--mapping", "water.toml", "--out", "a.h5", "--bodies", name]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    expected = "error: --bodies: expected a bead dataset, whose geometries of oriented beads are to be used"
+    assert f"{expected}: {name}: {message}" in result.stderr

@@ -44,6 +44,11 @@ def test_mistakes_are_named(ala2, four_site_water):
         AtomTopology.from_mdtraj(ala2.topology, masses=[1.0, 2.0])
     with pytest.raises(ValueError, match="`constraints` names atom 22, but there are 22 atoms"):
         AtomTopology.from_mdtraj(ala2.topology, constraints=[(0, 22)])
+    for label in ("bonds", "constraints"):
+        with pytest.raises(
+            ValueError, match=rf"`{label}` must be pairs of atoms, counted from 0, got \[\[0.5, 1.0\]\]"
+        ):
+            AtomTopology.from_mdtraj(ala2.topology, **{label: [(0.5, 1)]})
     with pytest.raises(ValueError, match="the system has 8 particles, the topology 22 atoms"):
         AtomTopology.from_openmm(ala2.topology.to_openmm(), four_site_water[1])
     with pytest.raises(ValueError, match=r"`shared`: cannot understand the selection 'nmae CA'"):

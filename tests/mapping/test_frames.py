@@ -1,3 +1,5 @@
+import re
+
 import mdtraj
 import numpy as np
 import openmm
@@ -277,6 +279,34 @@ def test_atoms_in_one_place_tell_no_frame():
     frames = oriented(benzenes(2), positions, **rule)
     with pytest.raises(ValueError, match=r"`frame\.atoms` C0, C1, C2 are on a line"):
         frames(np.zeros_like(positions))
+
+
+@pytest.mark.parametrize("flaw", [0.0, [1.0, 0.0, 0.0]], ids=["point", "line"])
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ({}, "its atoms do not tell how it is turned: they are in one point, or on a line"),
+        ({"kind": "principal"}, "its atoms do not tell how it is turned: they are in one point, or on a line"),
+        ({"kind": "atoms", "atoms": ["O", "C", "H"]}, "`frame.atoms` O, C, H are on a line"),
+    ],
+)
+def test_a_molecule_that_collapsed_is_named(rule, problem, flaw):
+    """The second in the third of some frames, of which every fifth was read."""
+    geometry = np.array([[0.0, 0.0, 0.0], [0.12, 0.01, 0.0], [0.2, 0.16, 0.02], [-0.05, 0.08, 0.07]])
+    positions = tumbling(geometry, random_turns(4, 2))
+    frames = oriented(molecules("X", "O C N H", 2, [(0, 1), (1, 2), (0, 3)]), positions, **rule)
+    positions[2, 4:] *= flaw
+    with pytest.raises(ValueError, match=rf"^frame 60, bead 1 \(type 'X-A'\): {re.escape(problem)}"):
+        frames(positions, first=10, stride=5)
+
+
+def test_a_linear_molecule_that_collapsed_is_named():
+    line = np.array([[0, 0, 0.116], [0, 0, 0], [0, 0, -0.116]])
+    positions = tumbling(line, random_turns(4, 2), 0.001)
+    frames = oriented(molecules("CO2", "O C O", 2, [(0, 1), (1, 2)]), positions, symmetry="Dinfh")
+    positions[3, :3] = 0.7
+    with pytest.raises(ValueError, match=r"^frame 3, bead 0 \(type 'CO2-A'\): its atoms do not tell how it is turned"):
+        frames(positions)
 
 
 def map_benzene(bead):

@@ -30,6 +30,20 @@ def test_the_fit_is_the_best_rotation_also_of_a_mirror_image():
             np.testing.assert_allclose(matrix, Rotation.align_vectors(one, reference)[0].as_matrix(), atol=1e-7)
 
 
+def test_atoms_that_tell_no_orientation():
+    """In one point, and on a line; a triatomic molecule that is nearly straight still tells one."""
+    bent = np.array([[0.0, 0.0, 0.1], [0.0, 0.02, -0.05], [0.0, -0.02, -0.05]])
+    wanted = turns(3).as_matrix()
+    found = superpose(bent, np.einsum("nij,aj->nai", wanted, bent), str)
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
+    for reference, flaw in ((bent, 0.0), (HEXAGON, 0.0), (HEXAGON, [0.3, 0, 0]), (bent, 1e-9)):
+        positions = np.einsum("nij,aj->nai", wanted, reference)
+        positions[1] *= flaw
+        with pytest.raises(ValueError, match=r"^1: its atoms do not tell how it is turned: they are in one point"):
+            superpose(reference, positions, str)
+        superpose(reference, positions)
+
+
 def test_the_shortest_turn_of_an_axis():
     before = turns(50).as_matrix()
     before[:3, :, 2], before[:3, :, 0] = [0, 0, 1], [1, 0, 0]

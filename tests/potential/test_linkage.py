@@ -20,7 +20,7 @@ PLANE = Body(
 )
 ROD = Body(
     symmetry="Cinfv",
-    inertia=(0.1, 0.1, 0.0),
+    inertia=(0.08555, 0.08555, 0.0),
     names=("C", "N"),
     masses=(12.0, 14.0),
     coordinates=((0.0, 0.0, -0.06), (0.0, 0.0, 0.055)),

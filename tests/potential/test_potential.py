@@ -181,6 +181,52 @@ def test_a_file_that_is_no_model(tmp_path: Path, name: str) -> None:
         Potential.load(path)
 
 
+BODIES = {"A": {"inertia": (1, 1, 2)}, "B": {"inertia": (1, 2, 2)}}
+
+
+def bodies_changed(tmp_path: Path, before: dict, after: dict, **header) -> Path:
+    """A model of which `bodies` were changed by hand."""
+    path = tmp_path / "model.safetensors"
+    config = {**potential().config.model_dump(), "bodies": before}
+    Potential(PotentialConfig.model_validate(config), PRIORS).save(path)
+    edit(path, config={**config, "bodies": after}, **header)
+    return path
+
+
+def test_bodies_changed_by_hand(tmp_path: Path) -> None:
+    """Of a type without atoms the weights have the same shapes with and without a body."""
+    alone = {"B": BODIES["B"]}
+    Potential.load(bodies_changed(tmp_path, BODIES, BODIES, oriented=["A", "B"]))
+    path = bodies_changed(tmp_path, BODIES, alone, oriented=["A", "B"])
+    message = r"they were saved with bodies of the types \['A', 'B'\], `bodies` has \['B'\]$"
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: the weights do not fit .*: {message}"):
+        Potential.load(path)
+    Potential.load(bodies_changed(tmp_path, BODIES, alone))  # a file without that entry
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            BODIES,
+            {},
+            r"with bodies of the types \[\] 'frames\.[a-z.0-9]*' must have the shape none, got \(.*\); \d+ differ$",
+        ),
+        (
+            {},
+            BODIES,
+            r"with bodies of the types \['A', 'B'\] 'frames.*' must have the shape \(.*\), got none; \d+ differ$",
+        ),
+    ],
+)
+def test_weights_of_other_bodies(tmp_path: Path, before: dict, after: dict, message: str) -> None:
+    """In one line, also of files that do not say which types had a body."""
+    path = bodies_changed(tmp_path, before, after)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: the weights do not fit .*{message}") as caught:
+        Potential.load(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     model = potential()
     with torch.no_grad():

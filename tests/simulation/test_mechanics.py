@@ -16,8 +16,9 @@ from scipy.spatial.transform import Rotation
 from cgenn.body import Body
 from cgenn.data.dataset import BeadDataset
 from cgenn.graph import BeadGraph, build_graph
+from cgenn.h5md import Frames
 from cgenn.potential.derivatives import energy_forces_torques
-from cgenn.simulation.mechanics import Thermometer, bead_state
+from cgenn.simulation.mechanics import Thermometer, angular_momenta, bead_state
 from cgenn.simulation.orientation_sites import add_orientation_sites
 from cgenn.simulation.reporters import H5MDReporter, StateReporter
 from cgenn.simulation.rigid import RigidBeads
@@ -223,9 +224,28 @@ def test_reporters(tmp_path):
     np.testing.assert_allclose(last.angular_velocities, exact["angular_velocities"], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(last.orientations, exact["orientations"], atol=1e-6)
     header, *lines = (tmp_path / "state.csv").read_text().splitlines()
-    assert header.split(",")[-2:] == ["translation [K]", "rotation [K]"]
+    assert header.split(",")[-3:] == ["translation [K]", "rotation [K]", "angular momentum [amu nm^2/ps]"]
     last_row = [float(value) for value in lines[-1].split(",") if value]
-    np.testing.assert_allclose([last_row[-3], *last_row[-2:]], Thermometer.of(run.system, rigid)(state), rtol=1e-8)
+    np.testing.assert_allclose([last_row[-4], *last_row[-3:-1]], Thermometer.of(run.system, rigid)(state), rtol=1e-8)
+    momenta = angular_momenta(topology, last)
+    assert last_row[-1] == pytest.approx(np.linalg.norm(momenta.sum((0, 1))), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_angular_momenta_are_those_of_the_sites(name):
+    """From orientations and angular velocities the same as sum_i m_i (x_i - R) x (v_i - V) over the particles."""
+    run, topology, rigid, _ = simulation(name, PAIRS[name], 8, openmm.VerletIntegrator(0.002))
+    run.step(20)
+    state = run.context.getState(positions=True, velocities=True)
+    found = angular_momenta(topology, Frames(**bead_state(state, 1, rigid, velocities=True)))[0]
+    x, v = (part(asNumpy=True)._value for part in (state.getPositions, state.getVelocities))
+    for bead in range(8):
+        sites = list(rigid.sites(bead))
+        arms, moving = (values[sites] - values[sites].mean(0) for values in (x, v))
+        exact = MASS / len(sites) * np.cross(arms, moving).sum(0)
+        np.testing.assert_allclose(found[bead], exact, atol=1e-5 * np.abs(found).max())
+    with pytest.raises(ValueError, match="the frames hold no angular velocities"):
+        angular_momenta(topology, Frames(**bead_state(state, 1, rigid)))
 
 
 def test_thermometer_counts_what_is_free():

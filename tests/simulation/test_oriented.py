@@ -124,6 +124,29 @@ def test_missing_constraints_are_noticed(discs):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_sites_wrapped_one_by_one_are_noticed_before_the_first_step(discs, backend):
+    """Whole molecules in other images are as good as those that were given."""
+    if backend == "openmm-torch":
+        pytest.importorskip("openmmtorch")
+    potential, topology, positions, orientations, box = discs
+    system, beads = create_system(potential, topology, box=box, backend=backend, precision="double")
+    particles = add_orientation_sites(beads, positions, orientations)[1]._value
+    rigid = RigidBeads.of(beads)
+    cells = np.floor(particles @ np.linalg.inv(box))
+    wrapped = particles - cells @ box
+    context = make_context(system, particles)
+    energy = context.getState(energy=True).getPotentialEnergy()._value
+    first = np.unique(topology.molecules, return_index=True)[1][topology.molecules]
+    context.setPositions(particles - np.repeat(cells[rigid.centers[first]], 1 + rigid.counts, axis=0) @ box)
+    assert context.getState(energy=True).getPotentialEnergy()._value == pytest.approx(energy, rel=1e-6)
+    context.setPositions(wrapped)
+    split = next(bead for bead in range(16) if np.ptp(cells[list(rigid.sites(bead))], axis=0).any())
+    with pytest.raises(openmm.OpenMMException, match=f"oriented bead {split} are in different images of the box"):
+        context.getIntegrator().step(1)
+    assert context.getStepCount() == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("periodic", [False, True])
 def test_system_has_the_energy_of_the_potential(discs, backend, periodic):
     if backend == "openmm-torch":
@@ -220,7 +243,8 @@ def test_bad_requests(discs):
     force = learned_force(potential, topology)
     with pytest.raises(ValueError, match="for 52 particles"):
         force.evaluate(torch.zeros(16, 3))
-    other = {**topology.to_dict()["bodies"]["BNZ"], "coordinates": [[0.3, 0, 0]] * 12}
+    other = {**topology.to_dict()["bodies"]["BNZ"], "coordinates": 1.2 * np.array(topology.bodies["BNZ"].coordinates)}
+    other["inertia"] = 1.2**2 * np.array(other["inertia"])
     moved = BeadTopology.from_dict({**topology.to_dict(), "bodies": {**topology.bodies, "BNZ": other}} | {
         "bodies": {"BNZ": other}
     })  # fmt: skip

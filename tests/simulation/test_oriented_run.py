@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import mdtraj
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from cgenn.body import rotation_matrices
+from cgenn.body import Body, rotation_matrices
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
 from cgenn.potential.derivatives import energy_forces_torques
@@ -20,9 +21,11 @@ from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Potential
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run, model_digest
+from cgenn.simulation.mechanics import WIDE_TURN, check_turns
 from cgenn.simulation.run import simulate
 from cgenn.simulation.watch import SimulationError
 from cgenn.topology import BeadTopology
+from cgenn.units import thermal_energy
 
 from .conftest import BENZENE
 
@@ -123,13 +126,18 @@ def test_bad_starts(discs, dataset, tmp_path):
 def test_velocities_forces_and_torques_are_stored(discs, dataset, tmp_path):
     potential, topology, *_ = discs
     settings = {"replicas": 2, "store": ("velocities", "forces"), "ensemble": "nve"}
-    frames = run(potential, dataset, tmp_path / "run", **settings).read()
+    result = run(potential, dataset, tmp_path / "run", **settings)
+    frames, momenta = result.read(), result.angular_momenta(slice(-2, None))
     right = bead_forces(potential, topology, frames)
     np.testing.assert_allclose(frames.forces, right[0], atol=2e-2)
     np.testing.assert_allclose(frames.torques, right[1], atol=2e-2)
     assert not frames.torques[:, ~topology.oriented].any()
     assert frames.velocities.std() > 0.1
     assert frames.angular_velocities[:, topology.oriented].std() > 0.1
+    assert not momenta[:, ~topology.oriented].any()
+    assert result.states()["angular momentum [amu nm^2/ps]"][-1] == pytest.approx(
+        np.linalg.norm(momenta.sum((0, 1))), rel=1e-3
+    )
     with pytest.raises(ValueError, match="other settings"):
         run(potential, dataset, tmp_path / "run", **{**settings, "store": ("velocities",)})
 
@@ -164,6 +172,40 @@ def test_broken_network_names_the_bead(discs, tmp_path):
     with pytest.raises(SimulationError, match=r"step 0: .*`network` on bead 0 \(BNZ, type 'BNZ'\)") as caught:
         run(broken, (topology, positions, None, orientations), tmp_path)
     assert (caught.value.bead, caught.value.term) == (0, "network")
+
+
+def test_time_step_too_long_for_a_light_axis(discs, tmp_path, caplog):
+    """Water molecules far apart: warned of at first, named when the run fails, refused where nothing can come of it."""
+    plain, *_ = discs
+    water = Body(symmetry="C2v", inertia=(0.00614, 0.01769, 0.01155))
+    config = plain.config.model_copy(update={"bodies": {**plain.config.bodies, "TOP": water}})
+    potential = Potential(config, plain.priors).requires_grad_(False).eval()
+    beads = BeadTopology.build(["TOP"] * 60, [18.015] * 60, bodies={"TOP": water})
+    start = (beads, 2.0 * np.arange(180).reshape(60, 3), None, np.tile([1.0, 0, 0, 0], (60, 1)))
+    run(potential, start, tmp_path / "short")
+    assert not caplog.records
+    settings = {"timestep": 0.014, "steps": 2000, "friction": 5.0}
+    said = (
+        r"a time step of 0.014 ps is too long for bead type 'TOP': its moment of inertia about x is 0.00614 amu nm\^2, "
+        r"so at 300 K it turns by 0.28 rad in a step. Use at most 0.0074 ps"
+    )
+    with pytest.raises(SimulationError, match=said):
+        run(potential, start, tmp_path / "long", **settings)
+    assert re.search(said, caplog.records[0].message)
+    with pytest.raises(ValueError, match=r"a time step of 0.02 ps is too long for bead type 'TOP': .* by 0.4 rad"):
+        run(potential, start, tmp_path / "far", timestep=0.02)
+    assert not (tmp_path / "far").exists()
+
+
+@pytest.mark.parametrize(("name", "axis"), [("ROD", "x"), ("TOP", "x"), ("BNZ", "x")])
+def test_turns_are_those_of_the_lightest_axis(discs, name, axis):
+    """The moment of zero about the axis of a rod does not count."""
+    body = discs[1].bodies[name]
+    beads = BeadTopology.build([name], [60.0], bodies={name: body})
+    limit = WIDE_TURN * (min(moment for moment in body.inertia if moment) / thermal_energy(300.0)) ** 0.5
+    assert check_turns(beads, 0.99 * limit, 300.0) is None
+    assert f"type {name!r}: its moment of inertia about {axis}" in check_turns(beads, 1.01 * limit, 300.0)
+    assert check_turns(BeadTopology.build(["A"], [1.0]), 1.0, 300.0) is None
 
 
 def test_digest_of_a_model_without_bodies_is_what_it_was(discs, potential):

@@ -24,7 +24,7 @@ from cgenn.units import thermal_energy
 
 ROD = Body(
     symmetry="Cinfv",
-    inertia=(0.1, 0.1, 0.0),
+    inertia=(0.08555, 0.08555, 0.0),
     names=("C", "N"),
     masses=(12.0, 14.0),
     coordinates=((0.0, 0.0, -0.06), (0.0, 0.0, 0.055)),
