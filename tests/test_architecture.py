@@ -17,7 +17,7 @@ LEVELS = [
     {"body"},
     {"topology", "h5md", "settings", "provenance"},
     {"neighbors", "mapping", "nn"},
-    {"electrostatics"},
+    {"electrostatics", "compiled"},
     {"graph"},
     {"data", "potential"},
     {"training", "simulation", "analysis", "reference"},

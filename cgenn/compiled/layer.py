@@ -140,7 +140,7 @@ class Layer:
         _mix_channels(self.got, c.pairs, self.pairs, self.beads)
         self.multiply()
         _mix_channels(self.got, c.linear, self.mixed, self.beads)
-        _mix_channels(self.products, c.after, self.mixed, self.beads, add=True)
+        _mix_channels(self.products, c.after, self.mixed, self.beads, onto=c.out)
         self.mix()
         if c.gates is not None:
             torch.addmm(c.gates[1], self.mixed[: self.beads], c.gates[0], out=self.gates)
@@ -160,12 +160,12 @@ class Layer:
         _mix_channels(self.by_gated, c.after, self.products, self.beads, transposed=True)
         self.unmultiply()
         _mix_channels(self.by_pairs, c.pairs, self.by_got, self.beads, transposed=True)
-        _mix_channels(self.by_gated, c.linear, self.by_got, self.beads, transposed=True, add=True)
+        _mix_channels(self.by_gated, c.linear, self.by_got, self.beads, transposed=True, onto=c.out)
         self.scale()
         self.ungather.give({**edges, 9: by_vectors})
         self.ungather()
         if not self.first:
-            _mix_channels(self.by_sent, c.before, self.by_features, self.beads, transposed=True, add=True)
+            _mix_channels(self.by_sent, c.before, self.by_features, self.beads, transposed=True, onto=c.kept)
 
 
 def _mix_channels(
@@ -175,13 +175,13 @@ def _mix_channels(
     beads: int,
     *,
     transposed: bool = False,
-    add: bool = False,
+    onto: int = 0,
 ) -> None:
-    """out = values times the weights of each degree, for the degrees that there are weights for."""
+    """out = values times the weights of each degree that there are any for; added to the first `onto` components."""
     for degree, weight in enumerate(weights):
         part = slice(degree**2 * beads, (degree + 1) ** 2 * beads)
         matrix = weight.T if transposed else weight
-        if add:
+        if degree**2 < onto:
             out[part].addmm_(values[part], matrix)
         else:
             torch.mm(values[part], matrix, out=out[part])

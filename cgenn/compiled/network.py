@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -10,6 +11,18 @@ from torch import Tensor, nn
 
 from cgenn.compiled.layer import Layer, LayerConstants
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
+
+
+_KEPT = 4
+
+
+def refusal(network: EquivariantNetwork) -> str | None:
+    """Why a network cannot be compiled, or None if it can."""
+    if network.frames is not None:
+        return "its energy depends on orientations"
+    if network.embedding.weight.device.type != "cpu":
+        return "kernels for GPUs have not been tried"
+    return None
 
 
 class Workspace:
@@ -79,11 +92,17 @@ class CompiledNetwork(nn.Module):
     """Energies, charges and dipoles as an `EquivariantNetwork` says them, for constant weights.
 
     Edges have to be sorted by receiver, and each pair there in both directions. The derivative by the vector of an edge
-    is that of the message the other way, with the opposite sign: for positions and strain it is the same.
+    is that of the message the other way, with the opposite sign: for positions and strain it is the same. Vectors of the
+    length of the cutoff or more add nothing.
+
+    Raises:
+        ValueError: if it cannot be compiled, see `refusal`.
     """
 
     def __init__(self, network: EquivariantNetwork) -> None:
         super().__init__()
+        if reason := refusal(network):
+            raise ValueError(f"this network cannot be compiled: {reason}")
         weight = network.embedding.weight
         self.network = network
         self.dtype = weight.dtype
@@ -91,7 +110,12 @@ class CompiledNetwork(nn.Module):
             LayerConstants(layer, readout, weight.dtype, weight.device)
             for layer, readout in zip(network.layers, network.readouts, strict=True)
         ]
-        self.spaces: dict[int, tuple[Tensor, Workspace]] = {}
+        self._local = threading.local()
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """Of the types."""
+        return self.network.embedding
 
     def forward(
         self,
@@ -119,8 +143,12 @@ class CompiledNetwork(nn.Module):
         return BeadOutputs(energies, charges, weights, dipoles)
 
     def _space(self, types: Int[Tensor, " beads"]) -> Workspace:
-        """The workspace for these beads; the last one is kept."""
-        known = self.spaces.get(len(types))
-        if known is None or not torch.equal(known[0], types):
-            self.spaces = {len(types): (types.clone(), Workspace(self.constants, types, self.dtype))}
-        return self.spaces[len(types)][1]
+        """The workspace for these beads: each thread keeps its last ones."""
+        spaces: list[tuple[Tensor, Workspace]] = self._local.__dict__.setdefault("spaces", [])
+        for known, space in spaces:
+            if known.shape == types.shape and torch.equal(known, types):
+                return space
+        with torch.inference_mode(False), torch.no_grad():
+            spaces.insert(0, (types.clone(), Workspace(self.constants, types, self.dtype)))
+        del spaces[_KEPT:]
+        return spaces[0][1]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cgenn.electrostatics.slab import joined_slab
 from cgenn.graph import BeadGraph
+from cgenn.potential.compiled import compiled
 from cgenn.potential.derivatives import energy_and_forces, energy_forces_torques
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
@@ -60,7 +61,8 @@ class LearnedForce:
         charged: what its charges add up to and which do not interact; None without electrostatics in this force.
         replicas: copies, one after the other, that do not feel each other.
         periodic: whether there is a box.
-        precision: of the network; positions and forces are converted.
+        precision: of the network; positions and forces are converted. In "single" precision it is compiled, as far as
+            that is possible.
         device: "auto" is that of the positions, or CUDA if positions come from the CPU and there is one.
         rigid: the sites of the oriented beads of one copy; None where there are none.
         error: the last exception raised inside a call: OpenMM passes on no more than its text.
@@ -344,7 +346,8 @@ def _potential(config: str, weights: bytes, precision: Precision, device: torch.
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the caller's seed alone
         potential = Potential(PotentialConfig.model_validate_json(config), Priors())
     potential.network.to(_DTYPES[precision]).load_state_dict(safetensors.torch.load(weights))
-    return potential.to(device).requires_grad_(False).eval()
+    potential = potential.to(device).requires_grad_(False).eval()
+    return compiled(potential) if precision == "single" else potential
 
 
 def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
