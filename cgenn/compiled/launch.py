@@ -67,24 +67,39 @@ def kernel(text: str, dtype: torch.dtype, lanes: int) -> Any:
 class Launch:
     """A kernel with its arguments, to be launched again and again over beads and blocks of channels."""
 
-    def __init__(self, kernel: Any, beads: int, blocks: int, arguments: Sequence[Tensor | float], device: torch.device) -> None:
+    def __init__(
+        self,
+        kernel: Any,
+        beads: int,
+        blocks: int,
+        arguments: Sequence[Tensor | float],
+        device: torch.device,
+        parts: int | None = None,
+    ) -> None:
         given = [_argument(value, wanted.type) for value, wanted in zip(arguments, kernel.adj.args[1:], strict=True)]
         self.stream = wp.stream_from_torch(device) if device.type == "cuda" else None
-        parts = 1 if device.type == "cuda" else max(1, min(torch.get_num_threads(), beads // _FEWEST))
+        if parts is None:
+            parts = 1 if device.type == "cuda" else max(1, min(torch.get_num_threads(), beads // _FEWEST))
         cuts = [beads * part // parts for part in range(parts + 1)]
         self.parts = [
             wp.launch(kernel, (last - first, blocks), inputs=[first, *given], device=str(device), record_cmd=True)
             for first, last in zip(cuts, cuts[1:])
         ]
-        self.kernel, self.kept = kernel, list(arguments)
+        self.kernel, self.kept, self.beads = kernel, list(arguments), beads
 
     def give(self, values: dict[int, Tensor]) -> None:
         """Other tensors for some of the arguments, by their number."""
         for number, value in values.items():
+            if self.kept[number] is value:
+                continue
             found = _argument(value, self.kernel.adj.args[number + 1].type, raw=True)
             self.kept[number] = value
             for part in self.parts:
                 part.set_param_at_index_from_ctype(number + 1, found)
+
+    def blocks(self, number: int) -> None:
+        """Another number of blocks of channels, for a kernel in one part."""
+        self.parts[0].set_dim((self.beads, number))
 
     def __call__(self) -> None:
         if len(self.parts) == 1:

@@ -114,7 +114,7 @@ class Layer:
 
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
         nothing = new(1, 3)
-        edges = [nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
+        edges = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
         self.gather = launch("forward", *edges, types, c.receiver, self.got)
         around = new(1, blocks, 3)
         if before is None:
@@ -131,16 +131,32 @@ class Layer:
         self.unread = launch("readout_backward", self.hidden, c.energy, slopes, self.hidden)
         self.scale = launch("scale", beads, types, c.receiver, self.by_got)
 
+        def back(weights: Sequence[Tensor]) -> list[Tensor]:
+            return [weight.T for weight in weights]
+
+        by_scalars = self.by_gated[:beads]
+        self.before = Mixing(features, c.before, self.sent, beads)
+        self.pair = Mixing(self.got, c.pairs, self.pairs, beads)
+        self.pass_on = Mixing(self.got, c.linear, self.mixed, beads)
+        self.after = Mixing(self.products, c.after, self.mixed, beads, onto=c.out)
+        self.unhidden = Mixing(self.hidden, back(c.hidden[:1]), by_scalars, beads, onto=1)
+        self.unafter = Mixing(self.by_gated, back(c.after), self.products, beads)
+        self.unpair = Mixing(self.by_pairs, back(c.pairs), self.by_got, beads)
+        self.unpass = Mixing(self.by_gated, back(c.linear), self.by_got, beads, onto=c.out)
+        self.unbefore = Mixing(self.by_sent, back(c.before), self.by_features, beads, onto=c.kept)
+        if c.gates is not None:
+            self.ungates = Mixing(self.gates, back(c.gates[:1]), by_scalars, beads, onto=1)
+
     def forward(self, edges: dict[int, Tensor]) -> None:
         """From `features` to `gated`, and the energy of the beads."""
         c = self.constants
-        _mix_channels(self.features, c.before, self.sent, self.beads)
+        self.before()
         self.gather.give(edges)
         self.gather()
-        _mix_channels(self.got, c.pairs, self.pairs, self.beads)
+        self.pair()
         self.multiply()
-        _mix_channels(self.got, c.linear, self.mixed, self.beads)
-        _mix_channels(self.products, c.after, self.mixed, self.beads, onto=c.out)
+        self.pass_on()
+        self.after()
         self.mix()
         if c.gates is not None:
             torch.addmm(c.gates[1], self.mixed[: self.beads], c.gates[0], out=self.gates)
@@ -149,42 +165,45 @@ class Layer:
         self.read()
 
     def backward(self, edges: dict[int, Tensor], by_vectors: Tensor) -> None:
-        """From `by_gated` to `by_features` and `by_vectors`; what forward kept is used up."""
-        c = self.constants
+        """From `by_gated` to `by_features`, and onto `by_vectors`; what forward kept is used up."""
         self.unread()
-        self.by_gated[: self.beads].addmm_(self.hidden, c.hidden[0].T)
+        self.unhidden()
         self.ungate()
-        if c.gates is not None:
-            self.by_gated[: self.beads].addmm_(self.gates, c.gates[0].T)
+        if self.constants.gates is not None:
+            self.ungates()
         self.unmix()
-        _mix_channels(self.by_gated, c.after, self.products, self.beads, transposed=True)
+        self.unafter()
         self.unmultiply()
-        _mix_channels(self.by_pairs, c.pairs, self.by_got, self.beads, transposed=True)
-        _mix_channels(self.by_gated, c.linear, self.by_got, self.beads, transposed=True, onto=c.out)
+        self.unpair()
+        self.unpass()
         self.scale()
-        self.ungather.give({**edges, 9: by_vectors})
+        self.ungather.give({**edges, 10: by_vectors})
         self.ungather()
         if not self.first:
-            _mix_channels(self.by_sent, c.before, self.by_features, self.beads, transposed=True, onto=c.kept)
+            self.unbefore()
 
 
-def _mix_channels(
-    values: Float[Tensor, "rows inputs"],
-    weights: Sequence[Tensor],
-    out: Float[Tensor, "rows outputs"],
-    beads: int,
-    *,
-    transposed: bool = False,
-    onto: int = 0,
-) -> None:
+class Mixing:
     """out = values times the weights of each degree that there are any for; added to the first `onto` components."""
-    for degree, weight in enumerate(weights):
-        part = slice(degree**2 * beads, (degree + 1) ** 2 * beads)
-        matrix = weight.T if transposed else weight
-        if degree**2 < onto:
-            out[part].addmm_(values[part], matrix)
-        else:
-            torch.mm(values[part], matrix, out=out[part])
+
+    def __init__(
+        self,
+        values: Float[Tensor, "rows inputs"],
+        weights: Sequence[Tensor],
+        out: Float[Tensor, "rows outputs"],
+        beads: int,
+        onto: int = 0,
+    ) -> None:
+        parts = [slice(degree**2 * beads, (degree + 1) ** 2 * beads) for degree in range(len(weights))]
+        products = [(values[part], weight, out[part]) for part, weight in zip(parts, weights, strict=True)]
+        degrees = min(round(onto**0.5), len(weights))
+        self.added, self.set = products[:degrees], products[degrees:]
+
+    def __call__(self) -> None:
+        for values, weight, out in self.added:
+            out.addmm_(values, weight)
+        for values, weight, out in self.set:
+            torch.mm(values, weight, out=out)
 
 
 def _matrices(linear: IrrepsLinear) -> list[Tensor]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cgenn.compiled.edges import Edges, ListedEdges
 from cgenn.compiled.layer import Layer, LayerConstants
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
@@ -40,52 +41,60 @@ class Workspace:
             before = Layer(each, kinds, before, features, self.energies, self.slopes)
             self.layers.append(before)
         self.version = 0
-        self.rows = torch.arange(beads + 1, device=device)
-        self.edges: dict[int, Tensor] = {}
+        self.known: tuple[tuple[Tensor, Tensor, Tensor], ListedEdges] | None = None
 
-    def forward(self, vectors: Tensor, receivers: Tensor, senders: Tensor, scalars: Tensor) -> None:
+    def edges(self, listed: tuple[Tensor, Tensor, Tensor], batch: Tensor, n_systems: int, cutoff: float) -> ListedEdges:
+        """The edges of a neighbour list; the last one is kept."""
+        if self.known is None or any(one is not other for one, other in zip(self.known[0], listed, strict=True)):
+            with torch.inference_mode(False), torch.no_grad():
+                self.known = listed, ListedEdges(*listed, batch, n_systems, cutoff)
+        return self.known[1]
+
+    def forward(self, edges: Edges, scalars: Float[Tensor, "beads channels"]) -> None:
         """Energies of the beads and features of the last layer."""
         self.version += 1
-        first = torch.searchsorted(receivers, self.rows).to(torch.int32)
-        self.edges = {0: first, 1: senders.to(torch.int32), 2: vectors.detach().contiguous()}
         self.scalars[:, : scalars.shape[1]] = scalars
         self.energies.zero_()
+        given = {0: edges.first, 1: edges.last, 2: edges.senders, 3: edges.vectors}
         for layer in self.layers:
-            layer.forward(self.edges)
+            layer.forward(given)
 
-    def backward(self, energies: Tensor, features: Tensor | None) -> Tensor:
-        """Derivatives by the vectors, from those by energies and features of the last layer."""
-        self.slopes.copy_(energies)
-        last = self.layers[-1].by_gated
-        if features is None:
-            last.zero_()
-        else:
-            last.copy_(features)
-        vectors = self.edges[2]
-        blocks = self.layers[0].constants.channels // self.layers[0].constants.lanes
-        by_vectors = vectors.new_zeros(len(vectors), blocks, 3)
+    def backward(self, edges: Edges, energies: Tensor | None, features: Tensor | None) -> Float[Tensor, "edges blocks 3"]:
+        """Derivatives by the vectors, from those by energies and features of the last layer; forward is used up."""
+        self.version += 1
+        for to, values in ((self.slopes, energies), (self.layers[-1].by_gated, features)):
+            to.zero_() if values is None else to.copy_(values)
+        constants = self.layers[0].constants
+        by_vectors = edges.slopes(constants.channels // constants.lanes)
+        given = {0: edges.first, 1: edges.last, 2: edges.senders, 3: edges.vectors}
         for layer in reversed(self.layers):
-            layer.backward(self.edges, by_vectors)
-        return by_vectors.sum(1) if blocks > 1 else by_vectors.squeeze(1)
+            layer.backward(given, by_vectors)
+        return by_vectors
 
 
 class _Run(torch.autograd.Function):
+    """From positions, by the edges of a list, or from vectors."""
+
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, receivers: Tensor, senders: Tensor, scalars: Tensor, space: Workspace) -> Any:
-        space.forward(vectors, receivers, senders, scalars)
-        ctx.given, ctx.version = (vectors.detach(), receivers, senders, scalars, space), space.version
+    def forward(ctx: Any, moved: Tensor, cells: Tensor | None, edges: Edges, scalars: Tensor, space: Workspace) -> Any:
+        if isinstance(edges, ListedEdges):
+            edges.move(moved, cells)
+        space.forward(edges, scalars)
+        ctx.given, ctx.version = (moved.detach(), cells, edges, scalars, space), space.version
         ctx.set_materialize_grads(False)
         return space.energies.clone(), space.layers[-1].gated.clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, energies: Tensor | None, features: Tensor | None) -> tuple[Tensor | None, ...]:
-        vectors, receivers, senders, scalars, space = ctx.given
+        moved, cells, edges, scalars, space = ctx.given
         if space.version != ctx.version:  # something else was computed in between
-            space.forward(vectors, receivers, senders, scalars)
-        space.version += 1  # what forward kept is used up
-        energies = torch.zeros_like(space.energies) if energies is None else energies
-        return space.backward(energies, features), None, None, None, None
+            if isinstance(edges, ListedEdges):
+                edges.move(moved, cells)
+            space.forward(edges, scalars)
+        by_vectors = space.backward(edges, energies, features)
+        found = edges.collect(by_vectors) if isinstance(edges, ListedEdges) else by_vectors.sum(1)
+        return found, None, None, None, None
 
 
 class CompiledNetwork(nn.Module):
@@ -127,12 +136,40 @@ class CompiledNetwork(nn.Module):
         orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> BeadOutputs:
         """See `EquivariantNetwork.forward`."""
+        return self._run(vectors, None, Edges.given(vectors, receivers, senders, len(types)), types, inputs)
+
+    def at(
+        self,
+        positions: Float[Tensor, "beads 3"],
+        cells: Float[Tensor, "systems 3 3"] | None,
+        listed: tuple[Int[Tensor, " edges"], Int[Tensor, " edges"], Float[Tensor, "edges 3"]],
+        batch: Int[Tensor, " beads"],
+        types: Int[Tensor, " beads"],
+        inputs: Float[Tensor, "beads features"] | None = None,
+    ) -> BeadOutputs:
+        """The same from positions, without derivatives by the cells.
+
+        Args:
+            listed: receivers, senders and shifts of a neighbour list that may reach beyond the cutoff.
+            batch: system of each bead.
+
+        Raises:
+            ValueError: if derivatives by the cells are asked for.
+        """
+        if cells is not None and cells.requires_grad:
+            raise ValueError("the compiled network gives no derivatives by the cell: use `Potential` itself for a virial")
+        edges = self._space(types).edges(listed, batch, 1 if cells is None else len(cells), self.network.cutoff)
+        return self._run(positions, cells, edges, types, inputs)
+
+    def _run(
+        self, moved: Tensor, cells: Tensor | None, edges: Edges, types: Int[Tensor, " beads"], inputs: Tensor | None
+    ) -> BeadOutputs:
         network = self.network
         with torch.no_grad():
             scalars = network.embedding(types)
             if network.feature_embedding is not None:
                 scalars = scalars + network.feature_embedding(inputs)
-        energies, features = _Run.apply(vectors, receivers, senders, scalars, self._space(types))
+        energies, features = _Run.apply(moved, cells, edges, scalars, self._space(types))
         features = features[:, : network.embedding.weight.shape[1]]
         scalars, vectors = features[: len(types)], features[len(types) :]
         charges = weights = dipoles = None

@@ -20,6 +20,7 @@ _HEADER = """\
 def {name}(
     begin: wp.int32,
     first: wp.array(dtype=wp.int32),
+    last: wp.array(dtype=wp.int32),
     senders: wp.array(dtype=wp.int32),
     vectors: wp.array(dtype=Vector),
     cutoff: Real,
@@ -38,7 +39,7 @@ _RECEIVER = """\
 """
 
 _EDGE = """\
-    for edge in range(first[bead], first[bead + 1]):
+    for edge in range(first[bead], last[bead]):
         r = {sign}vectors[edge]
         distance = wp.length(r)
         if distance >= cutoff:

@@ -1,12 +1,13 @@
-"""The same potential with its network compiled: for simulation, where weights do not change."""
+"""A potential with its network compiled: for simulation, where weights do not change."""
 
 from __future__ import annotations
 
-import copy
 import logging
 
 import torch
 
+from cgenn.graph import BeadGraph
+from cgenn.nn.network import BeadOutputs
 from cgenn.potential.potential import Potential
 
 _log = logging.getLogger(__name__)
@@ -18,11 +19,29 @@ def compiled(potential: Potential) -> Potential:
     Radial functions become tables: energies and forces agree with those of the network to some 1e-6, relative. Kernels
     are made by Warp when they are first used, which takes some seconds, and kept in its cache for the next time.
     """
-    from cgenn.compiled.network import CompiledNetwork, refusal
+    from cgenn.compiled.network import refusal
 
     if reason := refusal(potential.network):
         _log.info("the network is not compiled: %s", reason)
         return potential
-    result = copy.copy(potential)
-    result._modules = {**potential._modules, "network": CompiledNetwork(potential.network)}
-    return result
+    return CompiledPotential(potential)
+
+
+class CompiledPotential(Potential):
+    """See `compiled`. Graphs may hold edges beyond the cutoff, such as those in the skin of a neighbour list."""
+
+    def __init__(self, potential: Potential) -> None:
+        from cgenn.compiled.network import CompiledNetwork
+
+        self.__dict__.update(potential.__dict__)
+        self._modules = {**potential._modules, "network": CompiledNetwork(potential.network)}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return self.network.dtype
+
+    def outputs(self, graph: BeadGraph) -> BeadOutputs:
+        """What the network says of each bead, without units."""
+        listed = graph.receivers, graph.senders, graph.shifts
+        return self.network.at(graph.positions, graph.cell, listed, graph.batch, graph.types, graph.features)

@@ -11,6 +11,7 @@ from cgenn.electrostatics.pairs import CoulombPairs, coulomb_pairs
 from cgenn.electrostatics.settings import CoulombSettings
 from cgenn.graph import BeadGraph, CoulombGraph
 from cgenn.neighbors import VerletList
+from cgenn.potential.compiled import CompiledPotential
 from cgenn.potential.electrostatics import (
     ElectrostaticsConfig,
     coulomb_settings,
@@ -130,7 +131,7 @@ class Memory:
         return energy, self.sites.site_forces(*copies).flatten(0, 1)
 
     def graph(self, positions: Tensor, cell: Tensor | None, orientations: Tensor | None = None) -> BeadGraph:
-        """The graph of neighbours; the skin of their list would cost more than they do and add nothing."""
+        """The graph of neighbours; the skin of their list would cost a network more than they do and add nothing."""
         cells = None if cell is None else cell.unsqueeze(0)
         if orientations is None and self.potential.config.bodies:  # none of these beads has one
             orientations = torch.eye(3).to(positions).repeat(len(positions), 1, 1)
@@ -156,7 +157,7 @@ class Memory:
             coulomb=coulomb,
             orientations=orientations,
         )
-        return listed.within(self.verlet.cutoff)
+        return listed if isinstance(self.potential, CompiledPotential) else listed.within(self.verlet.cutoff)
 
     def potential_energy(self, graph: BeadGraph, scale: float) -> Float[Tensor, " 1"]:
         """Energy of all copies together; summed in double precision, since a barostat compares large sums."""

@@ -1,0 +1,138 @@
+"""The edges of a neighbour list that are shorter than the cutoff, from positions and back to forces."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cgenn.compiled.launch import Launch, kernel
+
+_NEAR = """\
+def near(
+    begin: wp.int32,
+    positions: wp.array(dtype=Vector),
+    cells: wp.array2d(dtype=Vector),
+    batch: wp.array(dtype=wp.int32),
+    first: wp.array(dtype=wp.int32),
+    listed: wp.array(dtype=wp.int32),
+    shifts: wp.array(dtype=Vector),
+    cutoff: Real,
+    last: wp.array(dtype=wp.int32),
+    senders: wp.array(dtype=wp.int32),
+    vectors: wp.array(dtype=Vector),
+) -> None:
+    row, single = wp.tid()
+    bead = begin + row
+    here = positions[bead]
+    a = cells[batch[bead], 0]
+    b = cells[batch[bead], 1]
+    c = cells[batch[bead], 2]
+    at = first[bead]
+    for edge in range(first[bead], first[bead + 1]):
+        other = listed[edge]
+        s = shifts[edge]
+        r = positions[other] - here + s[0] * a + s[1] * b + s[2] * c
+        if wp.dot(r, r) < cutoff * cutoff:
+            senders[at] = other
+            vectors[at] = r
+            at += 1
+    last[bead] = at
+"""
+
+_COLLECT = """\
+def collect(
+    begin: wp.int32,
+    first: wp.array(dtype=wp.int32),
+    last: wp.array(dtype=wp.int32),
+    senders: wp.array(dtype=wp.int32),
+    by_vectors: wp.array2d(dtype=Vector),
+    by_positions: wp.array(dtype=Vector),
+) -> None:
+    row, block = wp.tid()
+    bead = begin + row
+    total = Vector()
+    for edge in range(first[bead], last[bead]):
+        slope = by_vectors[edge, block]
+        total += slope
+        wp.atomic_add(by_positions, senders[edge], slope)
+    wp.atomic_sub(by_positions, bead, total)
+"""
+
+
+class Edges:
+    """Where the edges of each bead are, who sends, and the vectors from receiver to sender.
+
+    Attributes:
+        first, last: the edges of bead i are those from first[i] to before last[i], shape (beads,).
+        senders: shape (edges,).
+        vectors: shape (edges, 3).
+    """
+
+    def __init__(self, first: Tensor, last: Tensor, senders: Tensor, vectors: Tensor) -> None:
+        self.first, self.last, self.senders, self.vectors = first, last, senders, vectors
+        self._slopes: Tensor | None = None
+
+    def slopes(self, blocks: int) -> Float[Tensor, "edges blocks 3"]:
+        """Zeros, to which derivatives by the vectors are added; always the same tensor."""
+        if self._slopes is None or self._slopes.shape[1] != blocks:
+            self._slopes = self.vectors.new_empty(len(self.vectors), blocks, 3)
+        return self._slopes.zero_()
+
+    @classmethod
+    def given(
+        cls, vectors: Float[Tensor, "edges 3"], receivers: Int[Tensor, " edges"], senders: Int[Tensor, " edges"], beads: int
+    ) -> Edges:
+        """Vectors that are known, sorted by receiver."""
+        rows = _rows(receivers, beads)
+        return cls(rows[:-1].contiguous(), rows[1:].contiguous(), senders.to(torch.int32), vectors.detach().contiguous())
+
+
+class ListedEdges(Edges):
+    """Those of a neighbour list that are short enough, at any positions: each row is filled from its beginning."""
+
+    def __init__(
+        self,
+        receivers: Int[Tensor, " edges"],
+        senders: Int[Tensor, " edges"],
+        shifts: Float[Tensor, "edges 3"],
+        batch: Int[Tensor, " beads"],
+        n_systems: int,
+        cutoff: float,
+    ) -> None:
+        beads, device, dtype, lanes = len(batch), batch.device, shifts.dtype, 8
+        rows = _rows(receivers, beads)
+        listed = senders.to(torch.int32)
+        super().__init__(rows, torch.zeros_like(rows), torch.zeros_like(listed), torch.zeros_like(shifts))
+        self.positions = torch.zeros(beads, 3, dtype=dtype, device=device)
+        self.cells = torch.zeros(n_systems, 3, 3, dtype=dtype, device=device)
+        self.by_positions = torch.zeros_like(self.positions)
+        filled = [self.last, self.senders, self.vectors]
+        self._near = Launch(
+            kernel(_NEAR, dtype, lanes), beads, 1,
+            [self.positions, self.cells, batch.to(torch.int32), rows, listed, shifts.contiguous(), cutoff, *filled], device,
+        )  # fmt: skip
+        self._collect = Launch(
+            kernel(_COLLECT, dtype, lanes), beads, 1,
+            [rows, self.last, self.senders, shifts.new_zeros(1, 1, 3), self.by_positions], device, parts=1,
+        )  # fmt: skip
+
+    def move(self, positions: Float[Tensor, "beads 3"], cells: Float[Tensor, "systems 3 3"] | None) -> None:
+        """Find the edges at these positions."""
+        self.positions.copy_(positions)
+        if cells is not None:
+            self.cells.copy_(cells)
+        self._near()
+
+    def collect(self, by_vectors: Float[Tensor, "edges blocks 3"]) -> Float[Tensor, "beads 3"]:
+        """Derivatives by the positions from those by the vectors."""
+        self.by_positions.zero_()
+        self._collect.blocks(by_vectors.shape[1])
+        self._collect.give({3: by_vectors})
+        self._collect()
+        return self.by_positions.clone()
+
+
+def _rows(receivers: Int[Tensor, " edges"], beads: int) -> Int[Tensor, " rows"]:
+    """Where the edges of each bead begin, and the end."""
+    return torch.searchsorted(receivers, torch.arange(beads + 1, device=receivers.device)).to(torch.int32)
