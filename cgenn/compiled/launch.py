@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ OPTIONS = {
 """Loops over the lanes of a vector are to become vector instructions: unrolled first, they would not."""
 _FEWEST = 128
 """Beads of a thread."""
+_WORTH_A_WORD = 1.0
+"""Seconds; what is in the cache is loaded in less."""
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +65,23 @@ def kernel(text: str, dtype: torch.dtype, lanes: int) -> Any:
     scope = dict(kinds(dtype, lanes).names)
     exec(compile(text, file, "exec"), scope)
     return wp.kernel(scope[name], enable_backward=False, module="unique", module_options=OPTIONS)
+
+
+def load(kernels: Sequence[Any], device: torch.device) -> None:
+    """Compile kernels that are not in Warp's cache, and load them: up to four at a time.
+
+    Raises:
+        RuntimeError: if one cannot be compiled, with what Warp says.
+    """
+    modules = list({id(kernel.module): kernel.module for kernel in kernels}.values())
+    start = perf_counter()
+    try:
+        wp.force_load(device=str(device), modules=modules, max_workers=None)
+    except Exception as error:  # Warp raises nothing more special
+        raise RuntimeError(f"the kernels of the network cannot be compiled: {error}") from error
+    took = perf_counter() - start
+    if took > _WORTH_A_WORD:
+        _log.info("the kernels of the network were compiled in %.0f s; they are kept for the next time", took)
 
 
 class Launch:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cgenn.compiled.edges import Edges, ListedEdges
+from cgenn.compiled.launch import load
 from cgenn.compiled.layer import Layer, LayerConstants
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
@@ -106,6 +107,7 @@ class CompiledNetwork(nn.Module):
 
     Raises:
         ValueError: if it cannot be compiled, see `refusal`.
+        RuntimeError: if Warp does not manage to compile it.
     """
 
     def __init__(self, network: EquivariantNetwork) -> None:
@@ -120,6 +122,7 @@ class CompiledNetwork(nn.Module):
             for layer, readout in zip(network.layers, network.readouts, strict=True)
         ]
         self._local = threading.local()
+        load([made for each in self.constants for made in each.kernels.values()], weight.device)
 
     @property
     def embedding(self) -> nn.Embedding:

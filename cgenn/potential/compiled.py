@@ -19,12 +19,16 @@ def compiled(potential: Potential) -> Potential:
     Radial functions become tables: energies and forces agree with those of the network to some 1e-6, relative. Kernels
     are made by Warp when they are first used, which takes some seconds, and kept in its cache for the next time.
     """
-    from cgenn.compiled.network import refusal
+    try:
+        from cgenn.compiled.network import refusal
 
-    if reason := refusal(potential.network):
-        _log.info("the network is not compiled: %s", reason)
+        if reason := refusal(potential.network):
+            _log.info("the network is not compiled: %s", reason)
+            return potential
+        return CompiledPotential(potential)
+    except (RuntimeError, OSError) as error:
+        _log.warning("the network is not compiled, and some ten times slower: %s", error)
         return potential
-    return CompiledPotential(potential)
 
 
 class CompiledPotential(Potential):
