@@ -60,7 +60,8 @@ def measure(
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     shared = {**case._asdict(), "threads": threads, "device": device}
     stamp = {"hardware": hardware(), "date": date.today().isoformat()}
-    yield from ({**shared, **json.loads(line), **stamp} for line in done.stdout.splitlines())
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]  # packages print at their import
+    yield from ({**shared, **json.loads(line), **stamp} for line in lines)
     if done.returncode:
         raise ValueError((done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
 
@@ -101,6 +102,7 @@ def run(
                     interpreters[name] = python(work.resolve() / "envs", name, patience)
                 except ValueError as error:
                     missing.append(str(error))
+                    progress.console.print(f"not measured: {error}", soft_wrap=True)
         for case in chosen:
             label = f"{case.model}, lmax {case.lmax}, {case.layers} layers, {case.channels} channels"
             progress.update(task, description=label)
@@ -110,6 +112,7 @@ def run(
                     records.extend(measure(case, interpreter, graphs, work.resolve(), **settings))
             except ValueError as error:
                 missing.append(f"{label}: {error}")
+                progress.console.print(f"not measured: {missing[-1]}", soft_wrap=True)
             with atomic(out) as temporary:
                 temporary.write_text(json.dumps(records, indent=1) + "\n")
             progress.advance(task)
@@ -140,8 +143,8 @@ def main(
         device=device,
     )
     typer.echo(markdown(records))
-    for reason in missing:
-        typer.echo(f"not measured: {reason}", err=True)
+    if missing:
+        typer.echo("\nNot measured:\n" + "\n".join(f"- {reason}" for reason in missing))
 
 
 main.__doc__ = __doc__

@@ -35,8 +35,14 @@ def python(folder: Path, name: str, timeout: float) -> Path:
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=timeout)
     except (OSError, subprocess.SubprocessError) as error:
         shutil.rmtree(place, ignore_errors=True)
-        said = getattr(error, "stderr", None)
-        reason = said.strip().splitlines()[-1] if isinstance(said, str) and said.strip() else str(error)
-        raise ValueError(f"{', '.join(PINS[name])} could not be installed: {reason}") from None
+        raise ValueError(f"{', '.join(PINS[name])} could not be installed: {_reason(error)}") from None
     written.write_text(pins)
     return interpreter
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"it took more than {error.timeout:.0f} s"
+    if isinstance(error, subprocess.CalledProcessError) and error.stderr.strip():
+        return error.stderr.strip().splitlines()[-1]
+    return str(error)
