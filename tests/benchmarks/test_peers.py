@@ -45,7 +45,7 @@ def test_others_are_compared_with_the_same_size_of_ours() -> None:
 
     lines = markdown([record("cgenn", 1, 4.0), record("schnet", 0, 30.0), record("nequip", 2, 200.0)]).splitlines()
     assert lines[2:] == [
-        "| cgenn | 1 | 2 | 32 | 4 | 10 |",
-        "| schnet | 0 | 2 | 32 | 30 (7.5x) | 10 |",
+        "| cgenn | 1 | 2 | 32 | 4.0 | 10 |",
+        "| schnet | 0 | 2 | 32 | 30.0 (7.5x) | 10 |",
         "| nequip | 2 | 2 | 32 | 200 | 10 |",
     ]

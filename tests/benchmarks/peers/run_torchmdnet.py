@@ -1,7 +1,7 @@
 """TorchMD-NET: "tensornet", "equivariant-transformer", and "schnet", its graph network of SchNet's kind.
 
 The last is the network of published coarse-grained protein models (Majewski et al. 2023); that of mlcg is of the same
-kind, but mlcg is not on PyPI. The models find the neighbours by themselves.
+kind, but mlcg is not on PyPI. It gets 50 radial functions, as is usual. The models find the neighbours by themselves.
 """
 
 from __future__ import annotations

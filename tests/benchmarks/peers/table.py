@@ -33,7 +33,7 @@ def _cell(times: dict[tuple[Case, int], dict[str, Any]], case: Case, size: int) 
     record = times.get((case, size))
     if record is None:
         return ""
-    text = f"{record['us_per_bead']:.3g}"
+    text = f"{record['us_per_bead']:.{1 if record['us_per_bead'] < 100 else 0}f}"
     ours = times.get((case._replace(model=OURS, lmax=max(case.lmax, 1)), size))
     if ours is None or case.model.startswith(OURS):
         return text
