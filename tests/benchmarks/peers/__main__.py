@@ -120,7 +120,7 @@ def run(
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="One size of model, two of graphs, three calls: minutes, not half an hour.")] = False,
+    quick: Annotated[bool, typer.Option(help="One size of model, two of graphs, three calls: minutes.")] = False,
     out: Annotated[Path, typer.Option(help="The records, JSON.")] = Path("bench.json"),
     work: Annotated[Path, typer.Option(help="Graphs, environments and compiled models.")] = Path(".bench"),
     only: Annotated[str, typer.Option(help="Models whose names begin so; several with commas.")] = "",
