@@ -4,6 +4,7 @@
 # make test-slow     the tests that take minutes
 # make test-gpu      the tests that need a CUDA device
 # make ala2          the published alanine dipeptide benchmark, three seeds (about an hour)
+# make bench         time and memory per bead beside other packages, which it installs (ARGS=--quick: minutes)
 # make lint, make format, make build, make clean
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ export MALLOC_TRIM_THRESHOLD_ = 1000000000
 export MALLOC_MMAP_THRESHOLD_ = 1000000000
 export MALLOC_TOP_PAD_ = 100000000
 
-.PHONY: demo test test-minimal test-minimal-smoke test-slow test-gpu ala2 lint format build clean
+.PHONY: demo test test-minimal test-minimal-smoke test-slow test-gpu bench ala2 lint format build clean
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +55,9 @@ test-slow: $(VENV)/.test
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu
 
+bench: $(VENV)/.run
+	$(BIN)/python -m tests.benchmarks.peers $(ARGS)
+
 ala2: $(VENV)/.run
 	$(BIN)/cgenn run ala2 --data $(DATA)/ala2_5bead_cgnet_10k.npz \
 		--reference $(DATA)/ala2_phi_psi_reference_hist.npz --out runs/ala2
@@ -71,4 +75,4 @@ build: $(VENV)/.test
 	$(BIN)/pip wheel -q --no-deps -w dist .
 
 clean:
-	rm -rf $(VENV) $(MINIMAL) dist build
+	rm -rf $(VENV) $(MINIMAL) .bench dist build

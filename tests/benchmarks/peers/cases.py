@@ -1,0 +1,54 @@
+"""What is measured: which models at which sizes, and what computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Model(NamedTuple):
+    """Its environment (None for that of cgenn), its worker, and the degree of its features where it has just one."""
+
+    environment: str | None
+    worker: str
+    degree: int | None = None
+
+
+MODELS = {
+    "cgenn-e3nn": Model(None, "ours"),
+    "cgenn-e3nn-so3": Model(None, "ours"),
+    "nequip-aotinductor": Model("nequip", "run_nequip"),
+    "nequip": Model("nequip", "run_nequip"),
+    "e3nn-inductor": Model("nequip", "run_e3nn"),
+    "e3nn": Model("nequip", "run_e3nn"),
+    "mace-2": Model("mace", "run_mace"),
+    "mace-3": Model("mace", "run_mace"),
+    "tensornet": Model("torchmdnet", "run_torchmdnet", 2),
+    "equivariant-transformer": Model("torchmdnet", "run_torchmdnet", 1),
+    "schnet": Model("torchmdnet", "run_torchmdnet", 0),
+}
+LARGER = ("cgenn", "nequip-aotinductor", "e3nn")
+"""How the names of the models begin that are also measured with more layers and with more channels."""
+BEADS, QUICK_BEADS = (100, 1000, 8000), (100, 1000)
+
+
+class Case(NamedTuple):
+    """A model of some size."""
+
+    model: str
+    lmax: int
+    layers: int
+    channels: int
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    """Those to be compared with each other follow each other."""
+    for lmax, layers, channels in [(1, 2, 32)] if quick else [(1, 2, 32), (2, 2, 32), (1, 3, 32), (1, 2, 64)]:
+        larger = (layers, channels) != (2, 32)
+        for name, model in MODELS.items():
+            if larger and not name.startswith(LARGER):
+                continue
+            if model.degree is None:
+                yield Case(name, lmax, layers, channels)
+            elif lmax == 1:
+                yield Case(name, model.degree, layers, channels)
