@@ -85,7 +85,11 @@ class LayerConstants:
 
 
 class Layer:
-    """A layer for a number of beads: it keeps what it computed forwards until it is asked for derivatives."""
+    """A layer for a number of beads.
+
+    What it computed forwards stays until it is asked for derivatives; the derivative by `features`, `sent`, `got`,
+    `pairs`, `products` and `gated` takes the place of what is no longer needed.
+    """
 
     def __init__(
         self,
@@ -99,12 +103,10 @@ class Layer:
         self.constants = c = constants
         beads, width, new = len(types), c.channels, features.new_zeros
         self.features, self.first = features, before is None
-        self.by_features = torch.zeros_like(features) if before is None else before.by_gated
         self.beads = beads
-        self.sent, self.by_sent = (new(c.inputs * beads, width) for _ in range(2))
-        self.got, self.by_got = (new(c.gathered * beads, width) for _ in range(2))
-        self.pairs, self.by_pairs = (new(c.gathered * beads, 2 * width) for _ in range(2))
-        self.products, self.mixed, self.gated, self.by_gated = (new(c.out * beads, width) for _ in range(4))
+        self.sent, self.got = new(c.inputs * beads, width), new(c.gathered * beads, width)
+        self.pairs = new(c.gathered * beads, 2 * width)
+        self.products, self.mixed, self.gated = (new(c.out * beads, width) for _ in range(3))
         gates = max(round(c.out**0.5) - 1, 1)
         self.gates, self.hidden = new(beads, gates * width), new(beads, width)
         blocks = width // c.lanes
@@ -118,32 +120,32 @@ class Layer:
         self.gather = launch("forward", *edges, types, c.receiver, self.got)
         around = new(1, blocks, 3)
         if before is None:
-            self.ungather = launch("by_vectors", *edges, self.by_got, around)
+            self.ungather = launch("by_vectors", *edges, self.got, around)
         else:
-            self.ungather = launch("backward", *edges, self.by_got, around, self.by_sent)
+            self.ungather = launch("backward", *edges, self.got, around, self.sent)
         self.multiply = launch("product", beads, self.pairs, c.weights, self.products)
-        self.unmultiply = launch("product_backward", beads, self.pairs, c.weights, self.products, self.by_pairs)
+        self.unmultiply = launch("product_backward", beads, self.pairs, c.weights, self.products, self.pairs)
         self.mix = launch("mix", beads, types, features, c.skip, self.mixed)
-        self.unmix = launch("unmix", beads, types, c.skip, self.by_gated, self.by_features)
+        self.unmix = launch("unmix", beads, types, c.skip, self.gated, features)
         self.gate = launch("gate", beads, self.mixed, self.gates, self.gated)
-        self.ungate = launch("gate_backward", beads, self.mixed, self.gates, self.by_gated, self.gates)
+        self.ungate = launch("gate_backward", beads, self.mixed, self.gates, self.gated, self.gates)
         self.read = launch("readout", self.hidden, c.energy, energies, wide=1)
         self.unread = launch("readout_backward", self.hidden, c.energy, slopes, self.hidden)
-        self.scale = launch("scale", beads, types, c.receiver, self.by_got)
+        self.scale = launch("scale", beads, types, c.receiver, self.got)
 
         def back(weights: Sequence[Tensor]) -> list[Tensor]:
             return [weight.T for weight in weights]
 
-        by_scalars = self.by_gated[:beads]
+        by_scalars = self.gated[:beads]
         self.before = Mixing(features, c.before, self.sent, beads)
         self.pair = Mixing(self.got, c.pairs, self.pairs, beads)
         self.pass_on = Mixing(self.got, c.linear, self.mixed, beads)
         self.after = Mixing(self.products, c.after, self.mixed, beads, onto=c.out)
         self.unhidden = Mixing(self.hidden, back(c.hidden[:1]), by_scalars, beads, onto=1)
-        self.unafter = Mixing(self.by_gated, back(c.after), self.products, beads)
-        self.unpair = Mixing(self.by_pairs, back(c.pairs), self.by_got, beads)
-        self.unpass = Mixing(self.by_gated, back(c.linear), self.by_got, beads, onto=c.out)
-        self.unbefore = Mixing(self.by_sent, back(c.before), self.by_features, beads, onto=c.kept)
+        self.unafter = Mixing(self.gated, back(c.after), self.products, beads)
+        self.unpair = Mixing(self.pairs, back(c.pairs), self.got, beads)
+        self.unpass = Mixing(self.gated, back(c.linear), self.got, beads, onto=c.out)
+        self.unbefore = Mixing(self.sent, back(c.before), self.features, beads, onto=c.kept)
         if c.gates is not None:
             self.ungates = Mixing(self.gates, back(c.gates[:1]), by_scalars, beads, onto=1)
 
@@ -165,7 +167,7 @@ class Layer:
         self.read()
 
     def backward(self, edges: dict[int, Tensor], by_vectors: Tensor) -> None:
-        """From `by_gated` to `by_features`, and onto `by_vectors`; what forward kept is used up."""
+        """From the derivatives by `gated` to those by `features`, and onto those by the vectors."""
         self.unread()
         self.unhidden()
         self.ungate()

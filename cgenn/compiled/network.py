@@ -63,7 +63,7 @@ class Workspace:
     def backward(self, edges: Edges, energies: Tensor | None, features: Tensor | None) -> Float[Tensor, "edges blocks 3"]:
         """Derivatives by the vectors, from those by energies and features of the last layer; forward is used up."""
         self.version += 1
-        for to, values in ((self.slopes, energies), (self.layers[-1].by_gated, features)):
+        for to, values in ((self.slopes, energies), (self.layers[-1].gated, features)):
             to.zero_() if values is None else to.copy_(values)
         constants = self.layers[0].constants
         by_vectors = edges.slopes(constants.channels // constants.lanes)

@@ -15,6 +15,8 @@ class Model(NamedTuple):
 
 
 MODELS = {
+    "cgenn": Model(None, "ours"),
+    "cgenn-so3": Model(None, "ours"),
     "cgenn-e3nn": Model(None, "ours"),
     "cgenn-e3nn-so3": Model(None, "ours"),
     "nequip-aotinductor": Model("nequip", "run_nequip"),

@@ -68,12 +68,15 @@ class Calls:
         evaluate: energy and forces from what `find` found.
         pairs: number of directed pairs of what it found.
         finds_again: whether `evaluate` finds the neighbours by itself.
+        serves: number of evaluations that one list of neighbours serves; finding it includes one evaluation, if it is
+            more than one.
     """
 
     find: Callable[[], Any]
     evaluate: Callable[[Any], tuple[Tensor, Tensor]]
     pairs: Callable[[Any], int]
     finds_again: bool = False
+    serves: int = 1
 
 
 Build = Callable[[argparse.Namespace, Graph], Callable[[Graph], Calls]]
@@ -128,6 +131,8 @@ def measured(calls: Calls, graph: Graph, chosen: argparse.Namespace, repeats: in
         raise ValueError(f"{pairs} pairs were found, {graph.pairs} are within the cutoff")
     beads, search = len(graph.positions), statistics.median(searches[WARM_UP:])
     evaluation = statistics.median(evaluations[WARM_UP:])
+    if calls.serves > 1:
+        search = (search - evaluation) / calls.serves
     return {
         "beads": beads,
         "neighbors": graph.neighbors,

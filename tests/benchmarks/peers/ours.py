@@ -1,7 +1,7 @@
 """cgenn itself, without priors. The name of a model says which evaluator, and at its end which symmetry.
 
 "-so3" is the default, which can tell mirror images apart; without it the features have natural parity, as those of the
-others.
+others. "cgenn" is what a simulation runs; its list of neighbours has a skin, and serves some steps.
 """
 
 from __future__ import annotations
@@ -12,19 +12,28 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cgenn.compiled.network import refusal
 from cgenn.graph import BeadGraph, build_graph
+from cgenn.potential.compiled import compiled
 from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from tests.benchmarks.peers.measure import Calls, Graph, work
 
+SKIN, SERVES = 0.2, 20
+"""Of the neighbour list of a simulation [nm], and how many steps it typically serves."""
 Evaluator = Callable[[BeadGraph], tuple[Tensor, Tensor]]
 
 
-def evaluator(name: str, potential: Potential, typical: BeadGraph) -> Evaluator:
-    """What computes the energy and the forces of a graph; `typical` is there to be compiled with."""
+def evaluator(name: str, potential: Potential) -> Evaluator:
+    """What computes the energy and the forces of a graph."""
     if name == "cgenn-e3nn":
         return lambda graph: energy_and_forces(potential.network_energy, graph)
+    if name == "cgenn":
+        fast = compiled(potential)
+        if fast is potential:
+            raise ValueError(f"the network cannot be compiled: {refusal(potential.network)}")
+        return lambda graph: energy_and_forces(fast.network_energy, graph)
     raise ValueError(f"no evaluator {name!r}")
 
 
@@ -41,14 +50,24 @@ def build(chosen: argparse.Namespace, typical: Graph) -> Callable[[Graph], Calls
         temperature=300.0,
     )
     potential = Potential(config, Priors()).float().to(chosen.device).eval().requires_grad_(False)
-    found = bead_graph(typical)
-    evaluate = evaluator(chosen.model.removesuffix("-so3"), potential, found)
-    return lambda graph: Calls(lambda: bead_graph(graph), evaluate, lambda found: len(found.senders))
+    evaluate = evaluator(chosen.model.removesuffix("-so3"), potential)
+    if "e3nn" in chosen.model:
+        return lambda graph: Calls(lambda: bead_graph(graph), evaluate, lambda found: len(found.senders))
+
+    def prepare(graph: Graph) -> Calls:
+        def find() -> BeadGraph:
+            found = bead_graph(graph, SKIN)
+            evaluate(found)  # what depends on the list alone is done in the first evaluation
+            return found
+
+        return Calls(find, evaluate, lambda found: len(found.within(graph.cutoff).senders), serves=SERVES)
+
+    return prepare
 
 
-def bead_graph(graph: Graph) -> BeadGraph:
+def bead_graph(graph: Graph, skin: float = 0.0) -> BeadGraph:
     """As a simulation finds it."""
-    return build_graph(graph.positions, graph.types, graph.cutoff, cell=graph.cell[None])
+    return build_graph(graph.positions, graph.types, graph.cutoff + skin, cell=graph.cell[None])
 
 
 if __name__ == "__main__":
