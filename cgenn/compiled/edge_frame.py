@@ -39,7 +39,9 @@ class Coupling:
     weights: tuple[tuple[int, float], ...]
 
 
-def couplings(coupling: Float[Tensor, "harmonics out columns"], paths, features: o3.Irreps, out: o3.Irreps) -> list[Coupling]:
+def couplings(
+    coupling: Float[Tensor, "harmonics out columns"], paths, features: o3.Irreps, out: o3.Irreps
+) -> list[Coupling]:
     """The radial functions of a product of features and harmonics.
 
     Args:
@@ -47,9 +49,8 @@ def couplings(coupling: Float[Tensor, "harmonics out columns"], paths, features:
             after path.
         paths: (features, harmonics, out) of each path, as positions among the irreps.
     """
-    lmax = max(ir.l for _, ir in out)
     pole = torch.zeros(len(coupling), dtype=torch.float64)
-    for degree in range(int(round(len(coupling) ** 0.5))):
+    for degree in range(round(len(coupling) ** 0.5)):
         pole[degree * degree + degree] = (2 * degree + 1) ** 0.5
     along = torch.einsum("h,hkc->kc", pole, coupling.double())
     found: dict[tuple[tuple[int, int, int], ...], dict[int, float]] = defaultdict(dict)
@@ -67,7 +68,6 @@ def couplings(coupling: Float[Tensor, "harmonics out columns"], paths, features:
                 found[even][number] = same
             if m and abs(crossed) > _ZERO:
                 found[odd][number] = crossed
-    del lmax
     return [Coupling(terms, tuple(weights.items())) for terms, weights in found.items()]
 
 

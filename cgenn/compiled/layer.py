@@ -1,7 +1,7 @@
 """One layer of the network from kernels and matrix products, forwards and backwards.
 
-Features of n beads are stored degree by degree, those of degree l as n times 2 l + 1 rows of channels: each degree is one
-matrix, whose product with its weights mixes channels. Channels are padded with zeros to whole vectors.
+Features of n beads are stored degree by degree, those of degree l as n times 2 l + 1 rows of channels: each degree is
+one matrix, whose product with its weights mixes channels. Channels are padded with zeros to whole vectors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def lanes(channels: int) -> int:
 class LayerConstants:
     """Weights and kernels of a layer."""
 
-    def __init__(self, layer: InteractionLayer, readout: nn.Sequential, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, layer: InteractionLayer, readout: nn.Sequential, dtype: torch.dtype, device: torch.device
+    ) -> None:
         product = layer.product
         self.channels = -(-layer.channels // _WIDTHS[-1]) * _WIDTHS[-1]
         self.lanes = lanes(self.channels)
@@ -54,7 +56,9 @@ class LayerConstants:
         gates = layer.gate.gates
         self.gates = None if gates is None else [stored(*part) for part in _split(gates, layer.channels)]
         first, last = readout[0], readout[2]
-        assert isinstance(first, Dense) and first.bias is not None and isinstance(last, Dense)
+        assert isinstance(first, Dense)
+        assert isinstance(last, Dense)
+        assert first.bias is not None
         self.hidden = [stored(first.scale * first.weight), stored(first.bias)]
         self.energy = stored(SILU_GAIN * last.scale * last.weight[:, 0])
 
@@ -116,7 +120,7 @@ class Layer:
 
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
         nothing = new(1, 3)
-        edges = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
+        edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
         self.gather = launch("forward", *edges, types, c.receiver, self.got)
         around = new(1, blocks, 3)
         if before is None:

@@ -14,7 +14,6 @@ from cgenn.compiled.launch import load
 from cgenn.compiled.layer import Layer, LayerConstants
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
-
 _KEPT = 4
 
 
@@ -33,7 +32,7 @@ class Workspace:
     def __init__(self, constants: list[LayerConstants], types: Int[Tensor, " beads"], dtype: torch.dtype) -> None:
         beads, device = len(types), types.device
         self.energies = torch.zeros(beads, dtype=dtype, device=device)
-        self.slopes = torch.zeros_like(self.energies)
+        self.slopes, self.ones = torch.zeros_like(self.energies), torch.ones_like(self.energies)
         self.scalars = torch.zeros(beads, constants[0].channels, dtype=dtype, device=device)
         self.layers: list[Layer] = []
         kinds, before = types.to(torch.int32), None
@@ -60,7 +59,9 @@ class Workspace:
         for layer in self.layers:
             layer.forward(given)
 
-    def backward(self, edges: Edges, energies: Tensor | None, features: Tensor | None) -> Float[Tensor, "edges blocks 3"]:
+    def backward(
+        self, edges: Edges, energies: Tensor | None, features: Tensor | None
+    ) -> Float[Tensor, "edges blocks 3"]:
         """Derivatives by the vectors, from those by energies and features of the last layer; forward is used up."""
         self.version += 1
         for to, values in ((self.slopes, energies), (self.layers[-1].gated, features)):
@@ -102,8 +103,8 @@ class CompiledNetwork(nn.Module):
     """Energies, charges and dipoles as an `EquivariantNetwork` says them, for constant weights.
 
     Edges have to be sorted by receiver, and each pair there in both directions. The derivative by the vector of an edge
-    is that of the message the other way, with the opposite sign: for positions and strain it is the same. Vectors of the
-    length of the cutoff or more add nothing.
+    is that of the message the other way, with the opposite sign: for positions and strain it is the same. Vectors of
+    the length of the cutoff or more add nothing.
 
     Raises:
         ValueError: if it cannot be compiled, see `refusal`.
@@ -118,7 +119,7 @@ class CompiledNetwork(nn.Module):
         self.network = network
         self.dtype = weight.dtype
         self.constants = [
-            LayerConstants(layer, readout, weight.dtype, weight.device)
+            LayerConstants(layer, readout, weight.dtype, weight.device)  # type: ignore[arg-type]
             for layer, readout in zip(network.layers, network.readouts, strict=True)
         ]
         self._local = threading.local()
@@ -160,18 +161,41 @@ class CompiledNetwork(nn.Module):
             ValueError: if derivatives by the cells are asked for.
         """
         if cells is not None and cells.requires_grad:
-            raise ValueError("the compiled network gives no derivatives by the cell: use `Potential` itself for a virial")
+            raise ValueError(
+                "the compiled network gives no derivatives by the cell: use `Potential` itself for a virial"
+            )
         edges = self._space(types).edges(listed, batch, 1 if cells is None else len(cells), self.network.cutoff)
         return self._run(positions, cells, edges, types, inputs)
+
+    @torch.no_grad()
+    def energies_and_slopes(
+        self,
+        positions: Float[Tensor, "beads 3"],
+        cells: Float[Tensor, "systems 3 3"] | None,
+        listed: tuple[Int[Tensor, " edges"], Int[Tensor, " edges"], Float[Tensor, "edges 3"]],
+        batch: Int[Tensor, " beads"],
+        types: Int[Tensor, " beads"],
+        inputs: Float[Tensor, "beads features"] | None = None,
+    ) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
+        """The energies of the beads, and the derivatives of their sum by the positions; see `at`."""
+        space = self._space(types)
+        edges = space.edges(listed, batch, 1 if cells is None else len(cells), self.network.cutoff)
+        edges.move(positions, cells)
+        space.forward(edges, self._scalars(types, inputs))
+        energies = space.energies.clone()
+        return energies, edges.collect(space.backward(edges, space.ones, None))
+
+    def _scalars(self, types: Int[Tensor, " beads"], inputs: Tensor | None) -> Float[Tensor, "beads channels"]:
+        """What the network begins with."""
+        scalars = self.network.embedding(types)
+        return scalars if self.network.feature_embedding is None else scalars + self.network.feature_embedding(inputs)
 
     def _run(
         self, moved: Tensor, cells: Tensor | None, edges: Edges, types: Int[Tensor, " beads"], inputs: Tensor | None
     ) -> BeadOutputs:
         network = self.network
         with torch.no_grad():
-            scalars = network.embedding(types)
-            if network.feature_embedding is not None:
-                scalars = scalars + network.feature_embedding(inputs)
+            scalars = self._scalars(types, inputs)
         energies, features = _Run.apply(moved, cells, edges, scalars, self._space(types))
         features = features[:, : network.embedding.weight.shape[1]]
         scalars, vectors = features[: len(types)], features[len(types) :]

@@ -11,11 +11,6 @@ from collections.abc import Iterable, Sequence
 from cgenn.compiled.edge_frame import Coupling, generator, rotation
 from cgenn.compiled.radial import NEAR
 
-LAYOUT = """\
-Features of n beads are stored degree by degree, those of degree l as n times 2 l + 1 rows: each degree is one matrix, and
-the components of a bead lie next to each other.
-"""
-
 _HEADER = """\
 def {name}(
     begin: wp.int32,
@@ -125,8 +120,7 @@ def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: 
             if k > 0:
                 body.add(f"m{k}", _signed(sign, f"wp.cw_mul(w{number}, f{a})"))
     for axis in (0, 2):
-        for pair, components in (("qf", used), ("mg", made)):
-            one, other = pair
+        for one, other, components in (("q", "f", used), ("m", "g", made)):
             for degree in range(1, _degree(components[-1]) + 1):
                 start = degree * degree
                 for a, b, value in generator(degree, axis):
@@ -192,7 +186,7 @@ class Body:
                 self.line(f"D{degree}_{row}{column} = " + " + ".join(products))
 
     def turned(self, name: str, source: str, components: Sequence[int], bead: str = "") -> None:
-        """Components of features in the frame of the edge, from those outside: variables, or what is stored of a bead."""
+        """Components in the frame of the edge, from those outside: variables, or what is stored of a bead."""
         degrees = sorted({_degree(k) for k in components})
         for degree in degrees:
             start, size = degree * degree, 2 * degree + 1
@@ -222,9 +216,7 @@ class Body:
         rest = [f"ra{number}", f"rb{number}"]
         self.line(f"w{number} = below * {one} + rise_below * {rest[0]} + above * {other} + rise_above * {rest[1]}")
         if slope:
-            self.line(
-                f"d{number} = d_below * ({one} - {other}) + d_rise_below * {rest[0]} + d_rise_above * {rest[1]}"
-            )
+            self.line(f"d{number} = d_below * ({one} - {other}) + d_rise_below * {rest[0]} + d_rise_above * {rest[1]}")
 
 
 def row(component: int, bead: str = "bead") -> str:
