@@ -59,7 +59,7 @@ class LayerConstants:
         assert isinstance(first, Dense)
         assert isinstance(last, Dense)
         assert first.bias is not None
-        self.hidden = [stored(first.scale * first.weight), stored(first.bias)]
+        self.hidden = [stored(_padded_rows(first.scale * first.weight)), stored(first.bias)]
         self.energy = stored(SILU_GAIN * last.scale * last.weight[:, 0])
 
         path, i, j, k = layer.square.terms.tolist()
