@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cgenn.compiled import node_source, source
-from cgenn.compiled.edge_frame import couplings
+from cgenn.compiled.ladder import couplings
 from cgenn.compiled.launch import Launch, kernel
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
@@ -29,10 +29,10 @@ def lanes(channels: int) -> int:
 
 
 class LayerConstants:
-    """Weights and kernels of a layer."""
+    """Weights and kernels of a layer; what the first one starts from does not depend on where beads are."""
 
     def __init__(
-        self, layer: InteractionLayer, readout: nn.Sequential, dtype: torch.dtype, device: torch.device
+        self, layer: InteractionLayer, readout: nn.Sequential, first: bool, dtype: torch.dtype, device: torch.device
     ) -> None:
         product = layer.product
         self.channels = -(-layer.channels // _WIDTHS[-1]) * _WIDTHS[-1]
@@ -55,11 +55,11 @@ class LayerConstants:
         self.weights = stored(layer.square.weight)
         gates = layer.gate.gates
         self.gates = None if gates is None else [stored(*part) for part in _split(gates, layer.channels)]
-        first, last = readout[0], readout[2]
-        assert isinstance(first, Dense)
+        hidden, last = readout[0], readout[2]
+        assert isinstance(hidden, Dense)
         assert isinstance(last, Dense)
-        assert first.bias is not None
-        self.hidden = [stored(_padded_rows(first.scale * first.weight)), stored(first.bias)]
+        assert hidden.bias is not None
+        self.hidden = [stored(_padded_rows(hidden.scale * hidden.weight)), stored(hidden.bias)]
         self.energy = stored(SILU_GAIN * last.scale * last.weight[:, 0])
 
         path, i, j, k = layer.square.terms.tolist()
@@ -68,8 +68,7 @@ class LayerConstants:
         degrees = list(range(round(self.out**0.5)))
         texts = {
             "forward": source.forward(terms, self.gathered),
-            "backward": source.backward(terms, self.inputs, self.gathered, features=True),
-            "by_vectors": source.backward(terms, self.inputs, self.gathered, features=False),
+            "backward": source.backward(terms, self.inputs, features=not first),
             "product": node_source.product(square, self.gathered, self.out),
             "product_backward": node_source.product_backward(square, self.gathered, self.out),
             "mix": node_source.mix(degrees, self.kept),
@@ -123,10 +122,8 @@ class Layer:
         edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
         self.gather = launch("forward", *edges, types, c.receiver, self.got)
         around = new(1, blocks, 3)
-        if before is None:
-            self.ungather = launch("by_vectors", *edges, self.got, around)
-        else:
-            self.ungather = launch("backward", *edges, self.got, around, self.sent)
+        back_to = [around] if before is None else [around, self.sent]
+        self.ungather = launch("backward", *edges, self.got, *back_to)
         self.multiply = launch("product", beads, self.pairs, c.weights, self.products)
         self.unmultiply = launch("product_backward", beads, self.pairs, c.weights, self.products, self.pairs)
         self.mix = launch("mix", beads, types, features, c.skip, self.mixed)

@@ -119,8 +119,8 @@ class CompiledNetwork(nn.Module):
         self.network = network
         self.dtype = weight.dtype
         self.constants = [
-            LayerConstants(layer, readout, weight.dtype, weight.device)  # type: ignore[arg-type]
-            for layer, readout in zip(network.layers, network.readouts, strict=True)
+            LayerConstants(layer, readout, number == 0, weight.dtype, weight.device)  # type: ignore[arg-type]
+            for number, (layer, readout) in enumerate(zip(network.layers, network.readouts, strict=True))
         ]
         self._local = threading.local()
         load([made for each in self.constants for made in each.kernels.values()], weight.device)

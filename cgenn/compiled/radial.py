@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cgenn.compiled.edge_frame import Coupling
+from cgenn.compiled.ladder import Coupling
 from cgenn.nn.radial import RadialNetwork
 
 TOLERANCE = 1e-5

@@ -1,4 +1,4 @@
-"""Checks that anybody can run on any model: symmetries, derivatives, size, cutoff, periodic images, compilation, backends.
+"""Checks that anybody can run on any model: symmetries, derivatives, size, cutoff, images, compilation, backends.
 
 Every check takes `(potential, topology, positions, box=None, orientations=None)`, positions in nm with shape
 (beads, 3), box vectors as rows in nm, orientations as matrices with shape (beads, 3, 3), and gives a `CheckResult`. All
