@@ -55,7 +55,7 @@ class LayerConstants:
         self.gates = None if gates is None else [stored(*part) for part in _split(gates, layer.channels)]
         first, last = readout[0], readout[2]
         assert isinstance(first, Dense) and first.bias is not None and isinstance(last, Dense)
-        self.hidden = [stored(first.scale * first.weight), stored(first.bias)]
+        self.hidden = [stored(_padded_rows(first.scale * first.weight)), stored(first.bias)]
         self.energy = stored(SILU_GAIN * last.scale * last.weight[:, 0])
 
         path, i, j, k = layer.square.terms.tolist()
