@@ -78,8 +78,9 @@ class _Run(torch.autograd.Function):
         return space.energies.clone(), space.layers[-1].gated.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, energies: Tensor | None, features: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # with create_graph; once_differentiable does not notice where slopes are constant
+            raise NotImplementedError("a compiled network has no second derivatives")
         vectors, receivers, senders, scalars, space = ctx.given
         if space.version != ctx.version:  # something else was computed in between
             space.forward(vectors, receivers, senders, scalars)
