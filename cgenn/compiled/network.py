@@ -107,10 +107,11 @@ class CompiledNetwork(nn.Module):
         weight = network.embedding.weight
         self.network = network
         self.dtype = weight.dtype
-        self.constants = [
-            LayerConstants(layer, readout, weight.dtype, weight.device)
-            for layer, readout in zip(network.layers, network.readouts, strict=True)
-        ]
+        with torch.inference_mode(False):  # in which the tables would have no slopes
+            self.constants = [
+                LayerConstants(layer, readout, weight.dtype, weight.device)
+                for layer, readout in zip(network.layers, network.readouts, strict=True)
+            ]
         self._local = threading.local()
 
     @property
