@@ -87,8 +87,9 @@ class _Run(torch.autograd.Function):
         return space.energies.clone(), space.layers[-1].gated.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, energies: Tensor | None, features: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # with create_graph; once_differentiable does not notice where slopes are constant
+            raise NotImplementedError("a compiled network has no second derivatives")
         moved, cells, edges, scalars, space = ctx.given
         if space.version != ctx.version:  # something else was computed in between
             if isinstance(edges, ListedEdges):
@@ -118,10 +119,11 @@ class CompiledNetwork(nn.Module):
         weight = network.embedding.weight
         self.network = network
         self.dtype = weight.dtype
-        self.constants = [
-            LayerConstants(layer, readout, number == 0, weight.dtype, weight.device)  # type: ignore[arg-type]
-            for number, (layer, readout) in enumerate(zip(network.layers, network.readouts, strict=True))
-        ]
+        with torch.inference_mode(False):  # in which the tables would have no slopes
+            self.constants = [
+                LayerConstants(layer, readout, number == 0, weight.dtype, weight.device)  # type: ignore[arg-type]
+                for number, (layer, readout) in enumerate(zip(network.layers, network.readouts, strict=True))
+            ]
         self._local = threading.local()
         load([made for each in self.constants for made in each.kernels.values()], weight.device)
 
