@@ -43,11 +43,15 @@ class Workspace:
         self.version = 0
         self.known: tuple[tuple[Tensor, Tensor, Tensor], ListedEdges] | None = None
 
-    def edges(self, listed: tuple[Tensor, Tensor, Tensor], batch: Tensor, n_systems: int, cutoff: float) -> ListedEdges:
+    def edges(
+        self, listed: tuple[Tensor, Tensor, Tensor], batch: Tensor, cells: Tensor | None, cutoff: float
+    ) -> ListedEdges:
         """The edges of a neighbour list; the last one is kept."""
         if self.known is None or any(one is not other for one, other in zip(self.known[0], listed, strict=True)):
             with torch.inference_mode(False), torch.no_grad():
-                self.known = listed, ListedEdges(*listed, batch, n_systems, cutoff)
+                if cells is None:  # one cell, which is not used, serves all
+                    batch = torch.zeros_like(batch)
+                self.known = listed, ListedEdges(*listed, batch, 1 if cells is None else len(cells), cutoff)
         return self.known[1]
 
     def forward(self, edges: Edges, scalars: Float[Tensor, "beads channels"]) -> None:
@@ -166,7 +170,7 @@ class CompiledNetwork(nn.Module):
             raise ValueError(
                 "the compiled network gives no derivatives by the cell: use `Potential` itself for a virial"
             )
-        edges = self._space(types).edges(listed, batch, 1 if cells is None else len(cells), self.network.cutoff)
+        edges = self._space(types).edges(listed, batch, cells, self.network.cutoff)
         return self._run(positions, cells, edges, types, inputs)
 
     @torch.no_grad()
@@ -181,7 +185,7 @@ class CompiledNetwork(nn.Module):
     ) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
         """The energies of the beads, and the derivatives of their sum by the positions; see `at`."""
         space = self._space(types)
-        edges = space.edges(listed, batch, 1 if cells is None else len(cells), self.network.cutoff)
+        edges = space.edges(listed, batch, cells, self.network.cutoff)
         edges.move(positions, cells)
         space.forward(edges, self._scalars(types, inputs))
         energies = space.energies.clone()

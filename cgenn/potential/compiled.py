@@ -58,6 +58,8 @@ class CompiledPotential(Potential):
 
     def outputs(self, graph: BeadGraph) -> BeadOutputs:
         """What the network says of each bead, without units."""
+        if graph.cell is not None and graph.cell.requires_grad:  # for a virial
+            return super().outputs(graph)
         listed = graph.receivers, graph.senders, graph.shifts
         return self.kernels.at(graph.positions, graph.cell, listed, graph.batch, graph.types, graph.features)
 

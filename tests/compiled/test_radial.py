@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from cgenn.compiled.edge_frame import Coupling
+from cgenn.compiled.ladder import Coupling
 from cgenn.compiled.radial import NEAR, TOLERANCE, radial_table
 from cgenn.nn.radial import RadialNetwork
 
 CUTOFF, CHANNELS = 0.9, 4
-MIXED = [Coupling((), ((1, 1.0),)), Coupling((), ((0, 0.5), (2, -2.0)))]
+MIXED = [Coupling(0, 0, 0, False, ((1, 1.0),)), Coupling(1, 1, 0, False, ((0, 0.5), (2, -2.0)))]
 """W_0 = R_1 and W_1 = R_0 / 2 - 2 R_2."""
 
 
