@@ -42,7 +42,7 @@ class LayerConstants:
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
         radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
         self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
-        self.knots = float(len(self.table) - 1)
+        self.knots = float(len(self.table))
 
         def stored(*parts: Tensor) -> Tensor:
             return torch.cat([self._stored(part, dtype, device) for part in parts], dim=-1)

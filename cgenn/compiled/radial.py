@@ -23,8 +23,8 @@ _SMALL = 1e-7
 
 def radial_table(
     radial: RadialNetwork, terms: Sequence[Coupling], channels: int
-) -> Float[Tensor, "knots functions_and_slopes channels"]:
-    """Values and slopes, for a distance of one between knots, of W_n(r) = sum_p c_np R_p(r), one after the other.
+) -> Float[Tensor, "intervals functions_and_powers channels"]:
+    """Coefficients of the powers, zero to three, of the place in each interval: W_n(r) = sum_p c_np R_p(r), n by n.
 
     Float64; there are as many intervals, a power of two, as `TOLERANCE` asks for between zero and the cutoff.
     """
@@ -51,8 +51,18 @@ def radial_table(
         between = _slope(values, slopes / intervals, 0.25) * intervals
         error = (between - functions(grid[:-1] + 0.25 / intervals)[1]).abs().max()
         if error <= TOLERANCE * slopes.abs().max() or intervals >= _MOST:
-            return torch.stack([values, slopes / intervals], dim=2).flatten(1, 2)
+            return _powers(values, slopes / intervals).flatten(1, 2)
         intervals *= 2
+
+
+def _powers(
+    values: Float[Tensor, "knots functions channels"], slopes: Float[Tensor, "knots functions channels"]
+) -> Float[Tensor, "intervals functions 4 channels"]:
+    """The coefficients of the splines: found in double precision, where differences lose no digits."""
+    change = values[1:] - values[:-1]
+    square = 3 * change - 2 * slopes[:-1] - slopes[1:]
+    cube = slopes[:-1] + slopes[1:] - 2 * change
+    return torch.stack([values[:-1], slopes[:-1], square, cube], dim=2)
 
 
 def _slope(values: Tensor, slopes: Tensor, t: float) -> Tensor:

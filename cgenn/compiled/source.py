@@ -49,19 +49,12 @@ _EDGE = """\
         place = knots * Real({gain!r}) * share * denser
         knot = wp.min(wp.int32(place), wp.int32(knots) - 1)
         t = place - Real(knot)
-        t2 = t * t
-        t3 = t2 * t
-        below = Real(2.0) * t3 - Real(3.0) * t2 + Real(1.0)
-        rise_below = t3 - Real(2.0) * t2 + t
-        above = Real(1.0) - below
-        rise_above = t3 - t2
 """
 
 _SLOPES = """\
+        twice = Real(2.0) * t
+        thrice = Real(3.0) * t * t
         per_length = knots * Real({slope!r}) * denser * denser / cutoff
-        d_below = Real(6.0) * (t2 - t) * per_length
-        d_rise_below = (Real(3.0) * t2 - Real(4.0) * t + Real(1.0)) * per_length
-        d_rise_above = (Real(3.0) * t2 - Real(2.0) * t) * per_length
 """
 
 
@@ -128,7 +121,7 @@ def backward(terms: Sequence[Coupling], inputs: int, *, features: bool) -> str:
         if features:
             for m in range(2 * source + 1):
                 body.line(f"sum{source}_{m} += v{source}_{source}_{m}")
-    body.line("along = wp.dot(radial, ones)")
+    body.line("along = per_length * wp.dot(radial, ones)")
     for b in range(3):
         body.line(f"s{b} = " + (f"wp.dot(by_u{b}, ones)" if f"by_u{b}" in body.known else "Real(0.0)"))
     body.line("along -= (u0 * s0 + u1 * s1 + u2 * s2) * inverse")
@@ -223,13 +216,12 @@ class Body:
 
     def radial(self, number: int, *, slope: bool = False) -> None:
         """The value of a radial function, and its slope."""
-        for name, knot, column in (("va", "knot", 0), ("ra", "knot", 1), ("vb", "knot + 1", 0), ("rb", "knot + 1", 1)):
-            self.line(f"{name}{number} = table[{knot}, {2 * number + column}, block]")
-        one, other = f"va{number}", f"vb{number}"
-        rest = [f"ra{number}", f"rb{number}"]
-        self.line(f"w{number} = below * {one} + rise_below * {rest[0]} + above * {other} + rise_above * {rest[1]}")
+        for power in range(4):
+            self.line(f"c{power}_{number} = table[knot, {4 * number + power}, block]")
+        parts = [f"c{power}_{number}" for power in range(4)]
+        self.line(f"w{number} = {parts[0]} + t * ({parts[1]} + t * ({parts[2]} + t * {parts[3]}))")
         if slope:
-            self.line(f"d{number} = d_below * ({one} - {other}) + d_rise_below * {rest[0]} + d_rise_above * {rest[1]}")
+            self.line(f"d{number} = {parts[1]} + twice * {parts[2]} + thrice * {parts[3]}")
 
 
 def row(component: int, bead: str = "bead") -> str:

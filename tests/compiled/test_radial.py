@@ -29,27 +29,27 @@ def exact(network: RadialNetwork, place: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def interpolated(table: torch.Tensor, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same from the table: cubic Hermite polynomials between two knots (Abramowitz and Stegun 25.2)."""
-    intervals = len(table) - 1
+    """The same from the table."""
+    intervals = len(table)
     knot = (place * intervals).long().clamp(max=intervals - 1)
     t = (place * intervals - knot)[:, None, None]
-    values, slopes = table[:, 0::2], table[:, 1::2]
-    steps = values[knot], slopes[knot], values[knot + 1], slopes[knot + 1]
-    shapes = (1 + 2 * t) * (1 - t) ** 2, t * (1 - t) ** 2, t**2 * (3 - 2 * t), t**2 * (t - 1)
-    rises = 6 * t * (t - 1), (1 - t) * (1 - 3 * t), 6 * t * (1 - t), t * (3 * t - 2)
-    value, slope = (sum(a * b for a, b in zip(steps, parts, strict=True)) for parts in (shapes, rises))
-    return value, slope * intervals
+    powers = table.unflatten(1, (-1, 4))[knot].unbind(2)
+    value = sum(power * t**n for n, power in enumerate(powers))
+    return value, intervals * sum(n * power * t ** (n - 1) for n, power in enumerate(powers) if n)
 
 
 def test_exact_at_the_knots() -> None:
+    """From both sides: what is between them is continuous, and so is its slope."""
     table = radial_table(radial(), MIXED, CHANNELS)
     assert table.dtype == torch.float64
-    assert table.shape[1:] == (4, CHANNELS)
-    intervals = len(table) - 1
+    assert table.shape[1:] == (8, CHANNELS)
+    intervals = len(table)
     values, slopes = exact(radial(), torch.arange(1, intervals + 1) / intervals)
-    torch.testing.assert_close(table[1:, 0::2], values, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(table[1:, 1::2] * intervals, slopes, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(table[0, 0::2], exact(radial(), torch.tensor([1e-9]))[0][0], rtol=0, atol=1e-6)
+    for shift, at in ((-1e-9, slice(None)), (1e-9, slice(-1))):
+        found = interpolated(table, torch.arange(1, intervals + 1)[at] / intervals + shift / intervals)
+        torch.testing.assert_close(found[0], values[at], rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(found[1], slopes[at], rtol=1e-7, atol=1e-6)
+    torch.testing.assert_close(table[0, 0::4], exact(radial(), torch.tensor([1e-9]))[0][0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("roughness", [1.0, 2.0])
@@ -65,15 +65,17 @@ def test_close_in_between(roughness: float) -> None:
 
 
 def test_a_rougher_network_gets_more_intervals() -> None:
-    counts = [len(radial_table(radial(roughness), MIXED, CHANNELS)) - 1 for roughness in (0.01, 1.0, 5.0)]
+    counts = [len(radial_table(radial(roughness), MIXED, CHANNELS)) for roughness in (0.01, 1.0, 5.0)]
     assert counts[0] < counts[1] < counts[2]
     assert all(count & (count - 1) == 0 for count in counts)
 
 
 def test_ends_at_the_cutoff_with_value_and_slope_zero() -> None:
     table = radial_table(radial(), MIXED, CHANNELS)
-    assert table[-1].abs().max() < 1e-14
-    assert table[-2].abs().max() > 1e-12
+    value, slope = interpolated(table, torch.tensor([1.0]))
+    assert value.abs().max() < 1e-13
+    assert slope.abs().max() < 1e-10
+    assert table[-1].abs().max() > 1e-12
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
