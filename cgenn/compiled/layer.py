@@ -14,11 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cgenn.compiled import node_source, source
+from cgenn.compiled.bodies import Bodies
 from cgenn.compiled.edge_frame import couplings
 from cgenn.compiled.launch import Launch, kernel
+from cgenn.compiled.perceptron import Perceptron, WeightedMessages
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.layers import InteractionLayer, IrrepsLinear
+from cgenn.nn.network import BodyFeatures
 
 _WIDTHS = (32, 16, 8)
 
@@ -31,15 +34,27 @@ def lanes(channels: int) -> int:
 class LayerConstants:
     """Weights and kernels of a layer."""
 
-    def __init__(self, layer: InteractionLayer, readout: nn.Sequential, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        layer: InteractionLayer,
+        readout: nn.Sequential,
+        frames: BodyFeatures | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
         product = layer.product
         self.channels = -(-layer.channels // _WIDTHS[-1]) * _WIDTHS[-1]
         self.lanes = lanes(self.channels)
         self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
         self.kept, self.cutoff = layer.kept, layer.radial.cutoff
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
-        radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
-        self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
+        self.perceptron, given = None, frames is not None
+        if frames is None:
+            radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
+            self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
+        else:
+            self.table = torch.zeros(1, 1, self.channels, dtype=dtype, device=device)
+            self.perceptron = Perceptron(layer.radial, terms, layer.channels, self.channels, frames, dtype, device)
         self.knots = float(len(self.table) - 1)
 
         def stored(*parts: Tensor) -> Tensor:
@@ -55,7 +70,7 @@ class LayerConstants:
         self.gates = None if gates is None else [stored(*part) for part in _split(gates, layer.channels)]
         first, last = readout[0], readout[2]
         assert isinstance(first, Dense) and first.bias is not None and isinstance(last, Dense)
-        self.hidden = [stored(first.scale * first.weight), stored(first.bias)]
+        self.hidden = [stored(_padded_rows(first.scale * first.weight)), stored(first.bias)]
         self.energy = stored(SILU_GAIN * last.scale * last.weight[:, 0])
 
         path, i, j, k = layer.square.terms.tolist()
@@ -63,9 +78,9 @@ class LayerConstants:
         square = list(zip(path, i, j, k, values, strict=True))
         degrees = list(range(round(self.out**0.5)))
         texts = {
-            "forward": source.forward(terms, self.gathered),
-            "backward": source.backward(terms, self.inputs, self.gathered, features=True),
-            "by_vectors": source.backward(terms, self.inputs, self.gathered, features=False),
+            "forward": source.forward(terms, self.gathered, given=given),
+            "backward": source.backward(terms, self.inputs, self.gathered, features=True, given=given),
+            "by_vectors": source.backward(terms, self.inputs, self.gathered, features=False, given=given),
             "product": node_source.product(square, self.gathered, self.out),
             "product_backward": node_source.product_backward(square, self.gathered, self.out),
             "mix": node_source.mix(degrees, self.kept),
@@ -99,10 +114,11 @@ class Layer:
         features: Tensor,
         energies: Tensor,
         slopes: Tensor,
+        bodies: Bodies | None = None,
     ) -> None:
         self.constants = c = constants
         beads, width, new = len(types), c.channels, features.new_zeros
-        self.features, self.first = features, before is None
+        self.features, self.first = features, before is None and c.inputs == 1
         self.beads = beads
         self.sent, self.got = new(c.inputs * beads, width), new(c.gathered * beads, width)
         self.pairs = new(c.gathered * beads, 2 * width)
@@ -117,12 +133,16 @@ class Layer:
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
         nothing = new(1, 3)
         edges = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
-        self.gather = launch("forward", *edges, types, c.receiver, self.got)
-        around = new(1, blocks, 3)
-        if before is None:
-            self.ungather = launch("by_vectors", *edges, self.got, around)
-        else:
-            self.ungather = launch("backward", *edges, self.got, around, self.sent)
+        given = [] if c.perceptron is None else [nobody]
+        self.gather = launch("forward", *edges, types, c.receiver, self.got, *given)
+        given = given and [nobody, c.table]
+        back_to = [self.got, new(1, blocks, 3), *([] if self.first else [self.sent])]
+        self.ungather = launch("by_vectors" if self.first else "backward", *edges, *back_to, *given)
+        if c.perceptron is not None:
+            assert bodies is not None
+            place = len(edges) + len(back_to)
+            self.gather = WeightedMessages(self.gather, c.perceptron, bodies, offsets=len(edges) + 3)
+            self.ungather = WeightedMessages(self.ungather, c.perceptron, bodies, offsets=place, backward=True)
         self.multiply = launch("product", beads, self.pairs, c.weights, self.products)
         self.unmultiply = launch("product_backward", beads, self.pairs, c.weights, self.products, self.pairs)
         self.mix = launch("mix", beads, types, features, c.skip, self.mixed)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cgenn.compiled.bodies import Bodies, BodyConstants
 from cgenn.compiled.edges import Edges, ListedEdges
 from cgenn.compiled.launch import load
 from cgenn.compiled.layer import Layer, LayerConstants
@@ -20,8 +21,6 @@ _KEPT = 4
 
 def refusal(network: EquivariantNetwork) -> str | None:
     """Why a network cannot be compiled, or None if it can."""
-    if network.frames is not None:
-        return "its energy depends on orientations"
     if network.embedding.weight.device.type != "cpu":
         return "kernels for GPUs have not been tried"
     return None
@@ -30,16 +29,24 @@ def refusal(network: EquivariantNetwork) -> str | None:
 class Workspace:
     """The layers of a network for some beads."""
 
-    def __init__(self, constants: list[LayerConstants], types: Int[Tensor, " beads"], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        constants: list[LayerConstants],
+        types: Int[Tensor, " beads"],
+        dtype: torch.dtype,
+        bodies: BodyConstants | None = None,
+    ) -> None:
         beads, device = len(types), types.device
         self.energies = torch.zeros(beads, dtype=dtype, device=device)
         self.slopes = torch.zeros_like(self.energies)
-        self.scalars = torch.zeros(beads, constants[0].channels, dtype=dtype, device=device)
+        self.features = torch.zeros(constants[0].inputs * beads, constants[0].channels, dtype=dtype, device=device)
+        self.scalars = self.features[:beads]
+        self.bodies = None if bodies is None else Bodies(bodies, types, self.energies, self.slopes)
         self.layers: list[Layer] = []
         kinds, before = types.to(torch.int32), None
         for each in constants:
-            features = self.scalars if before is None else before.gated
-            before = Layer(each, kinds, before, features, self.energies, self.slopes)
+            features = self.features if before is None else before.gated
+            before = Layer(each, kinds, before, features, self.energies, self.slopes, self.bodies)
             self.layers.append(before)
         self.version = 0
         self.known: tuple[tuple[Tensor, Tensor, Tensor], ListedEdges] | None = None
@@ -51,11 +58,15 @@ class Workspace:
                 self.known = listed, ListedEdges(*listed, batch, n_systems, cutoff)
         return self.known[1]
 
-    def forward(self, edges: Edges, scalars: Float[Tensor, "beads channels"]) -> None:
+    def forward(
+        self, edges: Edges, scalars: Float[Tensor, "beads channels"], orientations: Float[Tensor, "beads 3 3"] | None = None
+    ) -> None:
         """Energies of the beads and features of the last layer."""
         self.version += 1
         self.scalars[:, : scalars.shape[1]] = scalars
         self.energies.zero_()
+        if self.bodies is not None:
+            self.bodies.forward(edges, orientations, self.features)
         given = {0: edges.first, 1: edges.last, 2: edges.senders, 3: edges.vectors}
         for layer in self.layers:
             layer.forward(given)
@@ -67,35 +78,49 @@ class Workspace:
             to.zero_() if values is None else to.copy_(values)
         constants = self.layers[0].constants
         by_vectors = edges.slopes(constants.channels // constants.lanes)
+        if self.bodies is not None:
+            self.bodies.start_backward(edges, by_vectors)
         given = {0: edges.first, 1: edges.last, 2: edges.senders, 3: edges.vectors}
         for layer in reversed(self.layers):
             layer.backward(given, by_vectors)
         return by_vectors
+
+    def by_orientations(self, edges: Edges) -> Float[Tensor, "beads 3 3"] | None:
+        """Derivatives by the orientations, after `backward`."""
+        return None if self.bodies is None else self.bodies.finish_backward(edges, self.features)
 
 
 class _Run(torch.autograd.Function):
     """From positions, by the edges of a list, or from vectors."""
 
     @staticmethod
-    def forward(ctx: Any, moved: Tensor, cells: Tensor | None, edges: Edges, scalars: Tensor, space: Workspace) -> Any:
+    def forward(
+        ctx: Any,
+        moved: Tensor,
+        orientations: Tensor | None,
+        cells: Tensor | None,
+        edges: Edges,
+        scalars: Tensor,
+        space: Workspace,
+    ) -> Any:
         if isinstance(edges, ListedEdges):
             edges.move(moved, cells)
-        space.forward(edges, scalars)
-        ctx.given, ctx.version = (moved.detach(), cells, edges, scalars, space), space.version
+        space.forward(edges, scalars, orientations)
+        ctx.given, ctx.version = (moved.detach(), orientations, cells, edges, scalars, space), space.version
         ctx.set_materialize_grads(False)
         return space.energies.clone(), space.layers[-1].gated.clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, energies: Tensor | None, features: Tensor | None) -> tuple[Tensor | None, ...]:
-        moved, cells, edges, scalars, space = ctx.given
+        moved, orientations, cells, edges, scalars, space = ctx.given
         if space.version != ctx.version:  # something else was computed in between
             if isinstance(edges, ListedEdges):
                 edges.move(moved, cells)
-            space.forward(edges, scalars)
+            space.forward(edges, scalars, orientations)
         by_vectors = space.backward(edges, energies, features)
         found = edges.collect(by_vectors) if isinstance(edges, ListedEdges) else by_vectors.sum(1)
-        return found, None, None, None, None
+        return found, space.by_orientations(edges), None, None, None, None
 
 
 class CompiledNetwork(nn.Module):
@@ -118,11 +143,16 @@ class CompiledNetwork(nn.Module):
         self.network = network
         self.dtype = weight.dtype
         self.constants = [
-            LayerConstants(layer, readout, weight.dtype, weight.device)
+            LayerConstants(layer, readout, network.frames, weight.dtype, weight.device)
             for layer, readout in zip(network.layers, network.readouts, strict=True)
         ]
+        self.bodies = None if network.frames is None else BodyConstants(network.frames, weight.dtype, weight.device)
         self._local = threading.local()
-        load([made for each in self.constants for made in each.kernels.values()], weight.device)
+        kernels = [made for each in self.constants for made in each.kernels.values()]
+        if self.bodies is not None:
+            kernels += self.bodies.kernels.values()
+            kernels += [made for each in self.constants if each.perceptron for made in each.perceptron.kernels.values()]
+        load(kernels, weight.device)
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -139,7 +169,8 @@ class CompiledNetwork(nn.Module):
         orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> BeadOutputs:
         """See `EquivariantNetwork.forward`."""
-        return self._run(vectors, None, Edges.given(vectors, receivers, senders, len(types)), types, inputs)
+        edges = Edges.given(vectors, receivers, senders, len(types))
+        return self._run(vectors, None, edges, types, inputs, orientations)
 
     def at(
         self,
@@ -149,6 +180,7 @@ class CompiledNetwork(nn.Module):
         batch: Int[Tensor, " beads"],
         types: Int[Tensor, " beads"],
         inputs: Float[Tensor, "beads features"] | None = None,
+        orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> BeadOutputs:
         """The same from positions, without derivatives by the cells.
 
@@ -162,17 +194,24 @@ class CompiledNetwork(nn.Module):
         if cells is not None and cells.requires_grad:
             raise ValueError("the compiled network gives no derivatives by the cell: use `Potential` itself for a virial")
         edges = self._space(types).edges(listed, batch, 1 if cells is None else len(cells), self.network.cutoff)
-        return self._run(positions, cells, edges, types, inputs)
+        return self._run(positions, cells, edges, types, inputs, orientations)
 
     def _run(
-        self, moved: Tensor, cells: Tensor | None, edges: Edges, types: Int[Tensor, " beads"], inputs: Tensor | None
+        self,
+        moved: Tensor,
+        cells: Tensor | None,
+        edges: Edges,
+        types: Int[Tensor, " beads"],
+        inputs: Tensor | None,
+        orientations: Tensor | None,
     ) -> BeadOutputs:
         network = self.network
+        network.check_orientations(orientations)
         with torch.no_grad():
             scalars = network.embedding(types)
             if network.feature_embedding is not None:
                 scalars = scalars + network.feature_embedding(inputs)
-        energies, features = _Run.apply(moved, cells, edges, scalars, self._space(types))
+        energies, features = _Run.apply(moved, orientations, cells, edges, scalars, self._space(types))
         features = features[:, : network.embedding.weight.shape[1]]
         scalars, vectors = features[: len(types)], features[len(types) :]
         charges = weights = dipoles = None
@@ -189,6 +228,6 @@ class CompiledNetwork(nn.Module):
             if known.shape == types.shape and torch.equal(known, types):
                 return space
         with torch.inference_mode(False), torch.no_grad():
-            spaces.insert(0, (types.clone(), Workspace(self.constants, types, self.dtype)))
+            spaces.insert(0, (types.clone(), Workspace(self.constants, types, self.dtype, self.bodies)))
         del spaces[_KEPT:]
         return spaces[0][1]

@@ -38,7 +38,7 @@ _RECEIVER = """\
     receiver: wp.array2d(dtype=Lanes),
 """
 
-_EDGE = """\
+EDGE = """\
     for edge in range(first[bead], last[bead]):
         r = {sign}vectors[edge]
         distance = wp.length(r)
@@ -74,7 +74,7 @@ _EDGE = """\
         rise_above = t3 - t2
 """
 
-_SLOPES = """\
+SLOPES = """\
         per_length = knots * Real({slope!r}) * denser * denser / cutoff
         d_below = Real(6.0) * (t2 - t) * per_length
         d_rise_below = (Real(3.0) * t2 - Real(4.0) * t + Real(1.0)) * per_length
@@ -82,9 +82,16 @@ _SLOPES = """\
 """
 
 
-def forward(terms: Sequence[Coupling], outputs: int) -> str:
-    """T sum over the edges of a bead of D^T W(r) D x, x the features of the sender and T the factor of its type."""
-    body = Body()
+_AT = "at = offsets[bead] + edge - first[bead]"
+_OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n"
+
+
+def forward(terms: Sequence[Coupling], outputs: int, *, given: bool = False) -> str:
+    """T sum over the edges of a bead of D^T W(r) D x, x the features of the sender and T the factor of its type.
+
+    With `given` radial functions the table holds their values on each edge; those of a bead begin at its offset.
+    """
+    body = Body(given)
     body.rotations(_rows(terms, whole=False))
     used = sorted({a for term in terms for _, a, _ in term.terms})
     body.turned("f", "features[{}, block]", used, "other")
@@ -95,21 +102,23 @@ def forward(terms: Sequence[Coupling], outputs: int) -> str:
     made = {k for term in terms for k, _, _ in term.terms}
     for k in range(outputs):
         body.turned_back(f"sum{k}", "m", k, made)
-    text = _HEADER.format(name="forward", arguments=_RECEIVER + "    messages: wp.array2d(dtype=Lanes),\n")
+    arguments = _RECEIVER + "    messages: wp.array2d(dtype=Lanes),\n" + (_OFFSETS if given else "")
+    text = _HEADER.format(name="forward", arguments=arguments)
     text += "".join(f"    sum{k} = Lanes()\n" for k in range(outputs))
-    text += _EDGE.format(sign="", near=NEAR, gain=1 + NEAR) + body.text
+    text += EDGE.format(sign="", near=NEAR, gain=1 + NEAR) + body.text
     text += "    scale = receiver[types[bead], block]\n"
     return text + "".join(f"    messages[{row(k)}, block] = wp.cw_mul(scale, sum{k})\n" for k in range(outputs))
 
 
-def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: bool) -> str:
+def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: bool, given: bool = False) -> str:
     """Derivatives by the features, if they are wanted, and by the vectors, which are added to what is there.
 
     A bead is the sender here: for the message to a neighbour the edge is seen from the other end. With q = D W^T D G
     the derivative by the features x, G the one by the message, the angular part follows from what does not change when
-    x, G and the edge turn together.
+    x, G and the edge turn together. With `given` radial functions those of a bead are for the messages that it sends;
+    the derivatives by them come instead of those by the distance.
     """
-    body = Body()
+    body = Body(given)
     body.rotations(_rows(terms, whole=True))
     used = sorted({a for term in terms for _, a, _ in term.terms})
     made = sorted({k for term in terms for k, _, _ in term.terms})
@@ -119,7 +128,10 @@ def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: 
         body.radial(number, slope=True)
         product = [_signed(sign, f"wp.cw_mul(g{k}, f{a})") for k, a, sign in term.terms]
         body.line(f"p{number} = " + " + ".join(product))
-        body.add("radial", f"wp.cw_mul(d{number}, p{number})")
+        if given:
+            body.line(f"by_weights[at, {number}, block] = p{number}")
+        else:
+            body.add("radial", f"wp.cw_mul(d{number}, p{number})")
         for k, a, sign in term.terms:
             body.add(f"q{a}", _signed(sign, f"wp.cw_mul(w{number}, g{k})"))
             if k > 0:
@@ -138,7 +150,7 @@ def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: 
             body.turned_back(f"sum{a}", "q", a, set(used))
     for axis in (0, 2):
         body.line(f"torque{axis} = " + (f"wp.dot(turn{axis}, ones)" if f"turn{axis}" in body.known else "Real(0.0)"))
-    body.line("along = wp.dot(radial, ones)")
+    body.line("along = " + ("Real(0.0)" if given else "wp.dot(radial, ones)"))
     body.line("to0 = torque2 * inverse")
     body.line("to2 = -torque0 * inverse")
     for number, name in enumerate("xyz"):
@@ -147,11 +159,13 @@ def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: 
     arguments = "    slopes: wp.array2d(dtype=Lanes),\n    by_vectors: wp.array2d(dtype=Vector),\n"
     if features:
         arguments += "    by_features: wp.array2d(dtype=Lanes),\n"
+    if given:
+        arguments += _OFFSETS + "    by_weights: wp.array3d(dtype=Lanes),\n"
     text = _HEADER.format(name="backward", arguments=arguments)
     text += "    ones = Lanes(Real(1.0))\n"
     text += "".join(f"    x{a} = features[{row(a)}, block]\n" for a in range(inputs))
     text += "".join(f"    sum{a} = Lanes()\n" for a in _whole(used) if features)
-    text += _EDGE.format(sign="-", near=NEAR, gain=1 + NEAR) + _SLOPES.format(slope=NEAR * (1 + NEAR)) + body.text
+    text += EDGE.format(sign="-", near=NEAR, gain=1 + NEAR) + SLOPES.format(slope=NEAR * (1 + NEAR)) + body.text
     if features:
         text += "".join(f"    by_features[{row(a)}, block] = sum{a}\n" for a in _whole(used))
     return text
@@ -160,9 +174,10 @@ def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: 
 class Body:
     """Lines inside the loop over edges, and which variables they have given a value."""
 
-    def __init__(self) -> None:
-        self.text = ""
+    def __init__(self, given: bool = False) -> None:
+        self.text = f"        {_AT}\n" if given else ""
         self.known: set[str] = set()
+        self.given = given
 
     def line(self, text: str) -> None:
         """A line as it is."""
@@ -216,6 +231,9 @@ class Body:
 
     def radial(self, number: int, *, slope: bool = False) -> None:
         """The value of a radial function, and its slope."""
+        if self.given:
+            self.line(f"w{number} = table[at, {number}, block]")
+            return
         for name, knot, column in (("va", "knot", 0), ("ra", "knot", 1), ("vb", "knot + 1", 0), ("rb", "knot + 1", 1)):
             self.line(f"{name}{number} = table[{knot}, {2 * number + column}, block]")
         one, other = f"va{number}", f"vb{number}"

@@ -48,4 +48,6 @@ class CompiledPotential(Potential):
     def outputs(self, graph: BeadGraph) -> BeadOutputs:
         """What the network says of each bead, without units."""
         listed = graph.receivers, graph.senders, graph.shifts
-        return self.network.at(graph.positions, graph.cell, listed, graph.batch, graph.types, graph.features)
+        return self.network.at(
+            graph.positions, graph.cell, listed, graph.batch, graph.types, graph.features, graph.orientations
+        )

@@ -1,0 +1,246 @@
+"""The Warp source of what orientations add to the radial functions: tensors of the bodies and invariants of the edges.
+
+What an invariant does not change by, a turn of both bodies and the edge together, gives its derivative by the direction
+of the edge from those by turns of the bodies, which in turn follow from the tensors themselves: x becomes x + w J x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cgenn.compiled.edge_frame import generator, raising
+from cgenn.compiled.radial import NEAR
+from cgenn.compiled.source import EDGE, SLOPES
+from cgenn.nn.orientation import EdgeInvariants, Kind
+
+_ZERO = 1e-9
+_AXES = "xyz"
+
+_TENSORS = """\
+def turned_tensors(
+    begin: wp.int32,
+    types: wp.array(dtype=wp.int32),
+    orientations: wp.array2d(dtype=Vector),
+    points: wp.array(dtype=Vector),
+    weights: wp.array3d(dtype=Real),
+    tensors: wp.array2d(dtype=Real),
+) -> None:
+    row, single = wp.tid()
+    bead = begin + row
+    kind = types[bead]
+"""
+
+_HEADER = """\
+def {name}(
+    begin: wp.int32,
+    first: wp.array(dtype=wp.int32),
+    last: wp.array(dtype=wp.int32),
+    senders: wp.array(dtype=wp.int32),
+    vectors: wp.array(dtype=Vector),
+    offsets: wp.array(dtype=wp.int32),
+    hidden: wp.array2d(dtype=Lanes),
+    shares: wp.array(dtype=Real),
+    cutoff: Real,
+    knots: Real,
+    table: wp.array3d(dtype=Lanes),
+    mixing: wp.array2d(dtype=Lanes),
+    tensors: wp.array2d(dtype=Real),
+{arguments}) -> None:
+    row, single = wp.tid()
+    bead = begin + row
+"""
+
+_ENVELOPE = """\
+        at = offsets[bead] + edge - first[bead]
+        share3 = share * share * share
+"""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Where the tensors of a bead are stored: kind after kind, tensor after tensor.
+
+    Attributes:
+        kinds, counts: what they are, and how many of each.
+    """
+
+    kinds: Sequence[Kind]
+    counts: Sequence[int]
+
+    @property
+    def size(self) -> int:
+        """Numbers of a bead."""
+        return sum(count * (2 * kind.degree + 1) for kind, count in zip(self.kinds, self.counts, strict=True))
+
+    def start(self, number: int, tensor: int = 0) -> int:
+        """Where a tensor of a kind begins."""
+        before = Tensors(self.kinds[:number], self.counts[:number]).size
+        return before + tensor * (2 * self.kinds[number].degree + 1)
+
+    def each(self) -> list[tuple[int, int]]:
+        """The kind and the beginning of each tensor."""
+        return [(number, self.start(number, n)) for number, count in enumerate(self.counts) for n in range(count)]
+
+
+def turned_tensors(tensors: Tensors) -> str:
+    """sum_a w_a Y_l(Q p_a) of each tensor; the weights are those of the type."""
+    text = _TENSORS + "".join(f"    s{c} = Real(0.0)\n" for c in range(tensors.size))
+    text += "    for number in range(points.shape[0]):\n        p = points[number]\n"
+    text += "".join(f"        {axis} = wp.dot(orientations[bead, {k}], p)\n" for k, axis in enumerate(_AXES))
+    text += "".join(f"        {line}\n" for line in _harmonics(max((kind.degree for kind in tensors.kinds), default=0)))
+    for place, (number, start) in enumerate(tensors.each()):
+        degree = tensors.kinds[number].degree
+        text += f"        w{place} = weights[kind, number, {place}]\n"
+        for c in range(2 * degree + 1):
+            text += f"        s{start + c} += w{place} * Y{degree**2 + c}\n"
+    return text + "".join(f"    tensors[bead, {c}] = s{c}\n" for c in range(tensors.size))
+
+
+def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
+    """What the first layer of the perceptron gets on each edge of a bead, and the share that the cutoff leaves.
+
+    With `reverse` it is that of the message the other way.
+    """
+    form = _Invariants(edges, tensors, "there" if reverse else "here")
+    text = _HEADER.format(name="hidden", arguments="") + _loop(tensors, "-" if reverse else "") + _ENVELOPE
+    text += "        share6 = share3 * share3\n"
+    text += "        shares[at] = Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))\n"
+    text += form.values() + "        for block in range(hidden.shape[1]):\n"
+    text += "            value = below * table[knot, 0, block] + rise_below * table[knot, 1, block]\n"
+    text += "            value += above * table[knot + 1, 0, block] + rise_above * table[knot + 1, 1, block]\n"
+    text += "".join(f"            value += i{m} * mixing[{m}, block]\n" for m in range(edges.outputs))
+    return text + "            hidden[at, block] = value\n"
+
+
+def hidden_backward(edges: EdgeInvariants, tensors: Tensors) -> str:
+    """Derivatives by the vectors and by turns of both bodies, added to what is there.
+
+    `hidden` and `shares` hold the derivatives by them, for the messages that the bead sends.
+    """
+    form = _Invariants(edges, tensors, "there")
+    arguments = "    turns: wp.array(dtype=Vector),\n    there: wp.array(dtype=Vector),\n"
+    arguments += "    by_vectors: wp.array2d(dtype=Vector),\n"
+    text = _HEADER.format(name="hidden_backward", arguments=arguments)
+    text += "    total = Vector()\n" + _loop(tensors, "-") + SLOPES.format(slope=NEAR * (1 + NEAR)) + _ENVELOPE
+    text += "        gap = Real(1.0) - share\n"
+    text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
+    text += "".join(f"        g{m} = Real(0.0)\n" for m in range(edges.outputs))
+    text += "        for block in range(hidden.shape[1]):\n            slope = hidden[at, block]\n"
+    text += "            rise = d_below * (table[knot, 0, block] - table[knot + 1, 0, block])\n"
+    text += "            rise += d_rise_below * table[knot, 1, block] + d_rise_above * table[knot + 1, 1, block]\n"
+    text += "            along += wp.dot(slope, rise)\n"
+    text += "".join(f"            g{m} += wp.dot(slope, mixing[{m}, block])\n" for m in range(edges.outputs))
+    text += form.derivatives()
+    for end in "bo":
+        turn = ", ".join(_turn(tensors, end, axis) for axis in range(3))
+        text += f"        turn_{end} = Vector({turn})\n"
+    text += "        total += turn_b\n        there[edge] += turn_o\n        along_edge = Vector(x, y, z)\n"
+    text += "        aside = wp.cross(along_edge, turn_b + turn_o) * inverse\n"
+    text += "        by_vectors[edge, 0] += -along * along_edge - aside\n"
+    return text + "    turns[bead] += total\n"
+
+
+class _Invariants:
+    """The invariants i0, i1, ... in the order of `EdgeInvariants`, and the derivatives from g0, g1, ... by them.
+
+    b and o are the tensors of the bead and of the other one; the bead is the receiver or, `there`, the sender.
+    """
+
+    def __init__(self, edges: EdgeInvariants, tensors: Tensors, bead: str) -> None:
+        self.tensors = tensors
+        self.h, self.t = ("b", "o") if bead == "here" else ("o", "b")
+        self.prepared = [*_harmonics(edges.degree)]
+        self.singles: list[tuple[str, int, int, float]] = []
+        """(end, place, degree, scale) of F . Y."""
+        self.pairs: list[tuple[int, int, dict[tuple[int, int], str]]] = []
+        """(start of the one here, start of the one there, matrix between them)."""
+        self.order: list[tuple[str, int]] = []
+        for number, kind in enumerate(edges.kinds):
+            size, scale = 2 * kind.degree + 1, (2 * kind.degree + 1) ** -0.5
+            self._pair(number, number, {(c, c): f"Real({scale!r})" for c in range(size)})
+            if number in edges.singles:
+                for end in (self.h, self.t):
+                    for n in range(tensors.counts[number]):
+                        self.order.append(("single", len(self.singles)))
+                        self.singles.append((end, tensors.start(number, n), kind.degree, scale))
+        for place, ((first, second, third), coupling) in enumerate(zip(edges.triples, edges.couplings, strict=True)):
+            matrix: dict[tuple[int, int], str] = {}
+            for a, block in enumerate(coupling.exact.tolist()):
+                for b, values in enumerate(block):
+                    parts = [f"Real({v!r}) * Y{third**2 + c}" for c, v in enumerate(values) if abs(v) > _ZERO]
+                    if parts:
+                        matrix[a, b] = f"z{place}_{a}_{b}"
+                        self.prepared.append(f"{matrix[a, b]} = " + " + ".join(parts))
+            self._pair(first, second, matrix)
+
+    def _pair(self, first: int, second: int, matrix: dict[tuple[int, int], str]) -> None:
+        for n in range(self.tensors.counts[first]):
+            for m in range(self.tensors.counts[second]):
+                self.order.append(("pair", len(self.pairs)))
+                self.pairs.append((self.tensors.start(first, n), self.tensors.start(second, m), matrix))
+
+    def values(self) -> str:
+        """Lines that make the invariants."""
+        lines = list(self.prepared)
+        for place, (which, number) in enumerate(self.order):
+            if which == "single":
+                end, start, degree, scale = self.singles[number]
+                parts = [f"{end}{start + c} * Y{degree**2 + c}" for c in range(2 * degree + 1)]
+                lines.append(f"i{place} = Real({scale!r}) * ({' + '.join(parts)})")
+            else:
+                start, other, matrix = self.pairs[number]
+                rows = {a: [b for a_, b in matrix if a_ == a] for a, _ in matrix}
+                sums = [
+                    f"{self.h}{start + a} * (" + " + ".join(f"{matrix[a, b]} * {self.t}{other + b}" for b in found) + ")"
+                    for a, found in rows.items()
+                ]
+                lines.append(f"i{place} = " + (" + ".join(sums) or "Real(0.0)"))
+        return "".join(f"        {line}\n" for line in lines)
+
+    def derivatives(self) -> str:
+        """Lines that make the derivatives dbN and doN by the tensors."""
+        lines = list(self.prepared)
+        by: dict[str, list[str]] = {f"d{end}{c}": [] for end in "bo" for c in range(self.tensors.size)}
+        for place, (which, number) in enumerate(self.order):
+            if which == "single":
+                end, start, degree, scale = self.singles[number]
+                for c in range(2 * degree + 1):
+                    by[f"d{end}{start + c}"].append(f"Real({scale!r}) * g{place} * Y{degree**2 + c}")
+            else:
+                start, other, matrix = self.pairs[number]
+                for (a, b), value in matrix.items():
+                    by[f"d{self.h}{start + a}"].append(f"g{place} * {value} * {self.t}{other + b}")
+                    by[f"d{self.t}{other + b}"].append(f"g{place} * {value} * {self.h}{start + a}")
+        lines += [f"{name} = " + (" + ".join(parts) or "Real(0.0)") for name, parts in by.items()]
+        return "".join(f"        {line}\n" for line in lines)
+
+
+def _loop(tensors: Tensors, sign: str) -> str:
+    """The beginning of the loop over the edges of a bead, with its tensors and those of the other one."""
+    text = "".join(f"    b{c} = tensors[bead, {c}]\n" for c in range(tensors.size))
+    text += EDGE.format(sign=sign, near=NEAR, gain=1 + NEAR)
+    return text + "".join(f"        o{c} = tensors[other, {c}]\n" for c in range(tensors.size))
+
+
+def _turn(tensors: Tensors, end: str, axis: int) -> str:
+    """The derivative by a turn about an axis, from those by the tensors."""
+    parts = []
+    for number, start in tensors.each():
+        for a, b, value in generator(tensors.kinds[number].degree, axis):
+            parts.append(f"Real({value!r}) * d{end}{start + a} * {end}{start + b}")
+    return " + ".join(parts) or "Real(0.0)"
+
+
+def _harmonics(degree: int) -> list[str]:
+    """Lines that make Y1, Y2, ... of a unit vector, |Y_l|^2 = 2 l + 1."""
+    lines = [f"Y{k + 1} = Real({3**0.5!r}) * {axis}" for k, axis in enumerate(_AXES) if degree]
+    for here in range(2, degree + 1):
+        lift = raising(here)
+        below, start = (here - 1) ** 2, here**2
+        scale = ((2 * here + 1) / (2 * here - 1) / 3) ** 0.5 / float(lift[here - 1, 1, here])
+        for k in range(2 * here + 1):
+            nonzero = [(int(i), int(j)) for i, j in (lift[:, :, k].abs() > _ZERO).nonzero()]
+            parts = [f"Real({scale * float(lift[i, j, k])!r}) * Y{below + i} * Y{1 + j}" for i, j in nonzero]
+            lines.append(f"Y{start + k} = " + " + ".join(parts))
+    return lines
