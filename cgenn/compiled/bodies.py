@@ -105,7 +105,8 @@ class Bodies:
 
     def forward(self, edges: Edges, orientations: Float[Tensor, "beads 3 3"], features: Tensor) -> None:
         """Tensors and sites; the energy between sites, added to that of the beads, and what is not scalar of the features."""
-        torch.cumsum(edges.last - edges.first, 0, dtype=torch.int32, out=self.offsets[1:])
+        beads, width = len(self.tensors), features.shape[1]
+        self.offsets[1:] = torch.cumsum((edges.last - edges.first)[:beads], 0)
         self.orientations.copy_(orientations)
         self.turn()
         torch.bmm(self.orientations, self.in_body, out=self.sites)
@@ -116,7 +117,6 @@ class Bodies:
         self.meet()
         self.share.give({**around, 3: self.pairs})
         self.share()
-        beads, (_, width) = len(self.tensors), features.shape
         features[beads:].zero_()
         for (number, degree), weight in zip(self.constants.chosen, self.embedding, strict=True):
             made = _of_degree(features, degree, beads).view(beads, -1, width)

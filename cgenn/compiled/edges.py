@@ -32,7 +32,9 @@ def near(
     for edge in range(first[bead], first[bead + 1]):
         other = listed[edge]
         s = shifts[edge]
-        r = positions[other] - here + s[0] * a + s[1] * b + s[2] * c
+        r = positions[other] - here
+        if wp.dot(s, s) > Real(0.0):  # apart, because the compiler may otherwise change the order and lose digits
+            r = r + (s[0] * a + s[1] * b + s[2] * c)
         if wp.dot(r, r) < cutoff * cutoff:
             senders[at] = other
             vectors[at] = r

@@ -107,8 +107,8 @@ def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     text += "        share6 = share3 * share3\n"
     text += "        shares[at] = Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))\n"
     text += form.values() + "        for block in range(hidden.shape[1]):\n"
-    text += "            value = below * table[knot, 0, block] + rise_below * table[knot, 1, block]\n"
-    text += "            value += above * table[knot + 1, 0, block] + rise_above * table[knot + 1, 1, block]\n"
+    text += "            value = table[knot, 0, block] + t * table[knot, 1, block]\n"
+    text += "            value += t2 * table[knot, 2, block] + t3 * table[knot, 3, block]\n"
     text += "".join(f"            value += i{m} * mixing[{m}, block]\n" for m in range(edges.outputs))
     return text + "            hidden[at, block] = value\n"
 
@@ -127,9 +127,9 @@ def hidden_backward(edges: EdgeInvariants, tensors: Tensors) -> str:
     text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
     text += "".join(f"        g{m} = Real(0.0)\n" for m in range(edges.outputs))
     text += "        for block in range(hidden.shape[1]):\n            slope = hidden[at, block]\n"
-    text += "            rise = d_below * (table[knot, 0, block] - table[knot + 1, 0, block])\n"
-    text += "            rise += d_rise_below * table[knot, 1, block] + d_rise_above * table[knot + 1, 1, block]\n"
-    text += "            along += wp.dot(slope, rise)\n"
+    text += "            rise = table[knot, 1, block] + Real(2.0) * t * table[knot, 2, block]\n"
+    text += "            rise += Real(3.0) * t2 * table[knot, 3, block]\n"
+    text += "            along += per_length * wp.dot(slope, rise)\n"
     text += "".join(f"            g{m} += wp.dot(slope, mixing[{m}, block])\n" for m in range(edges.outputs))
     text += form.derivatives()
     for end in "bo":

@@ -56,8 +56,9 @@ class Perceptron:
             return nn.functional.pad(values.detach().double(), sides).to(device, dtype).contiguous()
 
         basis = len(radial.basis.roots.exact)
-        self.table = stored(radial_table(_FirstLayer(radial, one, basis), [Coupling((), ((0, 1.0),))], len(one.bias)), self.width)
-        self.knots = float(len(self.table) - 1)
+        first = radial_table(_FirstLayer(radial, one, basis), [Coupling((), ((0, 1.0),))], len(one.bias))
+        self.table = stored(_powers(first), self.width)
+        self.knots = float(len(self.table))
         self.mixing = stored(one.scale * one.weight[basis:], self.width)
         self.second = stored(two.scale * SILU_GAIN * two.weight, self.width, self.width)
         self.bias = stored(two.bias, self.width)
@@ -95,6 +96,13 @@ class _FirstLayer:
 
     def __call__(self, distance: Float[Tensor, " knots"]) -> Float[Tensor, "knots outputs"]:
         return self.basis(distance) @ self.weight + self.bias
+
+
+def _powers(table: Float[Tensor, "knots 2 outputs"]) -> Float[Tensor, "intervals 4 outputs"]:
+    """Coefficients of powers of the place in each interval: single precision keeps the slope, as no differences remain."""
+    value, slope = table[:-1].unbind(1)
+    change, end = table[1:, 0] - value, table[1:, 1]
+    return torch.stack([value, slope, 3 * change - 2 * slope - end, slope + end - 2 * change], dim=1)
 
 
 class Rooms:

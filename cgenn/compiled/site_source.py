@@ -84,12 +84,17 @@ _SUMS = '''\
             tz[b] += ay * sx - ax * sy;
         }
     }
-    const Number* const parts[7] = {energy, fx, fy, fz, tx, ty, tz};
-    for (int k = 0; k < 7; ++k) {
-        Number total = 0;
-        for (int b = 0; b < size; ++b) total += parts[k][b];
-        wp::index(pairs, edge, k) = total;
+    Number sums[7] = {};
+    for (int b = 0; b < size; ++b) {
+        sums[0] += energy[b];
+        sums[1] += fx[b];
+        sums[2] += fy[b];
+        sums[3] += fz[b];
+        sums[4] += tx[b];
+        sums[5] += ty[b];
+        sums[6] += tz[b];
     }
+    for (int k = 0; k < 7; ++k) wp::index(pairs, edge, k) = sums[k];
 """)
 def site_sums(
     bead: wp.int32,
