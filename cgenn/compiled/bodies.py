@@ -21,10 +21,6 @@ from cgenn.compiled.perceptron import Rooms
 from cgenn.nn.network import BodyFeatures
 from cgenn.nn.sites import SPACING
 
-_SITES = 4
-"""The number of sites is padded to a multiple of this one."""
-
-
 class BodyConstants:
     """Tensors, sites and splines of each type, and kernels."""
 
@@ -41,7 +37,8 @@ class BodyConstants:
 
         pairs = frames.sites
         types, count = pairs.species.shape
-        self.size = count if count == 1 else -(-count // _SITES) * _SITES
+        width = site_source.lanes(count)
+        self.size = -(-count // width) * width
         missing = self.size - count
         known = torch.cat([pairs.points.detach(), pairs.points.new_zeros(1, 3)])
         in_body = torch.einsum("tsij,tsj->tis", pairs.maps(), known[pairs.species])
@@ -86,6 +83,7 @@ class Bodies:
         self.offsets = torch.zeros(beads + 1, dtype=torch.int32, device=device)
         self.turns, self.there = torch.zeros(beads, 3, **kind), torch.zeros(1, 3, **kind)
         self.pairs = torch.zeros(1, 7, **kind)
+        self.version = 0
         self.one = torch.ones(1, **kind)
         self.rooms = Rooms(c.kind["dtype"], device)
 
@@ -106,6 +104,7 @@ class Bodies:
     def forward(self, edges: Edges, orientations: Float[Tensor, "beads 3 3"], features: Tensor) -> None:
         """Tensors and sites; the energy between sites, added to that of the beads, and what is not scalar of the features."""
         beads, width = len(self.tensors), features.shape[1]
+        self.version += 1
         self.offsets[1:] = torch.cumsum((edges.last - edges.first)[:beads], 0)
         self.orientations.copy_(orientations)
         self.turn()

@@ -39,6 +39,7 @@ class LayerConstants:
         layer: InteractionLayer,
         readout: nn.Sequential,
         frames: BodyFeatures | None,
+        first: bool,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
@@ -49,12 +50,15 @@ class LayerConstants:
         self.kept, self.cutoff = layer.kept, layer.radial.cutoff
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
         self.perceptron, given = None, frames is not None
+        self.first = first
         if frames is None:
             radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
             self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
         else:
             self.table = torch.zeros(1, 1, self.channels, dtype=dtype, device=device)
-            self.perceptron = Perceptron(layer.radial, terms, layer.channels, self.channels, frames, dtype, device)
+            self.perceptron = Perceptron(
+                layer.radial, terms, layer.channels, self.channels, frames, dtype, device, receiving=first
+            )
         self.knots = float(len(self.table) - 1)
 
         def stored(*parts: Tensor) -> Tensor:
@@ -118,7 +122,7 @@ class Layer:
     ) -> None:
         self.constants = c = constants
         beads, width, new = len(types), c.channels, features.new_zeros
-        self.features, self.first = features, before is None and c.inputs == 1
+        self.features, self.first = features, c.first
         self.beads = beads
         self.sent, self.got = new(c.inputs * beads, width), new(c.gathered * beads, width)
         self.pairs = new(c.gathered * beads, 2 * width)
@@ -138,11 +142,9 @@ class Layer:
         given = given and [nobody, c.table]
         back_to = [self.got, new(1, blocks, 3), *([] if self.first else [self.sent])]
         self.ungather = launch("by_vectors" if self.first else "backward", *edges, *back_to, *given)
+        self.weighted = None
         if c.perceptron is not None:
-            assert bodies is not None
-            place = len(edges) + len(back_to)
-            self.gather = WeightedMessages(self.gather, c.perceptron, bodies, offsets=len(edges) + 3)
-            self.ungather = WeightedMessages(self.ungather, c.perceptron, bodies, offsets=place, backward=True)
+            self.weighted = WeightedMessages(self.gather, self.ungather, c.perceptron, bodies, receiving=c.first)
         self.multiply = launch("product", beads, self.pairs, c.weights, self.products)
         self.unmultiply = launch("product_backward", beads, self.pairs, c.weights, self.products, self.pairs)
         self.mix = launch("mix", beads, types, features, c.skip, self.mixed)
@@ -173,8 +175,11 @@ class Layer:
         """From `features` to `gated`, and the energy of the beads."""
         c = self.constants
         self.before()
-        self.gather.give(edges)
-        self.gather()
+        if self.weighted is not None:
+            self.weighted.forward(edges)
+        else:
+            self.gather.give(edges)
+            self.gather()
         self.pair()
         self.multiply()
         self.pass_on()
@@ -199,8 +204,11 @@ class Layer:
         self.unpair()
         self.unpass()
         self.scale()
-        self.ungather.give({**edges, 10: by_vectors})
-        self.ungather()
+        if self.weighted is not None:
+            self.weighted.backward(edges, by_vectors)
+        else:
+            self.ungather.give({**edges, 10: by_vectors})
+            self.ungather()
         if not self.first:
             self.unbefore()
 

@@ -143,8 +143,15 @@ class CompiledNetwork(nn.Module):
         self.network = network
         self.dtype = weight.dtype
         self.constants = [
-            LayerConstants(layer, readout, network.frames, weight.dtype, weight.device)
-            for layer, readout in zip(network.layers, network.readouts, strict=True)
+            LayerConstants(
+                layer,
+                readout,
+                network.frames,
+                number == 0 and layer.product.features.dim == 1,
+                weight.dtype,
+                weight.device,
+            )
+            for number, (layer, readout) in enumerate(zip(network.layers, network.readouts, strict=True))
         ]
         self.bodies = None if network.frames is None else BodyConstants(network.frames, weight.dtype, weight.device)
         self._local = threading.local()

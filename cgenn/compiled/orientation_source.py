@@ -113,16 +113,16 @@ def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     return text + "            hidden[at, block] = value\n"
 
 
-def hidden_backward(edges: EdgeInvariants, tensors: Tensors) -> str:
+def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     """Derivatives by the vectors and by turns of both bodies, added to what is there.
 
-    `hidden` and `shares` hold the derivatives by them, for the messages that the bead sends.
+    `hidden` and `shares` hold the derivatives by them.
     """
-    form = _Invariants(edges, tensors, "there")
+    form = _Invariants(edges, tensors, "there" if reverse else "here")
     arguments = "    turns: wp.array(dtype=Vector),\n    there: wp.array(dtype=Vector),\n"
     arguments += "    by_vectors: wp.array2d(dtype=Vector),\n"
     text = _HEADER.format(name="hidden_backward", arguments=arguments)
-    text += "    total = Vector()\n" + _loop(tensors, "-") + SLOPES.format(slope=NEAR * (1 + NEAR)) + _ENVELOPE
+    text += "    total = Vector()\n" + _loop(tensors, "-" if reverse else "") + SLOPES.format(slope=NEAR * (1 + NEAR)) + _ENVELOPE
     text += "        gap = Real(1.0) - share\n"
     text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
     text += "".join(f"        g{m} = Real(0.0)\n" for m in range(edges.outputs))
@@ -137,7 +137,7 @@ def hidden_backward(edges: EdgeInvariants, tensors: Tensors) -> str:
         text += f"        turn_{end} = Vector({turn})\n"
     text += "        total += turn_b\n        there[edge] += turn_o\n        along_edge = Vector(x, y, z)\n"
     text += "        aside = wp.cross(along_edge, turn_b + turn_o) * inverse\n"
-    text += "        by_vectors[edge, 0] += -along * along_edge - aside\n"
+    text += f"        by_vectors[edge, 0] += {'-' if reverse else ''}(along * along_edge + aside)\n"
     return text + "    turns[bead] += total\n"
 
 

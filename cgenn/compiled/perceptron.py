@@ -24,12 +24,12 @@ from cgenn.nn.network import BodyFeatures
 from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
 
 _LANES = 8
-_AT_ONCE = 8 * 2**20
+_AT_ONCE = 32 * 2**20
 """Bytes of what is kept of edges at a time."""
 _TYPICAL = 32
 """Edges of a bead."""
-_TABLE = 6
-"""Number of the argument of the messages that holds the radial functions."""
+_TABLE, _AROUND = 6, 10
+"""Numbers of arguments of the kernels of messages: the radial functions, and derivatives by vectors."""
 
 
 class Perceptron:
@@ -44,6 +44,8 @@ class Perceptron:
         frames: BodyFeatures,
         dtype: torch.dtype,
         device: torch.device,
+        *,
+        receiving: bool,
     ) -> None:
         one, two, three = (layer for layer in radial.perceptron if isinstance(layer, Dense))
         assert one.bias is not None and two.bias is not None
@@ -62,6 +64,7 @@ class Perceptron:
         self.mixing = stored(one.scale * one.weight[basis:], self.width)
         self.second = stored(two.scale * SILU_GAIN * two.weight, self.width, self.width)
         self.bias = stored(two.bias, self.width)
+        self.ones = torch.ones(self.width, dtype=dtype, device=device)
         paths = torch.zeros(radial.outputs // channels, len(terms), dtype=torch.float64)
         for number, term in enumerate(terms):
             for path, weight in term.weights:
@@ -73,8 +76,10 @@ class Perceptron:
         texts = {
             "hidden": orientation_source.hidden(frames.edges, tensors, reverse=False),
             "reverse": orientation_source.hidden(frames.edges, tensors, reverse=True),
-            "backward": orientation_source.hidden_backward(frames.edges, tensors),
+            "backward": orientation_source.hidden_backward(frames.edges, tensors, reverse=not receiving),
         }
+        if receiving:
+            del texts["reverse"]
         self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
 
     @property
@@ -106,99 +111,123 @@ def _powers(table: Float[Tensor, "knots 2 outputs"]) -> Float[Tensor, "intervals
 
 
 class Rooms:
-    """Room for what is computed of edges: the same memory again and again."""
+    """Room for what is computed of edges: the same memory again and again.
+
+    Attributes:
+        holder: what the activations of a perceptron were last computed for.
+    """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self.kept: dict[tuple[int, str], Tensor] = {}
-        self.kind = {"dtype": dtype, "device": device}
+        self.kept: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
+        self.holder: tuple[Any, ...] | None = None
 
-    def room(self, name: str, rows: int, columns: int) -> Float[Tensor, "rows columns"]:
-        """Not initialised."""
-        key = columns, name
+    def room(self, name: str, rows: int, *shape: int) -> Float[Tensor, "rows *shape"]:
+        """For at least so many rows, not initialised; the same tensor as long as it is large enough."""
+        key = name, shape
         if key not in self.kept or len(self.kept[key]) < rows:
-            self.kept[key] = torch.empty(rows + rows // 4, columns, **self.kind)
-        return self.kept[key][:rows]
+            self.kept[key] = torch.empty(rows + rows // 4, *shape, **self.kind)
+        return self.kept[key]
 
 
 class WeightedMessages:
-    """The messages of one layer to or, `backward`, from its beads: it stands in for the launch of their kernel.
+    """The messages of one layer and their derivatives, for some beads at a time.
+
+    Where the derivatives by features are wanted, beads are the senders of the messages, and radial functions are
+    computed again; else they are the receivers, and what was computed for the last beads is still there.
 
     Args:
-        launch: of that kernel.
+        forward, backward: launches of the kernels of the messages, as many arguments as both have, and the features.
         bodies: the tensors of the beads, and room for derivatives (`bodies.Bodies`).
-        offsets: number of the argument that says where those of a bead begin; the derivatives come next.
+        receiving: whether the beads are receivers in both.
     """
 
-    def __init__(
-        self, launch: Launch, perceptron: Perceptron, bodies: Any, *, offsets: int, backward: bool = False
-    ) -> None:
-        self.launch, self.perceptron, self.bodies = launch, perceptron, bodies
-        self.offsets, self.backward = offsets, backward
-        self.edges: dict[int, Tensor] = {}
+    def __init__(self, forward: Launch, backward: Launch, perceptron: Perceptron, bodies: Any, *, receiving: bool) -> None:
+        self.launches, self.perceptron, self.bodies, self.receiving = (forward, backward), perceptron, bodies, receiving
         p, tensors = perceptron, bodies.tensors
-        nobody, nothing = launch.kept[0], tensors.new_zeros(1, 3)
-        edges = [nobody, nobody, nobody, nothing, nobody, tensors.new_zeros(1, p.width), tensors.new_zeros(1)]
-        rest = [p.cutoff, p.knots, p.table, p.mixing, tensors]
-        arguments, beads, device = [*edges, *rest], len(tensors), tensors.device
-        self.hidden = Launch(p.kernels["reverse" if backward else "hidden"], beads, 1, arguments, device)
-        if backward:
-            more = [bodies.turns, nothing, tensors.new_zeros(1, 1, 3)]
-            self.unhidden = Launch(p.kernels["backward"], beads, 1, arguments + more, device)
+        nobody, nothing = forward.kept[0], tensors.new_zeros(1, 3)
+        edges = [nobody, nobody, nobody, nothing, bodies.offsets, tensors.new_zeros(1, p.width), tensors.new_zeros(1)]
+        arguments = [*edges, p.cutoff, p.knots, p.table, p.mixing, tensors]
+        beads, device = len(tensors), tensors.device
+        self.hidden = [Launch(p.kernels["hidden"], beads, 1, arguments, device)]
+        self.hidden.append(self.hidden[0] if receiving else Launch(p.kernels["reverse"], beads, 1, arguments, device))
+        arguments += [bodies.turns, nothing, tensors.new_zeros(1, 1, 3)]
+        self.unhidden = Launch(p.kernels["backward"], beads, 1, arguments, device)
 
-    def give(self, edges: dict[int, Tensor]) -> None:
-        """The edges: first, last, senders and vectors and, backwards, the derivatives by vectors."""
-        self.edges = edges
-        self.launch.give(edges)
+    def forward(self, edges: dict[int, Tensor]) -> None:
+        """Sums of the messages that the beads get; first, last, senders and vectors of the edges."""
+        self._over_chunks(edges, None)
 
-    def __call__(self) -> None:
-        starts = self.bodies.offsets
-        beads, step = len(starts) - 1, self.perceptron.beads
+    def backward(self, edges: dict[int, Tensor], by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
+        """Derivatives by features and, added to what is there, by vectors and by turns of the beads."""
+        self._over_chunks(edges, by_vectors)
+
+    def _over_chunks(self, edges: dict[int, Tensor], by_vectors: Tensor | None) -> None:
+        starts, step = self.bodies.offsets, self.perceptron.beads
+        beads = len(starts) - 1
         bounds = [*range(0, beads, step), beads]
         numbers = starts[bounds].tolist()
-        for start, stop, first, last in zip(bounds, bounds[1:], numbers, numbers[1:], strict=False):
-            if first == last:
-                self._empty(start, stop)
+        chunks = list(zip(bounds, bounds[1:], numbers, numbers[1:], strict=False))
+        for start, stop, first, last in chunks if by_vectors is None else chunks[::-1]:
+            launch = self.launches[by_vectors is not None]
+            launch.over(start, stop)
+            if first == last:  # beads without neighbours: what they get or send is zero
+                launch()
+                continue
+            offsets = starts - first if first else starts
+            weights = self._weights(edges, offsets, start, stop, last - first, by_vectors is not None)
+            if by_vectors is None:
+                launch.give({**edges, _TABLE: weights, len(launch.kept) - 1: offsets})
+                launch()
             else:
-                self._chunk(start, stop, starts - first if first else starts, last - first)
+                by_weights = self.bodies.rooms.room("by_weights", last - first, *weights.shape[1:])
+                place = len(launch.kept) - 2
+                launch.give({**edges, _TABLE: weights, _AROUND: by_vectors, place: offsets, place + 1: by_weights})
+                launch()
+                self._by_weights(edges, offsets, start, stop, by_weights[: last - first].flatten(1), by_vectors)
 
-    def _empty(self, start: int, stop: int) -> None:
-        """Beads without neighbours: what they get or send is zero."""
-        self.launch.over(start, stop)
-        self.launch()
-
-    def _chunk(self, start: int, stop: int, offsets: Tensor, edges: int) -> None:
-        p, room = self.perceptron, self.bodies.rooms.room
-        first, squashed, second, damped = (room(name, edges, p.width) for name in ("first", "s1", "second", "s2"))
-        shares = room("shares", edges, 1)
-        around = {number: self.edges[number] for number in range(4)}
-        self.hidden.give({**around, 4: offsets, 5: first, 6: shares.view(-1)})
-        self.hidden.over(start, stop)
-        self.hidden()
+    def _weights(self, edges: dict[int, Tensor], offsets: Tensor, start: int, stop: int, count: int, back: bool) -> Tensor:
+        """The radial functions of the edges of some beads; activations stay where they are."""
+        p, rooms = self.perceptron, self.bodies.rooms
+        names = ("first", "second", "squashed", "damped", "ready")
+        whole = {name: rooms.room(name, count, p.width) for name in names} | {"shares": rooms.room("shares", count)}
+        weights = rooms.room("weights", count, p.functions, p.channels)
+        holder = self, start, self.bodies.version, back and not self.receiving
+        if rooms.holder == holder:
+            return weights
+        rooms.holder = holder
+        hidden = self.hidden[back]
+        hidden.give({**edges, 4: offsets, 5: whole["first"], 6: whole["shares"]})
+        hidden.over(start, stop)
+        hidden()
+        first, second, squashed, damped, ready = (whole[name][:count] for name in names)
         torch.sigmoid(first, out=squashed)
         first.mul_(squashed)
         torch.addmm(p.bias, first, p.second, out=second)
         torch.sigmoid(second, out=damped)
         second.mul_(damped)
-        ready = torch.mul(second, shares, out=room("ready", edges, p.width))
-        weights = torch.mm(ready, p.last, out=room("weights", edges, p.last.shape[1]))
-        given = {_TABLE: weights.view(edges, p.functions, p.channels), self.offsets: offsets}
-        if self.backward:
-            by_weights = room("by_weights", edges, p.last.shape[1])
-            given[self.offsets + 1] = by_weights.view(edges, p.functions, p.channels)
-        self.launch.give(given)
-        self.launch.over(start, stop)
-        self.launch()
-        if not self.backward:
-            return
-        slopes = torch.mm(by_weights, p.last.T, out=ready)
-        one = self.bodies.one
-        torch.lerp(second, one, damped, out=damped)  # the derivative of x sigmoid(x): h + (1 - h) sigmoid(x)
-        torch.lerp(first, one, squashed, out=squashed)
-        by_shares = torch.sum(second.mul_(slopes), dim=1, out=room("by_shares", edges, 1).view(-1))
-        slopes.mul_(damped).mul_(shares)
-        by_first = torch.mm(slopes, p.second.T, out=first).mul_(squashed)
+        torch.mul(second, whole["shares"][:count].unsqueeze(1), out=ready)
+        torch.mm(ready, p.last, out=weights[:count].flatten(1))
+        return weights
+
+    def _by_weights(
+        self, edges: dict[int, Tensor], offsets: Tensor, start: int, stop: int, by_weights: Tensor, by_vectors: Tensor
+    ) -> None:
+        """Back through the perceptron, whose activations are used up."""
+        p, rooms, count = self.perceptron, self.bodies.rooms, len(by_weights)
+        rooms.holder = None
+        names = ("first", "second", "squashed", "damped", "ready")
+        first, second, squashed, damped, slopes = (rooms.room(name, count, p.width)[:count] for name in names)
+        shares, by_shares = rooms.room("shares", count)[:count], rooms.room("by_shares", count)
+        torch.mm(by_weights, p.last.T, out=slopes)
+        torch.lerp(second, self.bodies.one, damped, out=damped)  # x sigmoid(x) has the derivative h + (1 - h) sigmoid(x)
+        torch.lerp(first, self.bodies.one, squashed, out=squashed)
+        torch.mv(second.mul_(slopes), p.ones, out=by_shares[:count])
+        slopes.mul_(damped).mul_(shares.unsqueeze(1))
+        torch.mm(slopes, p.second.T, out=first).mul_(squashed)
+        whole = rooms.room("first", count, p.width)
         self.unhidden.give(
-            {**around, 4: offsets, 5: by_first, 6: by_shares, 13: self.bodies.there, 14: self.edges[10]}
+            {**edges, 4: offsets, 5: whole, 6: by_shares, 13: self.bodies.there, 14: by_vectors}
         )
         self.unhidden.over(start, stop)
         self.unhidden()

@@ -50,51 +50,45 @@ _PAIRS = """\
 _SUMS = '''\
 
 @wp.func_native("""
-    using Number = NUMBER;
-    constexpr int size = SIZE;
-    const Number* __restrict x = &wp::index(sites, other, 0).c[0];
-    const Number* __restrict y = &wp::index(sites, other, 1).c[0];
-    const Number* __restrict z = &wp::index(sites, other, 2).c[0];
-    const Number* __restrict here_x = &wp::index(sites, bead, 0).c[0];
-    const Number* __restrict here_y = &wp::index(sites, bead, 1).c[0];
-    const Number* __restrict here_z = &wp::index(sites, bead, 2).c[0];
-    const Number* __restrict powers = table.data;
+    typedef NUMBER Number;
+    typedef Number Many __attribute__((ext_vector_type(LANES), aligned(4)));
+    typedef int Places __attribute__((ext_vector_type(LANES), aligned(4)));
+    typedef Number Powers __attribute__((ext_vector_type(4), aligned(4)));
+    const Number* const here_x = &wp::index(sites, bead, 0).c[0];
+    const Number* const here_y = &wp::index(sites, bead, 1).c[0];
+    const Number* const here_z = &wp::index(sites, bead, 2).c[0];
     const Number density = Number(1) / spacing;
-    Number energy[size] = {}, fx[size] = {}, fy[size] = {}, fz[size] = {}, tx[size] = {}, ty[size] = {}, tz[size] = {};
-    for (int a = 0; a < count; ++a) {
-        const int* __restrict start = &wp::index(starts, pair, a, 0);
-        const Number ax = here_x[a], ay = here_y[a], az = here_z[a];
-        const Number ox = r[0] - ax, oy = r[1] - ay, oz = r[2] - az;
-        for (int b = 0; b < size; ++b) {
-            const Number dx = x[b] + ox, dy = y[b] + oy, dz = z[b] + oz;
-            const Number distance = ROOT(dx * dx + dy * dy + dz * dz + Number(1e-8));
-            const Number at = distance * density;
-            const int interval = (int)(at < end ? at : end);
-            const Number t = at - Number(interval);
-            const int place = 4 * (start[b] + interval);
-            const Number c0 = powers[place], c1 = powers[place + 1], c2 = powers[place + 2], c3 = powers[place + 3];
-            energy[b] += c0 + t * (c1 + t * (c2 + t * c3));
-            const Number slope = (c1 + t * (Number(2) * c2 + Number(3) * t * c3)) * density / distance;
-            const Number sx = slope * dx, sy = slope * dy, sz = slope * dz;
-            fx[b] += sx;
-            fy[b] += sy;
-            fz[b] += sz;
-            tx[b] += az * sy - ay * sz;
-            ty[b] += ax * sz - az * sx;
-            tz[b] += ay * sx - ax * sy;
+    Many energy = 0, fx = 0, fy = 0, fz = 0, tx = 0, ty = 0, tz = 0;
+    for (int b = 0; b < SIZE; b += LANES) {
+        const Many x = *(const Many*)&wp::index(sites, other, 0).c[b];
+        const Many y = *(const Many*)&wp::index(sites, other, 1).c[b];
+        const Many z = *(const Many*)&wp::index(sites, other, 2).c[b];
+        for (int a = 0; a < count; ++a) {
+            const Number ax = here_x[a], ay = here_y[a], az = here_z[a];
+            const Many dx = x + (r[0] - ax), dy = y + (r[1] - ay), dz = z + (r[2] - az);
+            const Many distance = __builtin_elementwise_sqrt(dx * dx + dy * dy + dz * dz + Number(1e-8));
+            const Many at = distance * density;
+            const Places interval = __builtin_convertvector(__builtin_elementwise_min(at, (Many)end), Places);
+            const Many t = at - __builtin_convertvector(interval, Many);
+            const Places place = (*(const Places*)&wp::index(starts, pair, a, b) + interval) * 4;
+COLUMNS
+            energy += c0 + t * (c1 + t * (c2 + t * c3));
+            const Many slope = (c1 + t * (Number(2) * c2 + Number(3) * t * c3)) * density / distance;
+            const Many sx = slope * dx, sy = slope * dy, sz = slope * dz;
+            fx += sx;
+            fy += sy;
+            fz += sz;
+            tx += az * sy - ay * sz;
+            ty += ax * sz - az * sx;
+            tz += ay * sx - ax * sy;
         }
     }
-    Number sums[7] = {};
-    for (int b = 0; b < size; ++b) {
-        sums[0] += energy[b];
-        sums[1] += fx[b];
-        sums[2] += fy[b];
-        sums[3] += fz[b];
-        sums[4] += tx[b];
-        sums[5] += ty[b];
-        sums[6] += tz[b];
+    const Many parts[7] = {energy, fx, fy, fz, tx, ty, tz};
+    for (int k = 0; k < 7; ++k) {
+        Number total = 0;
+        for (int b = 0; b < LANES; ++b) total += parts[k][b];
+        wp::index(pairs, edge, k) = total;
     }
-    for (int k = 0; k < 7; ++k) wp::index(pairs, edge, k) = sums[k];
 """)
 def site_sums(
     bead: wp.int32,
@@ -168,7 +162,40 @@ def site_pairs(size: int, dtype: torch.dtype) -> str:
     sites: wp.array2d(dtype=Lanes),
     pairs: wp.array2d(dtype=Real),
 """
-    single = dtype == torch.float32
-    inner = _SUMS.replace("NUMBER", "float" if single else "double").replace("SIZE", str(size))
-    inner = inner.replace("ROOT", "__builtin_sqrtf" if single else "__builtin_sqrt")
+    inner = _SUMS.replace("NUMBER", "float" if dtype == torch.float32 else "double").replace("SIZE", str(size))
+    inner = inner.replace("COLUMNS", _columns(lanes(size))).replace("LANES", str(lanes(size)))
     return _EDGES.format(name="site_pairs", arguments=arguments) + _PAIRS + inner
+
+
+def lanes(sites: int) -> int:
+    """Sites that are worked on at a time."""
+    return 16 if sites > 8 else 8 if sites > 4 else 4
+
+
+def _columns(count: int) -> str:
+    """C++ that makes c0 to c3 from the four numbers at each of some places: rows become columns, four by four.
+
+    Loading the four together takes half the time of gathering each of them.
+    """
+    groups = range(0, count, 4)
+    lines = [f"const Powers p{k} = *(const Powers*)(table.data + place[{k}]);" for k in range(count)]
+
+    def shuffled(name: str, one: str, other: str, order: list[int]) -> None:
+        lines.append(f"const auto {name} = __builtin_shufflevector({one}, {other}, {', '.join(map(str, order))});")
+
+    def joined(names: list[str], size: int) -> str:
+        while len(names) > 1:
+            for one, other in zip(names[::2], names[1::2], strict=True):
+                shuffled(one + "j", one, other, list(range(2 * size)))
+            names, size = [one + "j" for one in names[::2]], 2 * size
+        return names[0]
+
+    rows = [joined([f"p{k + group}" for group in groups], 4) for k in range(4)]
+    for name, first in (("low", 0), ("high", 2)):
+        order = [group + first + k for group in groups for k in (0, count, 1, count + 1)]
+        shuffled(f"{name}0", rows[0], rows[1], order)
+        shuffled(f"{name}1", rows[2], rows[3], order)
+        for k in range(2):
+            order = [group + 2 * k + step for group in groups for step in (0, 1, count, count + 1)]
+            shuffled(f"c{first + k}", f"{name}0", f"{name}1", order)
+    return "\n".join(f"            {line}" for line in lines)

@@ -113,17 +113,19 @@ def forward(terms: Sequence[Coupling], outputs: int, *, given: bool = False) -> 
 def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: bool, given: bool = False) -> str:
     """Derivatives by the features, if they are wanted, and by the vectors, which are added to what is there.
 
-    A bead is the sender here: for the message to a neighbour the edge is seen from the other end. With q = D W^T D G
+    A bead is the sender here, and the receiver if no derivatives by features are wanted and the radial functions are
+    `given`: for the message to a neighbour the edge is seen from the other end. With q = D W^T D G
     the derivative by the features x, G the one by the message, the angular part follows from what does not change when
-    x, G and the edge turn together. With `given` radial functions those of a bead are for the messages that it sends;
-    the derivatives by them come instead of those by the distance.
+    x, G and the edge turn together. The derivatives by radial functions that are given come instead of those by the
+    distance.
     """
+    here = given and not features
     body = Body(given)
     body.rotations(_rows(terms, whole=True))
     used = sorted({a for term in terms for _, a, _ in term.terms})
     made = sorted({k for term in terms for k, _, _ in term.terms})
-    body.turned("f", "x{}", _whole(used))
-    body.turned("g", "slopes[{}, block]", _whole(made), "other")
+    body.turned("f", *(("features[{}, block]", _whole(used), "other") if here else ("x{}", _whole(used))))
+    body.turned("g", *(("x{}", _whole(made)) if here else ("slopes[{}, block]", _whole(made), "other")))
     for number, term in enumerate(terms):
         body.radial(number, slope=True)
         product = [_signed(sign, f"wp.cw_mul(g{k}, f{a})") for k, a, sign in term.terms]
@@ -155,7 +157,7 @@ def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: 
     body.line("to2 = -torque0 * inverse")
     for number, name in enumerate("xyz"):
         body.line(f"by_{name} = D1_0{number} * to0 + D1_1{number} * along + D1_2{number} * to2")
-    body.line("by_vectors[edge, block] += Vector(-by_x, -by_y, -by_z)")
+    body.line("by_vectors[edge, block] += " + ("Vector(by_x, by_y, by_z)" if here else "Vector(-by_x, -by_y, -by_z)"))
     arguments = "    slopes: wp.array2d(dtype=Lanes),\n    by_vectors: wp.array2d(dtype=Vector),\n"
     if features:
         arguments += "    by_features: wp.array2d(dtype=Lanes),\n"
@@ -163,9 +165,10 @@ def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: 
         arguments += _OFFSETS + "    by_weights: wp.array3d(dtype=Lanes),\n"
     text = _HEADER.format(name="backward", arguments=arguments)
     text += "    ones = Lanes(Real(1.0))\n"
-    text += "".join(f"    x{a} = features[{row(a)}, block]\n" for a in range(inputs))
+    own, count = ("slopes", outputs) if here else ("features", inputs)
+    text += "".join(f"    x{a} = {own}[{row(a)}, block]\n" for a in range(count))
     text += "".join(f"    sum{a} = Lanes()\n" for a in _whole(used) if features)
-    text += EDGE.format(sign="-", near=NEAR, gain=1 + NEAR) + SLOPES.format(slope=NEAR * (1 + NEAR)) + body.text
+    text += EDGE.format(sign="" if here else "-", near=NEAR, gain=1 + NEAR) + SLOPES.format(slope=NEAR * (1 + NEAR)) + body.text
     if features:
         text += "".join(f"    by_features[{row(a)}, block] = sum{a}\n" for a in _whole(used))
     return text
