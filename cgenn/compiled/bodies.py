@@ -84,7 +84,6 @@ class Bodies:
         self.turns, self.there = torch.zeros(beads, 3, **kind), torch.zeros(1, 3, **kind)
         self.pairs = torch.zeros(1, 7, **kind)
         self.version = 0
-        self.one = torch.ones(1, **kind)
         self.rooms = Rooms(c.kind["dtype"], device)
 
         def launch(name: str, *arguments: Tensor | float, parts: int | None = None) -> Launch:

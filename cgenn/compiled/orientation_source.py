@@ -40,6 +40,7 @@ def {name}(
     vectors: wp.array(dtype=Vector),
     offsets: wp.array(dtype=wp.int32),
     hidden: wp.array2d(dtype=Lanes),
+    slopes: wp.array2d(dtype=Lanes),
     shares: wp.array(dtype=Real),
     cutoff: Real,
     knots: Real,
@@ -98,7 +99,9 @@ def turned_tensors(tensors: Tensors) -> str:
 
 
 def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
-    """What the first layer of the perceptron gets on each edge of a bead, and the share that the cutoff leaves.
+    """The first layer of the perceptron on each edge of a bead, its slopes, and the share that the cutoff leaves.
+
+    To be followed by the source of `silu`.
 
     With `reverse` it is that of the message the other way.
     """
@@ -110,13 +113,13 @@ def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     text += "            value = table[knot, 0, block] + t * table[knot, 1, block]\n"
     text += "            value += t2 * table[knot, 2, block] + t3 * table[knot, 3, block]\n"
     text += "".join(f"            value += i{m} * mixing[{m}, block]\n" for m in range(edges.outputs))
-    return text + "            hidden[at, block] = value\n"
+    return text + "            hidden[at, block] = value\n            silu(at, block, hidden, slopes)\n"
 
 
 def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     """Derivatives by the vectors and by turns of both bodies, added to what is there.
 
-    `hidden` and `shares` hold the derivatives by them.
+    `hidden` and `shares` hold the derivatives by them, `slopes` those of the activation.
     """
     form = _Invariants(edges, tensors, "there" if reverse else "here")
     arguments = "    turns: wp.array(dtype=Vector),\n    there: wp.array(dtype=Vector),\n"
@@ -126,7 +129,7 @@ def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -
     text += "        gap = Real(1.0) - share\n"
     text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
     text += "".join(f"        g{m} = Real(0.0)\n" for m in range(edges.outputs))
-    text += "        for block in range(hidden.shape[1]):\n            slope = hidden[at, block]\n"
+    text += "        for block in range(hidden.shape[1]):\n            slope = wp.cw_mul(hidden[at, block], slopes[at, block])\n"
     text += "            rise = table[knot, 1, block] + Real(2.0) * t * table[knot, 2, block]\n"
     text += "            rise += Real(3.0) * t2 * table[knot, 3, block]\n"
     text += "            along += per_length * wp.dot(slope, rise)\n"

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cgenn.compiled import orientation_source
+from cgenn.compiled import activation_source, orientation_source
 from cgenn.compiled.edge_frame import Coupling
 from cgenn.compiled.launch import Launch, kernel
 from cgenn.compiled.orientation_source import Tensors
@@ -64,7 +64,6 @@ class Perceptron:
         self.mixing = stored(one.scale * one.weight[basis:], self.width)
         self.second = stored(two.scale * SILU_GAIN * two.weight, self.width, self.width)
         self.bias = stored(two.bias, self.width)
-        self.ones = torch.ones(self.width, dtype=dtype, device=device)
         paths = torch.zeros(radial.outputs // channels, len(terms), dtype=torch.float64)
         for number, term in enumerate(terms):
             for path, weight in term.weights:
@@ -73,10 +72,13 @@ class Perceptron:
         last = torch.einsum("kpc,pn->knc", last, paths)
         self.last = stored(last, self.width, self.functions, padded).flatten(1)
         tensors = Tensors(frames.edges.kinds, frames.tensors.counts)
+        silu = activation_source.silu(dtype, self.lanes)
         texts = {
-            "hidden": orientation_source.hidden(frames.edges, tensors, reverse=False),
-            "reverse": orientation_source.hidden(frames.edges, tensors, reverse=True),
+            "hidden": orientation_source.hidden(frames.edges, tensors, reverse=False) + silu,
+            "reverse": orientation_source.hidden(frames.edges, tensors, reverse=True) + silu,
             "backward": orientation_source.hidden_backward(frames.edges, tensors, reverse=not receiving),
+            "activate": activation_source.forward(dtype, self.lanes),
+            "activate_backward": activation_source.BACKWARD,
         }
         if receiving:
             del texts["reverse"]
@@ -85,7 +87,7 @@ class Perceptron:
     @property
     def beads(self) -> int:
         """Beads at a time."""
-        numbers = 4 * self.width + 2 * self.functions * self.channels
+        numbers = 5 * self.width + 2 * self.functions * self.channels
         return max(1, _AT_ONCE // (_TYPICAL * numbers * self.table.element_size()))
 
 
@@ -146,13 +148,17 @@ class WeightedMessages:
         self.launches, self.perceptron, self.bodies, self.receiving = (forward, backward), perceptron, bodies, receiving
         p, tensors = perceptron, bodies.tensors
         nobody, nothing = forward.kept[0], tensors.new_zeros(1, 3)
-        edges = [nobody, nobody, nobody, nothing, bodies.offsets, tensors.new_zeros(1, p.width), tensors.new_zeros(1)]
+        wide, single = tensors.new_zeros(1, p.width), tensors.new_zeros(1)
+        edges = [nobody, nobody, nobody, nothing, bodies.offsets, wide, wide, single]
         arguments = [*edges, p.cutoff, p.knots, p.table, p.mixing, tensors]
         beads, device = len(tensors), tensors.device
         self.hidden = [Launch(p.kernels["hidden"], beads, 1, arguments, device)]
         self.hidden.append(self.hidden[0] if receiving else Launch(p.kernels["reverse"], beads, 1, arguments, device))
         arguments += [bodies.turns, nothing, tensors.new_zeros(1, 1, 3)]
         self.unhidden = Launch(p.kernels["backward"], beads, 1, arguments, device)
+        rows = [bodies.offsets, wide, wide, single, wide]
+        self.activate = Launch(p.kernels["activate"], beads, 1, rows, device)
+        self.unactivate = Launch(p.kernels["activate_backward"], beads, 1, [*rows, single], device)
 
     def forward(self, edges: dict[int, Tensor]) -> None:
         """Sums of the messages that the beads get; first, last, senders and vectors of the edges."""
@@ -189,25 +195,22 @@ class WeightedMessages:
     def _weights(self, edges: dict[int, Tensor], offsets: Tensor, start: int, stop: int, count: int, back: bool) -> Tensor:
         """The radial functions of the edges of some beads; activations stay where they are."""
         p, rooms = self.perceptron, self.bodies.rooms
-        names = ("first", "second", "squashed", "damped", "ready")
-        whole = {name: rooms.room(name, count, p.width) for name in names} | {"shares": rooms.room("shares", count)}
-        weights = rooms.room("weights", count, p.functions, p.channels)
+        names = ("first", "first_slopes", "second", "second_slopes", "damped")
+        first, first_slopes, second, second_slopes, damped = (rooms.room(name, count, p.width) for name in names)
+        shares, weights = rooms.room("shares", count), rooms.room("weights", count, p.functions, p.channels)
         holder = self, start, self.bodies.version, back and not self.receiving
         if rooms.holder == holder:
             return weights
         rooms.holder = holder
         hidden = self.hidden[back]
-        hidden.give({**edges, 4: offsets, 5: whole["first"], 6: whole["shares"]})
+        hidden.give({**edges, 4: offsets, 5: first, 6: first_slopes, 7: shares})
         hidden.over(start, stop)
         hidden()
-        first, second, squashed, damped, ready = (whole[name][:count] for name in names)
-        torch.sigmoid(first, out=squashed)
-        first.mul_(squashed)
-        torch.addmm(p.bias, first, p.second, out=second)
-        torch.sigmoid(second, out=damped)
-        second.mul_(damped)
-        torch.mul(second, whole["shares"][:count].unsqueeze(1), out=ready)
-        torch.mm(ready, p.last, out=weights[:count].flatten(1))
+        torch.addmm(p.bias, first[:count], p.second, out=second[:count])
+        self.activate.give({0: offsets, 1: second, 2: second_slopes, 3: shares, 4: damped})
+        self.activate.over(start, stop)
+        self.activate()
+        torch.mm(damped[:count], p.last, out=weights[:count].flatten(1))
         return weights
 
     def _by_weights(
@@ -216,18 +219,15 @@ class WeightedMessages:
         """Back through the perceptron, whose activations are used up."""
         p, rooms, count = self.perceptron, self.bodies.rooms, len(by_weights)
         rooms.holder = None
-        names = ("first", "second", "squashed", "damped", "ready")
-        first, second, squashed, damped, slopes = (rooms.room(name, count, p.width)[:count] for name in names)
-        shares, by_shares = rooms.room("shares", count)[:count], rooms.room("by_shares", count)
-        torch.mm(by_weights, p.last.T, out=slopes)
-        torch.lerp(second, self.bodies.one, damped, out=damped)  # x sigmoid(x) has the derivative h + (1 - h) sigmoid(x)
-        torch.lerp(first, self.bodies.one, squashed, out=squashed)
-        torch.mv(second.mul_(slopes), p.ones, out=by_shares[:count])
-        slopes.mul_(damped).mul_(shares.unsqueeze(1))
-        torch.mm(slopes, p.second.T, out=first).mul_(squashed)
-        whole = rooms.room("first", count, p.width)
-        self.unhidden.give(
-            {**edges, 4: offsets, 5: whole, 6: by_shares, 13: self.bodies.there, 14: by_vectors}
-        )
+        names = ("first", "first_slopes", "second", "second_slopes", "damped")
+        first, first_slopes, second, second_slopes, slopes = (rooms.room(name, count, p.width) for name in names)
+        shares, by_shares = rooms.room("shares", count), rooms.room("by_shares", count)
+        torch.mm(by_weights, p.last.T, out=slopes[:count])
+        self.unactivate.give({0: offsets, 1: second, 2: second_slopes, 3: shares, 4: slopes, 5: by_shares})
+        self.unactivate.over(start, stop)
+        self.unactivate()
+        torch.mm(slopes[:count], p.second.T, out=first[:count])
+        given = {4: offsets, 5: first, 6: first_slopes, 7: by_shares, 14: self.bodies.there, 15: by_vectors}
+        self.unhidden.give({**edges, **given})
         self.unhidden.over(start, stop)
         self.unhidden()
