@@ -148,7 +148,7 @@ def _argument(value: Tensor | float, wanted: Any, *, raw: bool = False) -> Any:
         return value
     length = getattr(wanted.dtype, "_length_", 0)
     if length > 1:
-        value = value.view(*value.shape[:-1], -1, length)
+        value = value.view(*value.shape[:-1], value.shape[-1] // length, length)
         if value.dim() - 1 > wanted.ndim:
             value = value.squeeze(-2)
     return wp.from_torch(value, dtype=wanted.dtype, return_ctype=raw)

@@ -16,6 +16,7 @@ from cgenn.nn.orientation import EdgeInvariants, Kind
 
 _ZERO = 1e-9
 _AXES = "xyz"
+_CHAINS = 4
 
 _TENSORS = """\
 def turned_tensors(
@@ -110,30 +111,33 @@ def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     text += "        share6 = share3 * share3\n"
     text += "        shares[at] = Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))\n"
     text += form.values() + "        for block in range(hidden.shape[1]):\n"
+    text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
     text += "            value = table[knot, 0, block] + t * table[knot, 1, block]\n"
     text += "            value += t2 * table[knot, 2, block] + t3 * table[knot, 3, block]\n"
-    text += "".join(f"            value += i{m} * mixing[{m}, block]\n" for m in range(edges.outputs))
+    products = [f"i{m} * mixing[{m}, block]" for m in range(edges.outputs)]
+    for part in range(_CHAINS):  # sums that do not wait for each other
+        text += "".join(f"            value{part} += {product}\n" for product in products[part::_CHAINS])
+    text += "            value += " + " + ".join(f"value{part}" for part in range(_CHAINS)) + "\n"
     return text + "            hidden[at, block] = value\n            silu(at, block, hidden, slopes)\n"
 
 
 def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     """Derivatives by the vectors and by turns of both bodies, added to what is there.
 
-    `hidden` and `shares` hold the derivatives by them, `slopes` those of the activation.
+    `hidden` and `shares` hold the derivatives by them, those by what is hidden before its activation.
     """
     form = _Invariants(edges, tensors, "there" if reverse else "here")
     arguments = "    turns: wp.array(dtype=Vector),\n    there: wp.array(dtype=Vector),\n"
-    arguments += "    by_vectors: wp.array2d(dtype=Vector),\n"
+    arguments += "    by_vectors: wp.array2d(dtype=Vector),\n    by_invariants: wp.array2d(dtype=Real),\n"
     text = _HEADER.format(name="hidden_backward", arguments=arguments)
     text += "    total = Vector()\n" + _loop(tensors, "-" if reverse else "") + SLOPES.format(slope=NEAR * (1 + NEAR)) + _ENVELOPE
     text += "        gap = Real(1.0) - share\n"
     text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
-    text += "".join(f"        g{m} = Real(0.0)\n" for m in range(edges.outputs))
-    text += "        for block in range(hidden.shape[1]):\n            slope = wp.cw_mul(hidden[at, block], slopes[at, block])\n"
+    text += "        for block in range(hidden.shape[1]):\n"
     text += "            rise = table[knot, 1, block] + Real(2.0) * t * table[knot, 2, block]\n"
     text += "            rise += Real(3.0) * t2 * table[knot, 3, block]\n"
-    text += "            along += per_length * wp.dot(slope, rise)\n"
-    text += "".join(f"            g{m} += wp.dot(slope, mixing[{m}, block])\n" for m in range(edges.outputs))
+    text += "            along += per_length * wp.dot(hidden[at, block], rise)\n"
+    text += "".join(f"        g{m} = by_invariants[at, {m}]\n" for m in range(edges.outputs))
     text += form.derivatives()
     for end in "bo":
         turn = ", ".join(_turn(tensors, end, axis) for axis in range(3))
@@ -151,22 +155,20 @@ class _Invariants:
     """
 
     def __init__(self, edges: EdgeInvariants, tensors: Tensors, bead: str) -> None:
-        self.tensors = tensors
+        self.tensors, self.count = tensors, 0
         self.h, self.t = ("b", "o") if bead == "here" else ("o", "b")
-        self.prepared = [*_harmonics(edges.degree)]
-        self.singles: list[tuple[str, int, int, float]] = []
-        """(end, place, degree, scale) of F . Y."""
-        self.pairs: list[tuple[int, int, dict[tuple[int, int], str]]] = []
-        """(start of the one here, start of the one there, matrix between them)."""
-        self.order: list[tuple[str, int]] = []
+        self.prepared = _harmonics(edges.degree)
+        self.singles: list[tuple[int, str, int, float]] = []
+        """(number, tensor, degree, scale) of F . Y."""
+        self.pairs: list[_Pairs] = []
         for number, kind in enumerate(edges.kinds):
-            size, scale = 2 * kind.degree + 1, (2 * kind.degree + 1) ** -0.5
-            self._pair(number, number, {(c, c): f"Real({scale!r})" for c in range(size)})
+            scale = (2 * kind.degree + 1) ** -0.5
+            self._pair(number, number, {(c, c): f"Real({scale!r})" for c in range(2 * kind.degree + 1)})
             if number in edges.singles:
                 for end in (self.h, self.t):
-                    for n in range(tensors.counts[number]):
-                        self.order.append(("single", len(self.singles)))
-                        self.singles.append((end, tensors.start(number, n), kind.degree, scale))
+                    for start in self._starts(number):
+                        self.singles.append((self.count, f"{end}{start}", kind.degree, scale))
+                        self.count += 1
         for place, ((first, second, third), coupling) in enumerate(zip(edges.triples, edges.couplings, strict=True)):
             matrix: dict[tuple[int, int], str] = {}
             for a, block in enumerate(coupling.exact.tolist()):
@@ -177,46 +179,76 @@ class _Invariants:
                         self.prepared.append(f"{matrix[a, b]} = " + " + ".join(parts))
             self._pair(first, second, matrix)
 
+    def _starts(self, number: int) -> list[int]:
+        return [self.tensors.start(number, n) for n in range(self.tensors.counts[number])]
+
     def _pair(self, first: int, second: int, matrix: dict[tuple[int, int], str]) -> None:
-        for n in range(self.tensors.counts[first]):
-            for m in range(self.tensors.counts[second]):
-                self.order.append(("pair", len(self.pairs)))
-                self.pairs.append((self.tensors.start(first, n), self.tensors.start(second, m), matrix))
+        self.pairs.append(_Pairs(self.count, self._starts(first), self._starts(second), matrix))
+        self.count += len(self.pairs[-1].here) * len(self.pairs[-1].there)
 
     def values(self) -> str:
         """Lines that make the invariants."""
         lines = list(self.prepared)
-        for place, (which, number) in enumerate(self.order):
-            if which == "single":
-                end, start, degree, scale = self.singles[number]
-                parts = [f"{end}{start + c} * Y{degree**2 + c}" for c in range(2 * degree + 1)]
-                lines.append(f"i{place} = Real({scale!r}) * ({' + '.join(parts)})")
-            else:
-                start, other, matrix = self.pairs[number]
-                rows = {a: [b for a_, b in matrix if a_ == a] for a, _ in matrix}
-                sums = [
-                    f"{self.h}{start + a} * (" + " + ".join(f"{matrix[a, b]} * {self.t}{other + b}" for b in found) + ")"
-                    for a, found in rows.items()
-                ]
-                lines.append(f"i{place} = " + (" + ".join(sums) or "Real(0.0)"))
+        for place, tensor, degree, scale in self.singles:
+            parts = [f"{_component(tensor, c)} * Y{degree**2 + c}" for c in range(2 * degree + 1)]
+            lines.append(f"i{place} = Real({scale!r}) * ({' + '.join(parts)})")
+        for group, pairs in enumerate(self.pairs):
+            lines += pairs.multiplied(f"u{group}", self.t, 1)
+            for n, m, place in pairs.each():
+                rows = sorted({a for a, _ in pairs.matrix})
+                parts = [f"{self.h}{pairs.here[n] + a} * u{group}_{m}_{a}" for a in rows]
+                lines.append(f"i{place} = " + " + ".join(parts))
         return "".join(f"        {line}\n" for line in lines)
 
     def derivatives(self) -> str:
         """Lines that make the derivatives dbN and doN by the tensors."""
         lines = list(self.prepared)
-        by: dict[str, list[str]] = {f"d{end}{c}": [] for end in "bo" for c in range(self.tensors.size)}
-        for place, (which, number) in enumerate(self.order):
-            if which == "single":
-                end, start, degree, scale = self.singles[number]
-                for c in range(2 * degree + 1):
-                    by[f"d{end}{start + c}"].append(f"Real({scale!r}) * g{place} * Y{degree**2 + c}")
-            else:
-                start, other, matrix = self.pairs[number]
-                for (a, b), value in matrix.items():
-                    by[f"d{self.h}{start + a}"].append(f"g{place} * {value} * {self.t}{other + b}")
-                    by[f"d{self.t}{other + b}"].append(f"g{place} * {value} * {self.h}{start + a}")
-        lines += [f"{name} = " + (" + ".join(parts) or "Real(0.0)") for name, parts in by.items()]
+        by: dict[str, list[str]] = {f"{end}{c}": [] for end in "bo" for c in range(self.tensors.size)}
+        for place, tensor, degree, scale in self.singles:
+            for c in range(2 * degree + 1):
+                by[_component(tensor, c)].append(f"Real({scale!r}) * g{place} * Y{degree**2 + c}")
+        for group, pairs in enumerate(self.pairs):
+            lines += pairs.multiplied(f"u{group}", self.t, 1) + pairs.multiplied(f"v{group}", self.h, 0)
+            for n, m, place in pairs.each():
+                for a in sorted({a for a, _ in pairs.matrix}):
+                    by[f"{self.h}{pairs.here[n] + a}"].append(f"g{place} * u{group}_{m}_{a}")
+                for b in sorted({b for _, b in pairs.matrix}):
+                    by[f"{self.t}{pairs.there[m] + b}"].append(f"g{place} * v{group}_{n}_{b}")
+        lines += [f"d{name} = " + (" + ".join(parts) or "Real(0.0)") for name, parts in by.items()]
         return "".join(f"        {line}\n" for line in lines)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Invariants F_n Z G_m of all tensors of a kind here and one there, the first of them with this number.
+
+    Attributes:
+        here, there: where the tensors begin.
+        matrix: Z, as far as it is not zero.
+    """
+
+    number: int
+    here: list[int]
+    there: list[int]
+    matrix: dict[tuple[int, int], str]
+
+    def each(self) -> list[tuple[int, int, int]]:
+        """(n, m, number) of each invariant."""
+        pairs = [(n, m) for n in range(len(self.here)) for m in range(len(self.there))]
+        return [(n, m, self.number + place) for place, (n, m) in enumerate(pairs)]
+
+    def multiplied(self, name: str, end: str, side: int) -> list[str]:
+        """Lines that make Z G_m, or F_n Z with a `side` of 0."""
+        lines = []
+        for number, start in enumerate(self.there if side else self.here):
+            for k in sorted({index[1 - side] for index in self.matrix}):
+                found = [(index[side], value) for index, value in self.matrix.items() if index[1 - side] == k]
+                lines.append(f"{name}_{number}_{k} = " + " + ".join(f"{value} * {end}{start + c}" for c, value in found))
+        return lines
+
+
+def _component(tensor: str, c: int) -> str:
+    return f"{tensor[0]}{int(tensor[1:]) + c}"
 
 
 def _loop(tensors: Tensors, sign: str) -> str:

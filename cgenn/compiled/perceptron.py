@@ -24,7 +24,7 @@ from cgenn.nn.network import BodyFeatures
 from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
 
 _LANES = 8
-_AT_ONCE = 32 * 2**20
+_AT_ONCE = 16 * 2**20
 """Bytes of what is kept of edges at a time."""
 _TYPICAL = 32
 """Edges of a bead."""
@@ -154,7 +154,7 @@ class WeightedMessages:
         beads, device = len(tensors), tensors.device
         self.hidden = [Launch(p.kernels["hidden"], beads, 1, arguments, device)]
         self.hidden.append(self.hidden[0] if receiving else Launch(p.kernels["reverse"], beads, 1, arguments, device))
-        arguments += [bodies.turns, nothing, tensors.new_zeros(1, 1, 3)]
+        arguments += [bodies.turns, nothing, tensors.new_zeros(1, 1, 3), wide]
         self.unhidden = Launch(p.kernels["backward"], beads, 1, arguments, device)
         rows = [bodies.offsets, wide, wide, single, wide]
         self.activate = Launch(p.kernels["activate"], beads, 1, rows, device)
@@ -226,8 +226,10 @@ class WeightedMessages:
         self.unactivate.give({0: offsets, 1: second, 2: second_slopes, 3: shares, 4: slopes, 5: by_shares})
         self.unactivate.over(start, stop)
         self.unactivate()
-        torch.mm(slopes[:count], p.second.T, out=first[:count])
-        given = {4: offsets, 5: first, 6: first_slopes, 7: by_shares, 14: self.bodies.there, 15: by_vectors}
+        torch.mm(slopes[:count], p.second.T, out=first[:count]).mul_(first_slopes[:count])
+        by_invariants = rooms.room("by_invariants", count, len(p.mixing))
+        torch.mm(first[:count], p.mixing.T, out=by_invariants[:count])
+        given = {4: offsets, 5: first, 7: by_shares, 14: self.bodies.there, 15: by_vectors, 16: by_invariants}
         self.unhidden.give({**edges, **given})
         self.unhidden.over(start, stop)
         self.unhidden()
