@@ -13,10 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cgenn.compiled import orientation_source, site_source
-from cgenn.compiled.edge_frame import generator
 from cgenn.compiled.edges import Edges
 from cgenn.compiled.launch import Launch, kernel
-from cgenn.compiled.orientation_source import Tensors
+from cgenn.compiled.orientation_source import Tensors, generator
 from cgenn.compiled.perceptron import Rooms
 from cgenn.nn.network import BodyFeatures
 from cgenn.nn.sites import SPACING

@@ -62,6 +62,10 @@ def collect(
 """
 
 
+_LANES = 8
+"""Not used by these kernels."""
+
+
 class Edges:
     """Where the edges of each bead are, who sends, and the vectors from receiver to sender.
 
@@ -83,11 +87,17 @@ class Edges:
 
     @classmethod
     def given(
-        cls, vectors: Float[Tensor, "edges 3"], receivers: Int[Tensor, " edges"], senders: Int[Tensor, " edges"], beads: int
+        cls,
+        vectors: Float[Tensor, "edges 3"],
+        receivers: Int[Tensor, " edges"],
+        senders: Int[Tensor, " edges"],
+        beads: int,
     ) -> Edges:
         """Vectors that are known, sorted by receiver."""
         rows = _rows(receivers, beads)
-        return cls(rows[:-1].contiguous(), rows[1:].contiguous(), senders.to(torch.int32), vectors.detach().contiguous())
+        return cls(
+            rows[:-1].contiguous(), rows[1:].contiguous(), senders.to(torch.int32), vectors.detach().contiguous()
+        )
 
 
 class ListedEdges(Edges):
@@ -102,22 +112,27 @@ class ListedEdges(Edges):
         n_systems: int,
         cutoff: float,
     ) -> None:
-        beads, device, dtype, lanes = len(batch), batch.device, shifts.dtype, 8
+        beads, device, dtype = len(batch), batch.device, shifts.dtype
         rows = _rows(receivers, beads)
-        listed = senders.to(torch.int32)
-        super().__init__(rows, torch.zeros_like(rows), torch.zeros_like(listed), torch.zeros_like(shifts))
+        found = torch.zeros(len(senders), dtype=torch.int32, device=device)
+        super().__init__(rows, torch.zeros_like(rows), found, torch.zeros_like(shifts))
         self.positions = torch.zeros(beads, 3, dtype=dtype, device=device)
         self.cells = torch.zeros(n_systems, 3, 3, dtype=dtype, device=device)
         self.by_positions = torch.zeros_like(self.positions)
+        listed = senders.to(torch.int32)
+        given: list[Tensor | float] = [
+            self.positions,
+            self.cells,
+            batch.to(torch.int32),
+            rows,
+            listed,
+            shifts.contiguous(),
+            cutoff,
+        ]
         filled = [self.last, self.senders, self.vectors]
-        self._near = Launch(
-            kernel(_NEAR, dtype, lanes), beads, 1,
-            [self.positions, self.cells, batch.to(torch.int32), rows, listed, shifts.contiguous(), cutoff, *filled], device,
-        )  # fmt: skip
-        self._collect = Launch(
-            kernel(_COLLECT, dtype, lanes), beads, 1,
-            [rows, self.last, self.senders, shifts.new_zeros(1, 1, 3), self.by_positions], device, parts=1,
-        )  # fmt: skip
+        self._near = Launch(kernel(_NEAR, dtype, _LANES), beads, 1, [*given, *filled], device)
+        given = [rows, self.last, self.senders, shifts.new_zeros(1, 1, 3), self.by_positions]
+        self._collect = Launch(kernel(_COLLECT, dtype, _LANES), beads, 1, given, device, parts=1)
 
     def move(self, positions: Float[Tensor, "beads 3"], cells: Float[Tensor, "systems 3 3"] | None) -> None:
         """Find the edges at these positions."""

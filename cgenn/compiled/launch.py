@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
@@ -44,7 +45,7 @@ class Kinds:
         def squashed(values: kind) -> kind:  # type: ignore[valid-type]
             result = kind()
             for k in range(lanes):
-                result[k] = real(1.0) / (real(1.0) + wp.exp(-values[k]))
+                result[k] = real(1.0) / (real(1.0) + wp.exp(-values[k]))  # type: ignore[index]
             return result
 
         self.names = {"wp": wp, "Real": real, "Lanes": kind, "Vector": self.vector, "squashed": squashed}
@@ -103,7 +104,7 @@ class Launch:
         cuts = [beads * part // parts for part in range(parts + 1)]
         self.parts = [
             wp.launch(kernel, (last - first, blocks), inputs=[first, *given], device=str(device), record_cmd=True)
-            for first, last in zip(cuts, cuts[1:])
+            for first, last in pairwise(cuts)
         ]
         self.kernel, self.kept, self.beads, self.wide = kernel, list(arguments), beads, blocks
         self.range = (0, beads)

@@ -1,7 +1,7 @@
 """One layer of the network from kernels and matrix products, forwards and backwards.
 
-Features of n beads are stored degree by degree, those of degree l as n times 2 l + 1 rows of channels: each degree is one
-matrix, whose product with its weights mixes channels. Channels are padded with zeros to whole vectors.
+Features of n beads are stored degree by degree, those of degree l as n times 2 l + 1 rows of channels: each degree is
+one matrix, whose product with its weights mixes channels. Channels are padded with zeros to whole vectors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cgenn.compiled import node_source, source
 from cgenn.compiled.bodies import Bodies
-from cgenn.compiled.edge_frame import couplings
+from cgenn.compiled.ladder import couplings
 from cgenn.compiled.launch import Launch, kernel
 from cgenn.compiled.perceptron import Perceptron, WeightedMessages
 from cgenn.compiled.radial import radial_table
@@ -32,7 +32,10 @@ def lanes(channels: int) -> int:
 
 
 class LayerConstants:
-    """Weights and kernels of a layer."""
+    """Weights and kernels of a layer; what the first one starts from does not depend on where beads are.
+
+    Unless it has orientations in it; then it counts as one of the others.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class LayerConstants:
         self.kept, self.cutoff = layer.kept, layer.radial.cutoff
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
         self.perceptron, given = None, frames is not None
-        self.first = first
+        self.first = first = first and product.features.dim == 1
         if frames is None:
             radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
             self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
@@ -72,9 +75,11 @@ class LayerConstants:
         self.weights = stored(layer.square.weight)
         gates = layer.gate.gates
         self.gates = None if gates is None else [stored(*part) for part in _split(gates, layer.channels)]
-        first, last = readout[0], readout[2]
-        assert isinstance(first, Dense) and first.bias is not None and isinstance(last, Dense)
-        self.hidden = [stored(_padded_rows(first.scale * first.weight)), stored(first.bias)]
+        hidden, last = readout[0], readout[2]
+        assert isinstance(hidden, Dense)
+        assert isinstance(last, Dense)
+        assert hidden.bias is not None
+        self.hidden = [stored(_padded_rows(hidden.scale * hidden.weight)), stored(hidden.bias)]
         self.energy = stored(SILU_GAIN * last.scale * last.weight[:, 0])
 
         path, i, j, k = layer.square.terms.tolist()
@@ -83,8 +88,7 @@ class LayerConstants:
         degrees = list(range(round(self.out**0.5)))
         texts = {
             "forward": source.forward(terms, self.gathered, given=given),
-            "backward": source.backward(terms, self.inputs, self.gathered, features=True, given=given),
-            "by_vectors": source.backward(terms, self.inputs, self.gathered, features=False, given=given),
+            "backward": source.backward(terms, self.inputs, features=not first, given=given, receiving=given and first),
             "product": node_source.product(square, self.gathered, self.out),
             "product_backward": node_source.product_backward(square, self.gathered, self.out),
             "mix": node_source.mix(degrees, self.kept),
@@ -136,12 +140,11 @@ class Layer:
 
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
         nothing = new(1, 3)
-        edges = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
+        edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
         given = [] if c.perceptron is None else [nobody]
         self.gather = launch("forward", *edges, types, c.receiver, self.got, *given)
-        given = given and [nobody, c.table]
         back_to = [self.got, new(1, blocks, 3), *([] if self.first else [self.sent])]
-        self.ungather = launch("by_vectors" if self.first else "backward", *edges, *back_to, *given)
+        self.ungather = launch("backward", *edges, *back_to, *given, *([c.table] if given else []))
         self.weighted = None
         if c.perceptron is not None:
             self.weighted = WeightedMessages(self.gather, self.ungather, c.perceptron, bodies, receiving=c.first)

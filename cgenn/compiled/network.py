@@ -15,7 +15,6 @@ from cgenn.compiled.launch import load
 from cgenn.compiled.layer import Layer, LayerConstants
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
-
 _KEPT = 4
 
 
@@ -38,7 +37,7 @@ class Workspace:
     ) -> None:
         beads, device = len(types), types.device
         self.energies = torch.zeros(beads, dtype=dtype, device=device)
-        self.slopes = torch.zeros_like(self.energies)
+        self.slopes, self.ones = torch.zeros_like(self.energies), torch.ones_like(self.energies)
         self.features = torch.zeros(constants[0].inputs * beads, constants[0].channels, dtype=dtype, device=device)
         self.scalars = self.features[:beads]
         self.bodies = None if bodies is None else Bodies(bodies, types, self.energies, self.slopes)
@@ -71,7 +70,9 @@ class Workspace:
         for layer in self.layers:
             layer.forward(given)
 
-    def backward(self, edges: Edges, energies: Tensor | None, features: Tensor | None) -> Float[Tensor, "edges blocks 3"]:
+    def backward(
+        self, edges: Edges, energies: Tensor | None, features: Tensor | None
+    ) -> Float[Tensor, "edges blocks 3"]:
         """Derivatives by the vectors, from those by energies and features of the last layer; forward is used up."""
         self.version += 1
         for to, values in ((self.slopes, energies), (self.layers[-1].gated, features)):
@@ -111,8 +112,9 @@ class _Run(torch.autograd.Function):
         return space.energies.clone(), space.layers[-1].gated.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, energies: Tensor | None, features: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # with create_graph; once_differentiable does not notice where slopes are constant
+            raise NotImplementedError("a compiled network has no second derivatives")
         moved, orientations, cells, edges, scalars, space = ctx.given
         if space.version != ctx.version:  # something else was computed in between
             if isinstance(edges, ListedEdges):
@@ -127,8 +129,8 @@ class CompiledNetwork(nn.Module):
     """Energies, charges and dipoles as an `EquivariantNetwork` says them, for constant weights.
 
     Edges have to be sorted by receiver, and each pair there in both directions. The derivative by the vector of an edge
-    is that of the message the other way, with the opposite sign: for positions and strain it is the same. Vectors of the
-    length of the cutoff or more add nothing.
+    is that of the message the other way, with the opposite sign: for positions and strain it is the same. Vectors of
+    the length of the cutoff or more add nothing.
 
     Raises:
         ValueError: if it cannot be compiled, see `refusal`.
@@ -142,18 +144,13 @@ class CompiledNetwork(nn.Module):
         weight = network.embedding.weight
         self.network = network
         self.dtype = weight.dtype
-        self.constants = [
-            LayerConstants(
-                layer,
-                readout,
-                network.frames,
-                number == 0 and layer.product.features.dim == 1,
-                weight.dtype,
-                weight.device,
-            )
-            for number, (layer, readout) in enumerate(zip(network.layers, network.readouts, strict=True))
-        ]
-        self.bodies = None if network.frames is None else BodyConstants(network.frames, weight.dtype, weight.device)
+        with torch.inference_mode(False):  # in which the tables would have no slopes
+            self.constants = [
+                LayerConstants(layer, readout, network.frames, number == 0, weight.dtype, weight.device)  # type: ignore[arg-type]
+                for number, (layer, readout) in enumerate(zip(network.layers, network.readouts, strict=True))
+            ]
+            frames = network.frames
+            self.bodies = None if frames is None else BodyConstants(frames, weight.dtype, weight.device)
         self._local = threading.local()
         kernels = [made for each in self.constants for made in each.kernels.values()]
         if self.bodies is not None:
@@ -199,9 +196,36 @@ class CompiledNetwork(nn.Module):
             ValueError: if derivatives by the cells are asked for.
         """
         if cells is not None and cells.requires_grad:
-            raise ValueError("the compiled network gives no derivatives by the cell: use `Potential` itself for a virial")
+            raise ValueError(
+                "the compiled network gives no derivatives by the cell: use `Potential` itself for a virial"
+            )
         edges = self._space(types).edges(listed, batch, 1 if cells is None else len(cells), self.network.cutoff)
         return self._run(positions, cells, edges, types, inputs, orientations)
+
+    @torch.no_grad()
+    def energies_and_slopes(
+        self,
+        positions: Float[Tensor, "beads 3"],
+        cells: Float[Tensor, "systems 3 3"] | None,
+        listed: tuple[Int[Tensor, " edges"], Int[Tensor, " edges"], Float[Tensor, "edges 3"]],
+        batch: Int[Tensor, " beads"],
+        types: Int[Tensor, " beads"],
+        inputs: Float[Tensor, "beads features"] | None = None,
+        orientations: Float[Tensor, "beads 3 3"] | None = None,
+    ) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
+        """The energies of the beads, and the derivatives of their sum by the positions; see `at`."""
+        self.network.check_orientations(orientations)
+        space = self._space(types)
+        edges = space.edges(listed, batch, 1 if cells is None else len(cells), self.network.cutoff)
+        edges.move(positions, cells)
+        space.forward(edges, self._scalars(types, inputs), orientations)
+        energies = space.energies.clone()
+        return energies, edges.collect(space.backward(edges, space.ones, None))
+
+    def _scalars(self, types: Int[Tensor, " beads"], inputs: Tensor | None) -> Float[Tensor, "beads channels"]:
+        """What the network begins with."""
+        scalars = self.network.embedding(types)
+        return scalars if self.network.feature_embedding is None else scalars + self.network.feature_embedding(inputs)
 
     def _run(
         self,
@@ -215,9 +239,7 @@ class CompiledNetwork(nn.Module):
         network = self.network
         network.check_orientations(orientations)
         with torch.no_grad():
-            scalars = network.embedding(types)
-            if network.feature_embedding is not None:
-                scalars = scalars + network.feature_embedding(inputs)
+            scalars = self._scalars(types, inputs)
         energies, features = _Run.apply(moved, orientations, cells, edges, scalars, self._space(types))
         features = features[:, : network.embedding.weight.shape[1]]
         scalars, vectors = features[: len(types)], features[len(types) :]

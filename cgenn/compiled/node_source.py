@@ -155,7 +155,9 @@ def _header(name: str, arguments: Sequence[str]) -> str:
 
 
 def _operands(size: int) -> str:
-    return "".join(f"    a{i} = pairs[{row(i)}, block]\n    b{i} = pairs[{row(i)}, half + block]\n" for i in range(size))
+    return "".join(
+        f"    a{i} = pairs[{row(i)}, block]\n    b{i} = pairs[{row(i)}, half + block]\n" for i in range(size)
+    )
 
 
 def _grouped(terms: Sequence[Term]) -> dict[tuple[int, int], list[tuple[int, int, float]]]:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from cgenn.compiled.edge_frame import generator, raising
+from e3nn import o3
+
+from cgenn.compiled.ladder import step
 from cgenn.compiled.radial import NEAR
 from cgenn.compiled.source import EDGE, SLOPES
 from cgenn.nn.orientation import EdgeInvariants, Kind
 
 _ZERO = 1e-9
-_AXES = "xyz"
+_UNIT = ("u0", "u1", "u2")
+"""Components of the direction of an edge, or another one."""
 _CHAINS = 4
 
 _TENSORS = """\
@@ -89,7 +93,7 @@ def turned_tensors(tensors: Tensors) -> str:
     """sum_a w_a Y_l(Q p_a) of each tensor; the weights are those of the type."""
     text = _TENSORS + "".join(f"    s{c} = Real(0.0)\n" for c in range(tensors.size))
     text += "    for number in range(points.shape[0]):\n        p = points[number]\n"
-    text += "".join(f"        {axis} = wp.dot(orientations[bead, {k}], p)\n" for k, axis in enumerate(_AXES))
+    text += "".join(f"        {axis} = wp.dot(orientations[bead, {k}], p)\n" for k, axis in enumerate(_UNIT))
     text += "".join(f"        {line}\n" for line in _harmonics(max((kind.degree for kind in tensors.kinds), default=0)))
     for place, (number, start) in enumerate(tensors.each()):
         degree = tensors.kinds[number].degree
@@ -142,7 +146,7 @@ def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -
     for end in "bo":
         turn = ", ".join(_turn(tensors, end, axis) for axis in range(3))
         text += f"        turn_{end} = Vector({turn})\n"
-    text += "        total += turn_b\n        there[edge] += turn_o\n        along_edge = Vector(x, y, z)\n"
+    text += "        total += turn_b\n        there[edge] += turn_o\n        along_edge = Vector(u0, u1, u2)\n"
     text += "        aside = wp.cross(along_edge, turn_b + turn_o) * inverse\n"
     text += f"        by_vectors[edge, 0] += {'-' if reverse else ''}(along * along_edge + aside)\n"
     return text + "    turns[bead] += total\n"
@@ -269,13 +273,19 @@ def _turn(tensors: Tensors, end: str, axis: int) -> str:
 
 def _harmonics(degree: int) -> list[str]:
     """Lines that make Y1, Y2, ... of a unit vector, |Y_l|^2 = 2 l + 1."""
-    lines = [f"Y{k + 1} = Real({3**0.5!r}) * {axis}" for k, axis in enumerate(_AXES) if degree]
+    lines = [f"Y{k + 1} = Real({3**0.5!r}) * {axis}" for k, axis in enumerate(_UNIT) if degree]
     for here in range(2, degree + 1):
-        lift = raising(here)
-        below, start = (here - 1) ** 2, here**2
-        scale = ((2 * here + 1) / (2 * here - 1) / 3) ** 0.5 / float(lift[here - 1, 1, here])
-        for k in range(2 * here + 1):
-            nonzero = [(int(i), int(j)) for i, j in (lift[:, :, k].abs() > _ZERO).nonzero()]
-            parts = [f"Real({scale * float(lift[i, j, k])!r}) * Y{below + i} * Y{1 + j}" for i, j in nonzero]
-            lines.append(f"Y{start + k} = " + " + ".join(parts))
+        below, start, terms = (here - 1) ** 2, here**2, step(here - 1, here)
+        middle = next(value for a, b, k, value in terms if (a, b, k) == (here - 1, 1, here))  # all there is along y
+        scale = ((2 * here + 1) / (2 * here - 1) / 3) ** 0.5 / middle
+        for row in range(2 * here + 1):
+            parts = [f"Real({scale * v!r}) * Y{below + a} * Y{1 + b}" for a, b, k, v in terms if k == row]
+            lines.append(f"Y{start + row} = " + " + ".join(parts))
     return lines
+
+
+@cache
+def generator(degree: int, axis: int) -> list[tuple[int, int, float]]:
+    """(a, b, J_ab) that are not zero: turned by a small angle w about an axis, x becomes x + w J x."""
+    matrix = o3.so3_generators(degree)[axis].double()
+    return [(a, b, float(matrix[a, b])) for a, b in (matrix.abs() > _ZERO).nonzero().tolist()]

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cgenn.compiled import activation_source, orientation_source
-from cgenn.compiled.edge_frame import Coupling
+from cgenn.compiled.ladder import Coupling
 from cgenn.compiled.launch import Launch, kernel
 from cgenn.compiled.orientation_source import Tensors
 from cgenn.compiled.radial import radial_table
@@ -58,7 +58,7 @@ class Perceptron:
             return nn.functional.pad(values.detach().double(), sides).to(device, dtype).contiguous()
 
         basis = len(radial.basis.roots.exact)
-        first = radial_table(_FirstLayer(radial, one, basis), [Coupling((), ((0, 1.0),))], len(one.bias))
+        first = radial_table(_FirstLayer(radial, one, basis), [Coupling(0, 0, 0, False, ((0, 1.0),))], len(one.bias))
         self.table = stored(_powers(first), self.width)
         self.knots = float(len(self.table))
         self.mixing = stored(one.scale * one.weight[basis:], self.width)

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cgenn.compiled.edge_frame import Coupling
+from cgenn.compiled.ladder import Coupling
 from cgenn.nn.radial import RadialNetwork
 
 TOLERANCE = 1e-5
-"""Largest error of a slope dW/ds, s the place among the knots, by the largest slope; that of W is a hundred times less."""
+"""Largest error of a slope dW/ds, s the place among the knots, by the largest slope; that of W is far less."""
 NEAR = 0.4
 """Knots are at equal distances of s = x (1 + a) / (x + a), x the distance by the cutoff and a this number: denser where
 the radial functions of a network change fast, which is where beads are close."""

@@ -6,15 +6,10 @@ vector over `lanes` channels. On a CPU that is one or two registers, on a GPU it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from cgenn.compiled.edge_frame import Coupling, generator, rotation
+from cgenn.compiled.ladder import Coupling, Term, step
 from cgenn.compiled.radial import NEAR
-
-LAYOUT = """\
-Features of n beads are stored degree by degree, those of degree l as n times 2 l + 1 rows: each degree is one matrix, and
-the components of a bead lie next to each other.
-"""
 
 _HEADER = """\
 def {name}(
@@ -46,21 +41,9 @@ EDGE = """\
             continue
         other = senders[edge]
         inverse = Real(1.0) / distance
-        x = r[0] * inverse
-        y = r[1] * inverse
-        z = r[2] * inverse
-        side = wp.where(y < Real(0.0), Real(-1.0), Real(1.0))
-        tilt = -Real(1.0) / (side + y)
-        both = z * x * tilt
-        D1_00 = side + x * x * tilt
-        D1_01 = -x
-        D1_02 = both
-        D1_10 = x
-        D1_11 = y
-        D1_12 = z
-        D1_20 = side * both
-        D1_21 = -side * z
-        D1_22 = Real(1.0) + side * z * z * tilt
+        u0 = r[0] * inverse
+        u1 = r[1] * inverse
+        u2 = r[2] * inverse
         share = distance / cutoff
         denser = Real(1.0) / (share + Real({near!r}))
         place = knots * Real({gain!r}) * share * denser
@@ -82,82 +65,91 @@ SLOPES = """\
 """
 
 
-_AT = "at = offsets[bead] + edge - first[bead]"
+_AT = "        at = offsets[bead] + edge - first[bead]\n"
 _OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n"
 
 
 def forward(terms: Sequence[Coupling], outputs: int, *, given: bool = False) -> str:
-    """T sum over the edges of a bead of D^T W(r) D x, x the features of the sender and T the factor of its type.
+    """T sum over the edges of a bead of W(r, u) x, x the features of the sender and T the factor of its type.
 
     With `given` radial functions the table holds their values on each edge; those of a bead begin at its offset.
     """
-    body = Body(given)
-    body.rotations(_rows(terms, whole=False))
-    used = sorted({a for term in terms for _, a, _ in term.terms})
-    body.turned("f", "features[{}, block]", used, "other")
-    for number, term in enumerate(terms):
+    body = Body(terms, given)
+    body.load("features[{}, block]", "f", body.sources, "other")
+    body.descend()
+    for number in range(len(terms)):
         body.radial(number)
-        for k, a, sign in term.terms:
-            body.add(f"m{k}", _signed(sign, f"wp.cw_mul(w{number}, f{a})"))
-    made = {k for term in terms for k, _, _ in term.terms}
-    for k in range(outputs):
-        body.turned_back(f"sum{k}", "m", k, made)
+    for target in body.targets:
+        ranks = body.ranks(target=target)
+        for rank in range(min(ranks), target + 1):
+            name = f"z{target}_{rank}" if rank < target else f"sum{target}"
+            body.mix(name, target, rank)
+            if rank > min(ranks):
+                body.climb(name, f"z{target}_{rank - 1}", step(rank - 1, rank))
     arguments = _RECEIVER + "    messages: wp.array2d(dtype=Lanes),\n" + (_OFFSETS if given else "")
     text = _HEADER.format(name="forward", arguments=arguments)
-    text += "".join(f"    sum{k} = Lanes()\n" for k in range(outputs))
+    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in range(outputs))
     text += EDGE.format(sign="", near=NEAR, gain=1 + NEAR) + body.text
     text += "    scale = receiver[types[bead], block]\n"
-    return text + "".join(f"    messages[{row(k)}, block] = wp.cw_mul(scale, sum{k})\n" for k in range(outputs))
+    return text + "".join(f"    messages[{row(k)}, block] = wp.cw_mul(scale, {_sum(k)})\n" for k in range(outputs))
 
 
-def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: bool, given: bool = False) -> str:
+def backward(
+    terms: Sequence[Coupling], inputs: int, *, features: bool, given: bool = False, receiving: bool = False
+) -> str:
     """Derivatives by the features, if they are wanted, and by the vectors, which are added to what is there.
 
-    A bead is the sender here, and the receiver if no derivatives by features are wanted and the radial functions are
-    `given`: for the message to a neighbour the edge is seen from the other end. With q = D W^T D G
-    the derivative by the features x, G the one by the message, the angular part follows from what does not change when
-    x, G and the edge turn together. The derivatives by radial functions that are given come instead of those by the
-    distance.
+    A bead is the sender here: for the message to a neighbour the edge is seen from the other end. Every step of the
+    message is taken back: v is the derivative by f, h that by the turned f, and g that by z. The derivatives by radial
+    functions that are `given` come instead of those by the distance. With `receiving` a bead is the receiver.
     """
-    here = given and not features
-    body = Body(given)
-    body.rotations(_rows(terms, whole=True))
-    used = sorted({a for term in terms for _, a, _ in term.terms})
-    made = sorted({k for term in terms for k, _, _ in term.terms})
-    body.turned("f", *(("features[{}, block]", _whole(used), "other") if here else ("x{}", _whole(used))))
-    body.turned("g", *(("x{}", _whole(made)) if here else ("slopes[{}, block]", _whole(made), "other")))
+    body = Body(terms, given)
+    ends = [("features", "f", body.sources), ("slopes", "g", body.targets)]
+    (mine, own, degrees), (theirs, name, loaded) = ends[::-1] if receiving else ends
+    body.load(f"{theirs}[{{}}, block]", name, loaded, "other")
+    body.descend()
+    for target in body.targets:
+        for rank in range(target, min(body.ranks(target=target)), -1):
+            body.climb_back(f"g{target}_{rank - 1}", f"g{target}_{rank}", step(rank - 1, rank))
     for number, term in enumerate(terms):
         body.radial(number, slope=True)
-        product = [_signed(sign, f"wp.cw_mul(g{k}, f{a})") for k, a, sign in term.terms]
-        body.line(f"p{number} = " + " + ".join(product))
+        here, there = f"{'t' if term.turned else 'f'}{term.source}_{term.rank}", f"g{term.target}_{term.rank}"
+        to = f"{'h' if term.turned else 'v'}{term.source}_{term.rank}"
+        products = [f"wp.cw_mul({there}_{m}, {here}_{m})" for m in range(2 * term.rank + 1)]
+        body.line(f"p{number} = " + " + ".join(products))
         if given:
             body.line(f"by_weights[at, {number}, block] = p{number}")
         else:
             body.add("radial", f"wp.cw_mul(d{number}, p{number})")
-        for k, a, sign in term.terms:
-            body.add(f"q{a}", _signed(sign, f"wp.cw_mul(w{number}, g{k})"))
-            if k > 0:
-                body.add(f"m{k}", _signed(sign, f"wp.cw_mul(w{number}, f{a})"))
-    for axis in (0, 2):
-        for pair, components in (("qf", used), ("mg", made)):
-            one, other = pair
-            for degree in range(1, _degree(components[-1]) + 1):
-                start = degree * degree
-                for a, b, value in generator(degree, axis):
-                    if f"{one}{start + a}" in body.known and f"{other}{start + b}" in body.known:
-                        factor = f"wp.cw_mul({one}{start + a}, {other}{start + b})"
-                        body.add(f"turn{axis}", factor if value == 1.0 else f"Real({value!r}) * {factor}")
-    if features:
-        for a in _whole(used):
-            body.turned_back(f"sum{a}", "q", a, set(used))
-    for axis in (0, 2):
-        body.line(f"torque{axis} = " + (f"wp.dot(turn{axis}, ones)" if f"turn{axis}" in body.known else "Real(0.0)"))
+        for m in range(2 * term.rank + 1):
+            body.add(f"{to}_{m}", f"wp.cw_mul(w{number}, {there}_{m})")
+    for target in body.targets:
+        ranks = body.ranks(target=target)
+        for rank in range(min(ranks), target):
+            name = f"z{target}_{rank}"
+            body.mix(name, target, rank)
+            if rank > min(ranks):
+                body.climb(name, f"z{target}_{rank - 1}", step(rank - 1, rank))
+            body.direction(name, f"g{target}_{rank + 1}", step(rank, rank + 1))
+    for source in body.sources:
+        ranks = body.ranks(source=source)
+        for rank in range(min(ranks), source + 1):
+            name = f"{source}_{rank}"
+            if rank > min(ranks):
+                body.climb_back(f"v{name}", f"v{source}_{rank - 1}", step(rank, rank - 1))
+                body.direction(f"f{name}", f"v{source}_{rank - 1}", step(rank, rank - 1))
+            if body.has(f"h{name}"):
+                body.climb_back(f"v{name}", f"h{name}", step(rank, rank))
+                body.direction(f"f{name}", f"h{name}", step(rank, rank))
+        if features:
+            for m in range(2 * source + 1):
+                body.line(f"sum{source}_{m} += v{source}_{source}_{m}")
     body.line("along = " + ("Real(0.0)" if given else "wp.dot(radial, ones)"))
-    body.line("to0 = torque2 * inverse")
-    body.line("to2 = -torque0 * inverse")
-    for number, name in enumerate("xyz"):
-        body.line(f"by_{name} = D1_0{number} * to0 + D1_1{number} * along + D1_2{number} * to2")
-    body.line("by_vectors[edge, block] += " + ("Vector(by_x, by_y, by_z)" if here else "Vector(-by_x, -by_y, -by_z)"))
+    for b in range(3):
+        body.line(f"s{b} = " + (f"wp.dot(by_u{b}, ones)" if f"by_u{b}" in body.known else "Real(0.0)"))
+    body.line("along -= (u0 * s0 + u1 * s1 + u2 * s2) * inverse")
+    parts = ", ".join(f"{'' if receiving else '-'}(u{b} * along + s{b} * inverse)" for b in range(3))
+    body.line(f"by_vectors[edge, block] += Vector({parts})")
     arguments = "    slopes: wp.array2d(dtype=Lanes),\n    by_vectors: wp.array2d(dtype=Vector),\n"
     if features:
         arguments += "    by_features: wp.array2d(dtype=Lanes),\n"
@@ -165,72 +157,88 @@ def backward(terms: Sequence[Coupling], inputs: int, outputs: int, *, features: 
         arguments += _OFFSETS + "    by_weights: wp.array3d(dtype=Lanes),\n"
     text = _HEADER.format(name="backward", arguments=arguments)
     text += "    ones = Lanes(Real(1.0))\n"
-    own, count = ("slopes", outputs) if here else ("features", inputs)
-    text += "".join(f"    x{a} = {own}[{row(a)}, block]\n" for a in range(count))
-    text += "".join(f"    sum{a} = Lanes()\n" for a in _whole(used) if features)
-    text += EDGE.format(sign="" if here else "-", near=NEAR, gain=1 + NEAR) + SLOPES.format(slope=NEAR * (1 + NEAR)) + body.text
+    wanted = [k for k in range(inputs) if _degree(k) in body.sources]
+    kept = [k for degree in degrees for k in range(degree**2, (degree + 1) ** 2)]
+    text += "".join(f"    {own}{_degree(k)}_{_name(k)} = {mine}[{row(k)}, block]\n" for k in kept)
+    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in wanted if features)
+    text += EDGE.format(sign="" if receiving else "-", near=NEAR, gain=1 + NEAR) + SLOPES.format(slope=NEAR * (1 + NEAR)) + body.text
     if features:
-        text += "".join(f"    by_features[{row(a)}, block] = sum{a}\n" for a in _whole(used))
+        text += "".join(f"    by_features[{row(k)}, block] = {_sum(k)}\n" for k in wanted)
     return text
 
 
 class Body:
-    """Lines inside the loop over edges, and which variables they have given a value."""
+    """Lines inside the loop over edges, and which variables they have given a value.
 
-    def __init__(self, given: bool = False) -> None:
-        self.text = f"        {_AT}\n" if given else ""
+    f, t and z are tensors of (degree of the features or of the message)_(rank)_(component).
+    """
+
+    def __init__(self, terms: Sequence[Coupling], given: bool = False) -> None:
+        self.terms, self.given = terms, given
+        self.sources = sorted({term.source for term in terms})
+        self.targets = sorted({term.target for term in terms})
+        self.text = _AT if given else ""
         self.known: set[str] = set()
-        self.given = given
+
+    def ranks(self, source: int | None = None, target: int | None = None) -> set[int]:
+        """The ranks that features of a degree go down to, or messages of a degree come from."""
+        return {term.rank for term in self.terms if source in (None, term.source) and target in (None, term.target)}
+
+    def has(self, name: str) -> bool:
+        """Whether a tensor has got a component."""
+        return f"{name}_0" in self.known
 
     def line(self, text: str) -> None:
         """A line as it is."""
         self.text += f"        {text}\n"
 
     def add(self, name: str, value: str) -> None:
-        """Add to a variable, or make it."""
-        self.line(f"{name} {'+=' if name in self.known else '='} {value}")
+        """Add to a variable, or make it; those called sum are there."""
+        self.line(f"{name} {'+=' if name in self.known or name.startswith('sum') else '='} {value}")
         self.known.add(name)
 
-    def rotations(self, rows: Iterable[tuple[int, int]]) -> None:
-        """The elements of D_l in these rows (degree, row), and what they are made of."""
-        needed = {(degree, row) for degree, row in rows if degree > 1}
-        for degree in range(max((degree for degree, _ in needed), default=1), 2, -1):
-            for row in [row for found, row in needed if found == degree]:
-                below = {first[0] for column in range(2 * degree + 1) for first, _ in rotation(degree, row, column)}
-                needed |= {(degree - 1, i) for i in below}
-        for degree, row in sorted(needed):
-            for column in range(2 * degree + 1):
-                terms = rotation(degree, row, column)
-                groups: dict[float, str] = {}
-                for ((i, i_), (j, j_)), value in terms.items():
-                    size = round(abs(value), 12)
-                    sign = "-" if value < 0 else "+" if size in groups else ""
-                    groups[size] = groups.get(size, "") + f" {sign} D{degree - 1}_{i}{i_} * D1_{j}{j_}"
-                products = [text if size == 1.0 else f"Real({size!r}) * ({text})" for size, text in groups.items()]
-                self.line(f"D{degree}_{row}{column} = " + " + ".join(products))
-
-    def turned(self, name: str, source: str, components: Sequence[int], bead: str = "") -> None:
-        """Components of features in the frame of the edge, from those outside: variables, or what is stored of a bead."""
-        degrees = sorted({_degree(k) for k in components})
+    def load(self, source: str, name: str, degrees: Sequence[int], bead: str) -> None:
+        """The components of a bead as they are stored, of the highest rank."""
         for degree in degrees:
-            start, size = degree * degree, 2 * degree + 1
-            if bead:
-                for column in range(size):
-                    self.line(f"{name}in{start + column} = " + source.format(row(start + column, bead)))
-            here = f"{name}in{{}}" if bead else source
-            for k in [k for k in components if _degree(k) == degree]:
-                terms = [f"D{degree}_{k - start}{c} * {here.format(start + c)}" for c in range(size)]
-                self.line(f"{name}{k} = " + (here.format(0) if degree == 0 else " + ".join(terms)))
-                self.known.add(f"{name}{k}")
+            for m in range(2 * degree + 1):
+                self.line(f"{name}{degree}_{degree}_{m} = {source.format(row(degree**2 + m, bead))}")
 
-    def turned_back(self, target: str, name: str, k: int, made: set[int]) -> None:
-        """Add component k of a message, turned out of the frame of the edge."""
-        degree = _degree(k)
-        start = degree * degree
-        for row in range(2 * degree + 1):
-            if start + row in made:
-                value = f"{name}{start + row}"
-                self.line(f"{target} += " + (value if degree == 0 else f"D{degree}_{row}{k - start} * {value}"))
+    def descend(self) -> None:
+        """Contract the features with the direction down to the ranks that are needed, and turn them."""
+        for source in self.sources:
+            for rank in range(source, min(self.ranks(source=source)), -1):
+                self.climb(f"f{source}_{rank - 1}", f"f{source}_{rank}", step(rank, rank - 1))
+            for rank in sorted({term.rank for term in self.terms if term.source == source and term.turned}):
+                self.climb(f"t{source}_{rank}", f"f{source}_{rank}", step(rank, rank))
+
+    def mix(self, name: str, target: int, rank: int) -> None:
+        """The part of a message that comes in at a rank."""
+        for number, term in enumerate(self.terms):
+            if (term.target, term.rank) == (target, rank):
+                here = f"{'t' if term.turned else 'f'}{term.source}_{rank}"
+                for m in range(2 * rank + 1):
+                    self.add(f"{name}_{m}", f"wp.cw_mul(w{number}, {here}_{m})")
+
+    def climb(self, to: str, source: str, terms: Sequence[Term]) -> None:
+        """A step, added to what is there."""
+        for a, b, k, value in terms:
+            self.add(f"{to}_{k}", f"{_scaled(value, f'u{b}')} * {source}_{a}")
+
+    def climb_back(self, to: str, source: str, terms: Sequence[Term]) -> None:
+        """The derivative of a step by what it starts from."""
+        self.climb(to, source, [(k, b, a, value) for a, b, k, value in terms])
+
+    def direction(self, start: str, end: str, terms: Sequence[Term]) -> None:
+        """The derivative of a step by the direction."""
+        for b in range(3):
+            groups: dict[float, str] = {}
+            for a, along, k, value in terms:
+                if along == b:
+                    size = round(abs(value), 14)
+                    sign = "-" if value < 0 else "+" if size in groups else ""
+                    groups[size] = f"{groups.get(size, '')} {sign} wp.cw_mul({start}_{a}, {end}_{k})"
+            for size, text in groups.items():
+                self.add(f"by_u{b}", _scaled(size, f"({text})"))
 
     def radial(self, number: int, *, slope: bool = False) -> None:
         """The value of a radial function, and its slope."""
@@ -243,9 +251,7 @@ class Body:
         rest = [f"ra{number}", f"rb{number}"]
         self.line(f"w{number} = below * {one} + rise_below * {rest[0]} + above * {other} + rise_above * {rest[1]}")
         if slope:
-            self.line(
-                f"d{number} = d_below * ({one} - {other}) + d_rise_below * {rest[0]} + d_rise_above * {rest[1]}"
-            )
+            self.line(f"d{number} = d_below * ({one} - {other}) + d_rise_below * {rest[0]} + d_rise_above * {rest[1]}")
 
 
 def row(component: int, bead: str = "bead") -> str:
@@ -259,16 +265,16 @@ def _degree(component: int) -> int:
     return int(component**0.5)
 
 
-def _rows(terms: Sequence[Coupling], *, whole: bool) -> set[tuple[int, int]]:
-    components = {index for term in terms for k, a, _ in term.terms for index in (k, a)}
-    return {(_degree(k), k - _degree(k) ** 2) for k in (_whole(components) if whole else components)}
+def _name(component: int) -> str:
+    degree = _degree(component)
+    return f"{degree}_{component - degree**2}"
 
 
-def _whole(components: Iterable[int]) -> list[int]:
-    """All components of the degrees of these."""
-    degrees = sorted({_degree(k) for k in components})
-    return [k for degree in degrees for k in range(degree**2, (degree + 1) ** 2)]
+def _sum(component: int) -> str:
+    return f"sum{_name(component)}"
 
 
-def _signed(sign: int, value: str) -> str:
-    return value if sign > 0 else f"-{value}"
+def _scaled(value: float, text: str) -> str:
+    if abs(abs(value) - 1.0) < 1e-14:
+        return text if value > 0 else f"(-{text})"
+    return f"(Real({value!r}) * {text})"

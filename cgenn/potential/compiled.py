@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs
 from cgenn.potential.potential import Potential
+
+if TYPE_CHECKING:
+    from cgenn.compiled.network import CompiledNetwork
 
 _log = logging.getLogger(__name__)
 
@@ -41,13 +47,26 @@ class CompiledPotential(Potential):
         self._modules = {**potential._modules, "network": CompiledNetwork(potential.network)}
 
     @property
+    def kernels(self) -> CompiledNetwork:
+        """The network."""
+        return self.network  # type: ignore[return-value]
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision of the weights."""
-        return self.network.dtype
+        return self.kernels.dtype
 
     def outputs(self, graph: BeadGraph) -> BeadOutputs:
         """What the network says of each bead, without units."""
         listed = graph.receivers, graph.senders, graph.shifts
-        return self.network.at(
+        return self.kernels.at(
             graph.positions, graph.cell, listed, graph.batch, graph.types, graph.features, graph.orientations
         )
+
+    def network_energy_and_forces(self, graph: BeadGraph) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
+        """What the network adds to the energy of each bead [kJ/mol], and the forces [kJ/mol/nm]."""
+        listed = graph.receivers, graph.senders, graph.shifts
+        energies, slopes = self.kernels.energies_and_slopes(
+            graph.positions, graph.cell, listed, graph.batch, graph.types, graph.features, graph.orientations
+        )
+        return self.config.energy_scale * energies, -self.config.energy_scale * slopes

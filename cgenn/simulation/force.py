@@ -20,7 +20,7 @@ from torch import Tensor
 from cgenn.electrostatics.slab import joined_slab
 from cgenn.graph import BeadGraph
 from cgenn.potential.compiled import compiled
-from cgenn.potential.derivatives import energy_and_forces, energy_forces_torques
+from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.simulation.memory import ChargedBeads, Memory
@@ -196,9 +196,7 @@ class LearnedForce:
         if self.rigid is None:
             with torch.inference_mode(False), torch.no_grad():
                 memory = self._recall(self._place(positions))
-                graph = self._graph(positions, cell, memory)
-                energy, forces = energy_and_forces(lambda graph: memory.potential_energy(graph, scale), graph)
-                return energy.squeeze(0), forces
+                return memory.energy_and_forces(self._graph(positions, cell, memory), scale)
         with torch.inference_mode(False), torch.no_grad():
             memory = self._recall(self._place(positions))
             return memory.on_sites(*self._with_torques(positions, cell, scale, memory))

@@ -12,6 +12,7 @@ from cgenn.electrostatics.settings import CoulombSettings
 from cgenn.graph import BeadGraph, CoulombGraph
 from cgenn.neighbors import VerletList
 from cgenn.potential.compiled import CompiledPotential
+from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.electrostatics import (
     ElectrostaticsConfig,
     coulomb_settings,
@@ -158,6 +159,14 @@ class Memory:
             orientations=orientations,
         )
         return listed if isinstance(self.potential, CompiledPotential) else listed.within(self.verlet.cutoff)
+
+    def energy_and_forces(self, graph: BeadGraph, scale: float) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
+        """Energy of all copies together, and the forces; see `potential_energy`."""
+        if isinstance(self.potential, CompiledPotential) and self.coulomb is None:
+            energies, forces = self.potential.network_energy_and_forces(graph)
+            return energies.double().sum(), forces
+        energy, forces = energy_and_forces(lambda graph: self.potential_energy(graph, scale), graph)
+        return energy.squeeze(0), forces
 
     def potential_energy(self, graph: BeadGraph, scale: float) -> Float[Tensor, " 1"]:
         """Energy of all copies together; summed in double precision, since a barostat compares large sums."""

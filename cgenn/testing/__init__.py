@@ -1,4 +1,4 @@
-"""Checks that anybody can run on any model: symmetries, derivatives, size, cutoff, periodic images, backends.
+"""Checks that anybody can run on any model: symmetries, derivatives, size, cutoff, images, compilation, backends.
 
 Every check takes `(potential, topology, positions, box=None, orientations=None)`, positions in nm with shape
 (beads, 3), box vectors as rows in nm, orientations as matrices with shape (beads, 3, 3), and gives a `CheckResult`. All
@@ -20,6 +20,7 @@ from cgenn.potential.conformation import random_conformation
 from cgenn.potential.potential import Potential
 from cgenn.testing.backends import check_backends
 from cgenn.testing.case import CheckResult
+from cgenn.testing.compiled import check_compiled
 from cgenn.testing.derivatives import check_forces, check_hessian, check_torques, check_virial
 from cgenn.testing.symmetry import (
     check_bodies,
@@ -38,6 +39,7 @@ __all__ = [
     "check_backends",
     "check_batch",
     "check_bodies",
+    "check_compiled",
     "check_cutoff",
     "check_extensivity",
     "check_forces",
@@ -68,6 +70,7 @@ CHECKS = (
     check_batch,
     check_cutoff,
     check_images,
+    check_compiled,
     check_backends,
 )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cgenn.compiled.network import refusal
 from cgenn.graph import BeadGraph, build_graph
-from cgenn.potential.compiled import compiled
+from cgenn.potential.compiled import CompiledPotential, compiled
 from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
@@ -31,9 +31,9 @@ def evaluator(name: str, potential: Potential) -> Evaluator:
         return lambda graph: energy_and_forces(potential.network_energy, graph)
     if name == "cgenn":
         fast = compiled(potential)
-        if fast is potential:
+        if not isinstance(fast, CompiledPotential):
             raise ValueError(f"the network cannot be compiled: {refusal(potential.network)}")
-        return lambda graph: energy_and_forces(fast.network_energy, graph)
+        return lambda graph: fast.network_energy_and_forces(graph)
     raise ValueError(f"no evaluator {name!r}")
 
 
