@@ -287,5 +287,12 @@ def _harmonics(degree: int) -> list[str]:
 @cache
 def generator(degree: int, axis: int) -> list[tuple[int, int, float]]:
     """(a, b, J_ab) that are not zero: turned by a small angle w about an axis, x becomes x + w J x."""
-    matrix = o3.so3_generators(degree)[axis].double()
-    return [(a, b, float(matrix[a, b])) for a, b in (matrix.abs() > _ZERO).nonzero().tolist()]
+    rough = o3.so3_generators(degree)[axis]
+    found = [(k, a, value) for a, b, k, value in step(degree, degree) if b == axis] if degree else []
+    size = sum(value**2 for _, _, value in found)
+    if not found:
+        return []
+    scale = (degree * (degree + 1) * (2 * degree + 1) / 3 / size) ** 0.5
+    k, a, value = found[0]
+    sign = 1.0 if value * float(rough[k, a]) > 0 else -1.0
+    return [(k, a, sign * scale * value) for k, a, value in found]

@@ -174,8 +174,9 @@ class WeightedMessages:
         bounds = [*range(0, beads, step), beads]
         numbers = starts[bounds].tolist()
         chunks = list(zip(bounds, bounds[1:], numbers, numbers[1:], strict=False))
+        launch = self.launches[by_vectors is not None]
+        launch.give(edges if by_vectors is None else {**edges, _AROUND: by_vectors})
         for start, stop, first, last in chunks if by_vectors is None else chunks[::-1]:
-            launch = self.launches[by_vectors is not None]
             launch.over(start, stop)
             if first == last:  # beads without neighbours: what they get or send is zero
                 launch()
@@ -183,12 +184,12 @@ class WeightedMessages:
             offsets = starts - first if first else starts
             weights = self._weights(edges, offsets, start, stop, last - first, by_vectors is not None)
             if by_vectors is None:
-                launch.give({**edges, _TABLE: weights, len(launch.kept) - 1: offsets})
+                launch.give({_TABLE: weights, len(launch.kept) - 1: offsets})
                 launch()
             else:
                 by_weights = self.bodies.rooms.room("by_weights", last - first, *weights.shape[1:])
                 place = len(launch.kept) - 2
-                launch.give({**edges, _TABLE: weights, _AROUND: by_vectors, place: offsets, place + 1: by_weights})
+                launch.give({_TABLE: weights, place: offsets, place + 1: by_weights})
                 launch()
                 self._by_weights(edges, offsets, start, stop, by_weights[: last - first].flatten(1), by_vectors)
 

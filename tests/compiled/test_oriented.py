@@ -186,7 +186,7 @@ def test_beads_without_neighbours(name: str, alone: list[int]) -> None:
 
 def test_a_bead_and_its_own_images() -> None:
     given = liquid("mixed", beads=1, spacing=0.7)
-    assert len(given["receivers"]) == 6
+    assert len(given["receivers"]) == 18
     assert_same(derivatives(compiled_network("mixed"), given)[:1], derivatives(network("mixed"), given)[:1], 2e-6)
     found, expected = (derivatives(model, given)[2:4] for model in (compiled_network("mixed"), network("mixed")))
     assert_same(found, expected, 2e-6)
