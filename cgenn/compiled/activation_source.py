@@ -17,7 +17,8 @@ _SILU = '''\
     typedef INTEGER Whole __attribute__((ext_vector_type(LANES), aligned(4)));
     Many* const place = (Many*)&wp::index(values, row, block);
     const Many x = *place;
-    const Many limited = __builtin_elementwise_max((Many)Number(-LIMIT), __builtin_elementwise_min((Many)Number(LIMIT), x));
+    const Many low = -LIMIT, high = LIMIT;
+    const Many limited = __builtin_elementwise_max(low, __builtin_elementwise_min(high, x));
     const Many power = __builtin_elementwise_floor(Number(0.5) - limited * Number(1.4426950408889634));
     const Many rest = -limited - power * Number(0.6931471805599453);
     const Many small = SERIES;
@@ -44,7 +45,8 @@ def {name}(
 """
 
 BACKWARD = _ROWS.format(
-    name="activate_backward", arguments="    by_damped: wp.array2d(dtype=Lanes),\n    by_shares: wp.array(dtype=Real),\n"
+    name="activate_backward",
+    arguments="    by_damped: wp.array2d(dtype=Lanes),\n    by_shares: wp.array(dtype=Real),\n",
 )
 BACKWARD += """\
         total = Lanes()

@@ -20,6 +20,7 @@ from cgenn.compiled.perceptron import Rooms
 from cgenn.nn.network import BodyFeatures
 from cgenn.nn.sites import SPACING
 
+
 class BodyConstants:
     """Tensors, sites and splines of each type, and kernels."""
 
@@ -27,7 +28,7 @@ class BodyConstants:
         self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
         self.tensors = Tensors(frames.tensors.kinds, frames.tensors.counts)
         self.points = frames.tensors.directions.exact.to(**self.kind)
-        weights = [part.exact.to(**self.kind) for part in frames.tensors.weights]
+        weights = [part.exact.to(**self.kind) for part in frames.tensors.weights]  # type: ignore[operator]
         self.weights = torch.cat([part.transpose(1, 2) for part in weights], dim=2).contiguous()
         embedding = frames.embedding
         self.chosen = list(zip(embedding.chosen, embedding.degrees, strict=True))
@@ -35,7 +36,7 @@ class BodyConstants:
         self.generators = [_generators(degree).to(**self.kind) for _, degree in self.chosen]
 
         pairs = frames.sites
-        types, count = pairs.species.shape
+        count = pairs.species.shape[1]
         width = site_source.lanes(count)
         self.size = -(-count // width) * width
         missing = self.size - count
@@ -69,7 +70,9 @@ class Bodies:
         there: those by turns of the senders, for each edge, shape (edges, 3).
     """
 
-    def __init__(self, constants: BodyConstants, types: Int[Tensor, " beads"], energies: Tensor, slopes: Tensor) -> None:
+    def __init__(
+        self, constants: BodyConstants, types: Int[Tensor, " beads"], energies: Tensor, slopes: Tensor
+    ) -> None:
         self.constants = c = constants
         beads, device, kind = len(types), types.device, c.kind
         whole = types.to(torch.int32)
@@ -90,17 +93,15 @@ class Bodies:
 
         edges, vectors = [self.offsets[:1]] * 3, self.there
         self.turn = launch("tensors", whole, self.orientations, c.points, c.weights, self.tensors)
-        self.meet = launch(
-            "pairs", *edges, vectors, c.cutoff, whole, c.oriented, c.counts, SPACING, c.last, c.starts, c.table, self.sites,
-            self.pairs,
-        )  # fmt: skip
+        splines: list[Tensor | float] = [c.oriented, c.counts, SPACING, c.last, c.starts, c.table]
+        self.meet = launch("pairs", *edges, vectors, c.cutoff, whole, *splines, self.sites, self.pairs)
         self.share = launch("share", *edges, self.pairs, energies, parts=1)
         around = vectors.unsqueeze(1)
         self.spread = launch("spread", *edges, vectors, self.pairs, slopes, self.turns, self.there, around)
         self.collect = launch("collect", *edges, self.there, self.turns, parts=1)
 
     def forward(self, edges: Edges, orientations: Float[Tensor, "beads 3 3"], features: Tensor) -> None:
-        """Tensors and sites; the energy between sites, added to that of the beads, and what is not scalar of the features."""
+        """Tensors and sites, whose energy is added to that of the beads; what is not scalar of the features."""
         beads, width = len(self.tensors), features.shape[1]
         self.version += 1
         self.offsets[1:] = torch.cumsum((edges.last - edges.first)[:beads], 0)

@@ -35,10 +35,9 @@ def near(
         r = positions[other] - here
         if wp.dot(s, s) > Real(0.0):  # apart, because the compiler may otherwise change the order and lose digits
             r = r + (s[0] * a + s[1] * b + s[2] * c)
-        if wp.dot(r, r) < cutoff * cutoff:
-            senders[at] = other
-            vectors[at] = r
-            at += 1
+        senders[at] = other  # overwritten by the next one, if this one is too far; a branch would be slower
+        vectors[at] = r
+        at += wp.where(wp.dot(r, r) < cutoff * cutoff, 1, 0)
     last[bead] = at
 """
 

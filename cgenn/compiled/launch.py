@@ -124,7 +124,7 @@ class Launch:
         if self.range != (first, last):
             self.range, count = (first, last), len(self.parts)
             cuts = [first + (last - first) * part // count for part in range(count + 1)]
-            for part, start, stop in zip(self.parts, cuts, cuts[1:]):
+            for part, start, stop in zip(self.parts, cuts[:-1], cuts[1:], strict=True):
                 part.set_dim((stop - start, self.wide))
                 part.set_param_at_index(0, start)
 

@@ -58,13 +58,16 @@ class Workspace:
         return self.known[1]
 
     def forward(
-        self, edges: Edges, scalars: Float[Tensor, "beads channels"], orientations: Float[Tensor, "beads 3 3"] | None = None
+        self,
+        edges: Edges,
+        scalars: Float[Tensor, "beads channels"],
+        orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> None:
         """Energies of the beads and features of the last layer."""
         self.version += 1
         self.scalars[:, : scalars.shape[1]] = scalars
         self.energies.zero_()
-        if self.bodies is not None:
+        if self.bodies is not None and orientations is not None:
             self.bodies.forward(edges, orientations, self.features)
         given = {0: edges.first, 1: edges.last, 2: edges.senders, 3: edges.vectors}
         for layer in self.layers:

@@ -134,7 +134,12 @@ def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -
     arguments = "    turns: wp.array(dtype=Vector),\n    there: wp.array(dtype=Vector),\n"
     arguments += "    by_vectors: wp.array2d(dtype=Vector),\n    by_invariants: wp.array2d(dtype=Real),\n"
     text = _HEADER.format(name="hidden_backward", arguments=arguments)
-    text += "    total = Vector()\n" + _loop(tensors, "-" if reverse else "") + SLOPES.format(slope=NEAR * (1 + NEAR)) + _ENVELOPE
+    text += (
+        "    total = Vector()\n"
+        + _loop(tensors, "-" if reverse else "")
+        + SLOPES.format(slope=NEAR * (1 + NEAR))
+        + _ENVELOPE
+    )
     text += "        gap = Real(1.0) - share\n"
     text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
     text += "        for block in range(hidden.shape[1]):\n"
@@ -175,7 +180,7 @@ class _Invariants:
                         self.count += 1
         for place, ((first, second, third), coupling) in enumerate(zip(edges.triples, edges.couplings, strict=True)):
             matrix: dict[tuple[int, int], str] = {}
-            for a, block in enumerate(coupling.exact.tolist()):
+            for a, block in enumerate(coupling.exact.tolist()):  # type: ignore[operator]
                 for b, values in enumerate(block):
                     parts = [f"Real({v!r}) * Y{third**2 + c}" for c, v in enumerate(values) if abs(v) > _ZERO]
                     if parts:
@@ -247,7 +252,9 @@ class _Pairs:
         for number, start in enumerate(self.there if side else self.here):
             for k in sorted({index[1 - side] for index in self.matrix}):
                 found = [(index[side], value) for index, value in self.matrix.items() if index[1 - side] == k]
-                lines.append(f"{name}_{number}_{k} = " + " + ".join(f"{value} * {end}{start + c}" for c, value in found))
+                lines.append(
+                    f"{name}_{number}_{k} = " + " + ".join(f"{value} * {end}{start + c}" for c, value in found)
+                )
         return lines
 
 

@@ -48,17 +48,21 @@ class Perceptron:
         receiving: bool,
     ) -> None:
         one, two, three = (layer for layer in radial.perceptron if isinstance(layer, Dense))
-        assert one.bias is not None and two.bias is not None
+        assert one.bias is not None
+        assert two.bias is not None
         self.cutoff, self.functions, self.channels = radial.cutoff, len(terms), padded
         self.width = -(-len(two.weight) // _LANES) * _LANES
         self.lanes = next(lanes for lanes in (32, 16, 8) if self.width % lanes == 0)
 
         def stored(values: Tensor, *widths: int) -> Tensor:
-            sides = [side for width, has in zip(widths[::-1], values.shape[::-1]) for side in (0, width - has)]
+            sides = [
+                side for width, has in zip(widths[::-1], values.shape[::-1], strict=False) for side in (0, width - has)
+            ]
             return nn.functional.pad(values.detach().double(), sides).to(device, dtype).contiguous()
 
         basis = len(radial.basis.roots.exact)
-        first = radial_table(_FirstLayer(radial, one, basis), [Coupling(0, 0, 0, False, ((0, 1.0),))], len(one.bias))
+        layer: Any = _FirstLayer(radial, one, basis)
+        first = radial_table(layer, [Coupling(0, 0, 0, False, ((0, 1.0),))], len(one.bias))
         self.table = stored(_powers(first), self.width)
         self.knots = float(len(self.table))
         self.mixing = stored(one.scale * one.weight[basis:], self.width)
@@ -106,7 +110,7 @@ class _FirstLayer:
 
 
 def _powers(table: Float[Tensor, "knots 2 outputs"]) -> Float[Tensor, "intervals 4 outputs"]:
-    """Coefficients of powers of the place in each interval: single precision keeps the slope, as no differences remain."""
+    """Coefficients of powers of the place in each interval: no differences remain, which would cost digits."""
     value, slope = table[:-1].unbind(1)
     change, end = table[1:, 0] - value, table[1:, 1]
     return torch.stack([value, slope, 3 * change - 2 * slope - end, slope + end - 2 * change], dim=1)
@@ -124,7 +128,7 @@ class Rooms:
         self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
         self.holder: tuple[Any, ...] | None = None
 
-    def room(self, name: str, rows: int, *shape: int) -> Float[Tensor, "rows *shape"]:
+    def room(self, name: str, rows: int, *shape: int) -> Tensor:
         """For at least so many rows, not initialised; the same tensor as long as it is large enough."""
         key = name, shape
         if key not in self.kept or len(self.kept[key]) < rows:
@@ -144,7 +148,9 @@ class WeightedMessages:
         receiving: whether the beads are receivers in both.
     """
 
-    def __init__(self, forward: Launch, backward: Launch, perceptron: Perceptron, bodies: Any, *, receiving: bool) -> None:
+    def __init__(
+        self, forward: Launch, backward: Launch, perceptron: Perceptron, bodies: Any, *, receiving: bool
+    ) -> None:
         self.launches, self.perceptron, self.bodies, self.receiving = (forward, backward), perceptron, bodies, receiving
         p, tensors = perceptron, bodies.tensors
         nobody, nothing = forward.kept[0], tensors.new_zeros(1, 3)
@@ -193,7 +199,9 @@ class WeightedMessages:
                 launch()
                 self._by_weights(edges, offsets, start, stop, by_weights[: last - first].flatten(1), by_vectors)
 
-    def _weights(self, edges: dict[int, Tensor], offsets: Tensor, start: int, stop: int, count: int, back: bool) -> Tensor:
+    def _weights(
+        self, edges: dict[int, Tensor], offsets: Tensor, start: int, stop: int, count: int, back: bool
+    ) -> Tensor:
         """The radial functions of the edges of some beads; activations stay where they are."""
         p, rooms = self.perceptron, self.bodies.rooms
         names = ("first", "first_slopes", "second", "second_slopes", "damped")

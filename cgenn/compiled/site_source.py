@@ -138,7 +138,7 @@ SPREAD += """\
             turns[bead] += turn
             there[edge] -= turn + wp.cross(vectors[edge], force)
 """
-"""Derivatives by the vectors and by turns of the beads, from those by the energies; a pair turned as a whole has none."""
+"""Derivatives by vectors and by turns of the beads, from those by the energies; a pair turned as a whole has none."""
 
 COLLECT = _EDGES.format(
     name="collect_turns", arguments="    there: wp.array(dtype=Vector),\n    turns: wp.array(dtype=Vector),\n"

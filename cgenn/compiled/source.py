@@ -161,7 +161,11 @@ def backward(
     kept = [k for degree in degrees for k in range(degree**2, (degree + 1) ** 2)]
     text += "".join(f"    {own}{_degree(k)}_{_name(k)} = {mine}[{row(k)}, block]\n" for k in kept)
     text += "".join(f"    {_sum(k)} = Lanes()\n" for k in wanted if features)
-    text += EDGE.format(sign="" if receiving else "-", near=NEAR, gain=1 + NEAR) + SLOPES.format(slope=NEAR * (1 + NEAR)) + body.text
+    text += (
+        EDGE.format(sign="" if receiving else "-", near=NEAR, gain=1 + NEAR)
+        + SLOPES.format(slope=NEAR * (1 + NEAR))
+        + body.text
+    )
     if features:
         text += "".join(f"    by_features[{row(k)}, block] = {_sum(k)}\n" for k in wanted)
     return text

@@ -147,9 +147,7 @@ def test_energy_does_not_change_when_all_is_turned() -> None:
     model, given = compiled_network("mixed"), liquid("mixed")
     turn = torch.from_numpy(Rotation.random(rng=7).as_matrix())
     turned = dict(vectors=given["vectors"] @ turn.T, orientations=turn @ given["orientations"])
-    torch.testing.assert_close(
-        model(**{**given, **turned}).energies, model(**given).energies, atol=1e-10, rtol=1e-11
-    )
+    torch.testing.assert_close(model(**{**given, **turned}).energies, model(**given).energies, atol=1e-10, rtol=1e-11)
 
 
 def test_turning_all_spins_round_changes_nothing() -> None:
