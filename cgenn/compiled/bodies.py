@@ -28,7 +28,7 @@ class BodyConstants:
         self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
         self.tensors = Tensors(frames.tensors.kinds, frames.tensors.counts)
         self.points = frames.tensors.directions.exact.to(**self.kind)
-        weights: list[Tensor] = [part.exact.to(**self.kind) for part in frames.tensors.weights]  # type: ignore[operator]
+        weights: list[Tensor] = [part.exact.to(**self.kind) for part in frames.tensors.weights]  # type: ignore[operator, misc]
         self.weights = torch.cat([part.transpose(1, 2) for part in weights], dim=2).contiguous()
         embedding = frames.embedding
         self.chosen = list(zip(embedding.chosen, embedding.degrees, strict=True))
