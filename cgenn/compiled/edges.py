@@ -32,11 +32,12 @@ def near(
     for edge in range(first[bead], first[bead + 1]):
         other = listed[edge]
         s = shifts[edge]
-        r = positions[other] - here + s[0] * a + s[1] * b + s[2] * c
-        if wp.dot(r, r) < cutoff * cutoff:
-            senders[at] = other
-            vectors[at] = r
-            at += 1
+        r = positions[other] - here
+        if wp.dot(s, s) > Real(0.0):  # apart, because the compiler may otherwise change the order and lose digits
+            r = r + (s[0] * a + s[1] * b + s[2] * c)
+        senders[at] = other  # overwritten by the next one, if this one is too far; a branch would be slower
+        vectors[at] = r
+        at += wp.where(wp.dot(r, r) < cutoff * cutoff, 1, 0)
     last[bead] = at
 """
 

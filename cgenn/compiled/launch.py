@@ -106,7 +106,8 @@ class Launch:
             wp.launch(kernel, (last - first, blocks), inputs=[first, *given], device=str(device), record_cmd=True)
             for first, last in pairwise(cuts)
         ]
-        self.kernel, self.kept, self.beads = kernel, list(arguments), beads
+        self.kernel, self.kept, self.beads, self.wide = kernel, list(arguments), beads, blocks
+        self.range = (0, beads)
 
     def give(self, values: dict[int, Tensor]) -> None:
         """Other tensors for some of the arguments, by their number."""
@@ -117,6 +118,15 @@ class Launch:
             self.kept[number] = value
             for part in self.parts:
                 part.set_param_at_index_from_ctype(number + 1, found)
+
+    def over(self, first: int, last: int) -> None:
+        """Only these beads, from now on."""
+        if self.range != (first, last):
+            self.range, count = (first, last), len(self.parts)
+            cuts = [first + (last - first) * part // count for part in range(count + 1)]
+            for part, start, stop in zip(self.parts, cuts[:-1], cuts[1:], strict=True):
+                part.set_dim((stop - start, self.wide))
+                part.set_param_at_index(0, start)
 
     def blocks(self, number: int) -> None:
         """Another number of blocks of channels, for a kernel in one part."""

@@ -14,11 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cgenn.compiled import node_source, source
+from cgenn.compiled.bodies import Bodies
 from cgenn.compiled.ladder import couplings
 from cgenn.compiled.launch import Launch, kernel
+from cgenn.compiled.perceptron import Perceptron, WeightedMessages
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.layers import InteractionLayer, IrrepsLinear
+from cgenn.nn.network import BodyFeatures
 
 _WIDTHS = (32, 16, 8)
 
@@ -29,10 +32,19 @@ def lanes(channels: int) -> int:
 
 
 class LayerConstants:
-    """Weights and kernels of a layer; what the first one starts from does not depend on where beads are."""
+    """Weights and kernels of a layer; what the first one starts from does not depend on where beads are.
+
+    Unless it has orientations in it; then it counts as one of the others.
+    """
 
     def __init__(
-        self, layer: InteractionLayer, readout: nn.Sequential, first: bool, dtype: torch.dtype, device: torch.device
+        self,
+        layer: InteractionLayer,
+        readout: nn.Sequential,
+        frames: BodyFeatures | None,
+        first: bool,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         product = layer.product
         self.channels = -(-layer.channels // _WIDTHS[-1]) * _WIDTHS[-1]
@@ -40,8 +52,16 @@ class LayerConstants:
         self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
         self.kept, self.cutoff = layer.kept, layer.radial.cutoff
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
-        radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
-        self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
+        self.perceptron, given = None, frames is not None
+        self.first = first = first and product.features.dim == 1
+        if frames is None:
+            radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
+            self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
+        else:
+            self.table = torch.zeros(1, 1, self.channels, dtype=dtype, device=device)
+            self.perceptron = Perceptron(
+                layer.radial, terms, layer.channels, self.channels, frames, dtype, device, receiving=first
+            )
         self.knots = float(len(self.table))
 
         def stored(*parts: Tensor) -> Tensor:
@@ -67,8 +87,8 @@ class LayerConstants:
         square = list(zip(path, i, j, k, values, strict=True))
         degrees = list(range(round(self.out**0.5)))
         texts = {
-            "forward": source.forward(terms, self.gathered),
-            "backward": source.backward(terms, self.inputs, features=not first),
+            "forward": source.forward(terms, self.gathered, given=given),
+            "backward": source.backward(terms, self.inputs, features=not first, given=given, receiving=given and first),
             "product": node_source.product(square, self.gathered, self.out),
             "product_backward": node_source.product_backward(square, self.gathered, self.out),
             "mix": node_source.mix(degrees, self.kept),
@@ -102,10 +122,11 @@ class Layer:
         features: Tensor,
         energies: Tensor,
         slopes: Tensor,
+        bodies: Bodies | None = None,
     ) -> None:
         self.constants = c = constants
         beads, width, new = len(types), c.channels, features.new_zeros
-        self.features, self.first = features, before is None
+        self.features, self.first = features, c.first
         self.beads = beads
         self.sent, self.got = new(c.inputs * beads, width), new(c.gathered * beads, width)
         self.pairs = new(c.gathered * beads, 2 * width)
@@ -120,10 +141,13 @@ class Layer:
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
         nothing = new(1, 3)
         edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
-        self.gather = launch("forward", *edges, types, c.receiver, self.got)
-        around = new(1, blocks, 3)
-        back_to = [around] if before is None else [around, self.sent]
-        self.ungather = launch("backward", *edges, self.got, *back_to)
+        given = [] if c.perceptron is None else [nobody]
+        self.gather = launch("forward", *edges, types, c.receiver, self.got, *given)
+        back_to = [self.got, new(1, blocks, 3), *([] if self.first else [self.sent])]
+        self.ungather = launch("backward", *edges, *back_to, *given, *([c.table] if given else []))
+        self.weighted = None
+        if c.perceptron is not None:
+            self.weighted = WeightedMessages(self.gather, self.ungather, c.perceptron, bodies, receiving=c.first)
         self.multiply = launch("product", beads, self.pairs, c.weights, self.products)
         self.unmultiply = launch("product_backward", beads, self.pairs, c.weights, self.products, self.pairs)
         self.mix = launch("mix", beads, types, features, c.skip, self.mixed)
@@ -154,8 +178,11 @@ class Layer:
         """From `features` to `gated`, and the energy of the beads."""
         c = self.constants
         self.before()
-        self.gather.give(edges)
-        self.gather()
+        if self.weighted is not None:
+            self.weighted.forward(edges)
+        else:
+            self.gather.give(edges)
+            self.gather()
         self.pair()
         self.multiply()
         self.pass_on()
@@ -180,8 +207,11 @@ class Layer:
         self.unpair()
         self.unpass()
         self.scale()
-        self.ungather.give({**edges, 10: by_vectors})
-        self.ungather()
+        if self.weighted is not None:
+            self.weighted.backward(edges, by_vectors)
+        else:
+            self.ungather.give({**edges, 10: by_vectors})
+            self.ungather()
         if not self.first:
             self.unbefore()
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cgenn.compiled.bodies import Bodies, BodyConstants
 from cgenn.compiled.edges import Edges, ListedEdges
 from cgenn.compiled.launch import load
 from cgenn.compiled.layer import Layer, LayerConstants
@@ -19,8 +20,6 @@ _KEPT = 4
 
 def refusal(network: EquivariantNetwork) -> str | None:
     """Why a network cannot be compiled, or None if it can."""
-    if network.frames is not None:
-        return "its energy depends on orientations"
     if network.embedding.weight.device.type != "cpu":
         return "kernels for GPUs have not been tried"
     return None
@@ -29,16 +28,24 @@ def refusal(network: EquivariantNetwork) -> str | None:
 class Workspace:
     """The layers of a network for some beads."""
 
-    def __init__(self, constants: list[LayerConstants], types: Int[Tensor, " beads"], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        constants: list[LayerConstants],
+        types: Int[Tensor, " beads"],
+        dtype: torch.dtype,
+        bodies: BodyConstants | None = None,
+    ) -> None:
         beads, device = len(types), types.device
         self.energies = torch.zeros(beads, dtype=dtype, device=device)
         self.slopes, self.ones = torch.zeros_like(self.energies), torch.ones_like(self.energies)
-        self.scalars = torch.zeros(beads, constants[0].channels, dtype=dtype, device=device)
+        self.features = torch.zeros(constants[0].inputs * beads, constants[0].channels, dtype=dtype, device=device)
+        self.scalars = self.features[:beads]
+        self.bodies = None if bodies is None else Bodies(bodies, types, self.energies, self.slopes)
         self.layers: list[Layer] = []
         kinds, before = types.to(torch.int32), None
         for each in constants:
-            features = self.scalars if before is None else before.gated
-            before = Layer(each, kinds, before, features, self.energies, self.slopes)
+            features = self.features if before is None else before.gated
+            before = Layer(each, kinds, before, features, self.energies, self.slopes, self.bodies)
             self.layers.append(before)
         self.version = 0
         self.known: tuple[tuple[Tensor, Tensor, Tensor], ListedEdges] | None = None
@@ -54,11 +61,18 @@ class Workspace:
                 self.known = listed, ListedEdges(*listed, batch, 1 if cells is None else len(cells), cutoff)
         return self.known[1]
 
-    def forward(self, edges: Edges, scalars: Float[Tensor, "beads channels"]) -> None:
+    def forward(
+        self,
+        edges: Edges,
+        scalars: Float[Tensor, "beads channels"],
+        orientations: Float[Tensor, "beads 3 3"] | None = None,
+    ) -> None:
         """Energies of the beads and features of the last layer."""
         self.version += 1
         self.scalars[:, : scalars.shape[1]] = scalars
         self.energies.zero_()
+        if self.bodies is not None and orientations is not None:
+            self.bodies.forward(edges, orientations, self.features)
         given = {0: edges.first, 1: edges.last, 2: edges.senders, 3: edges.vectors}
         for layer in self.layers:
             layer.forward(given)
@@ -72,21 +86,35 @@ class Workspace:
             to.zero_() if values is None else to.copy_(values)
         constants = self.layers[0].constants
         by_vectors = edges.slopes(constants.channels // constants.lanes)
+        if self.bodies is not None:
+            self.bodies.start_backward(edges, by_vectors)
         given = {0: edges.first, 1: edges.last, 2: edges.senders, 3: edges.vectors}
         for layer in reversed(self.layers):
             layer.backward(given, by_vectors)
         return by_vectors
+
+    def by_orientations(self, edges: Edges) -> Float[Tensor, "beads 3 3"] | None:
+        """Derivatives by the orientations, after `backward`."""
+        return None if self.bodies is None else self.bodies.finish_backward(edges, self.features)
 
 
 class _Run(torch.autograd.Function):
     """From positions, by the edges of a list, or from vectors."""
 
     @staticmethod
-    def forward(ctx: Any, moved: Tensor, cells: Tensor | None, edges: Edges, scalars: Tensor, space: Workspace) -> Any:
+    def forward(
+        ctx: Any,
+        moved: Tensor,
+        orientations: Tensor | None,
+        cells: Tensor | None,
+        edges: Edges,
+        scalars: Tensor,
+        space: Workspace,
+    ) -> Any:
         if isinstance(edges, ListedEdges):
             edges.move(moved, cells)
-        space.forward(edges, scalars)
-        ctx.given, ctx.version = (moved.detach(), cells, edges, scalars, space), space.version
+        space.forward(edges, scalars, orientations)
+        ctx.given, ctx.version = (moved.detach(), orientations, cells, edges, scalars, space), space.version
         ctx.set_materialize_grads(False)
         return space.energies.clone(), space.layers[-1].gated.clone()
 
@@ -94,14 +122,14 @@ class _Run(torch.autograd.Function):
     def backward(ctx: Any, energies: Tensor | None, features: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # with create_graph; once_differentiable does not notice where slopes are constant
             raise NotImplementedError("a compiled network has no second derivatives")
-        moved, cells, edges, scalars, space = ctx.given
+        moved, orientations, cells, edges, scalars, space = ctx.given
         if space.version != ctx.version:  # something else was computed in between
             if isinstance(edges, ListedEdges):
                 edges.move(moved, cells)
-            space.forward(edges, scalars)
+            space.forward(edges, scalars, orientations)
         by_vectors = space.backward(edges, energies, features)
         found = edges.collect(by_vectors) if isinstance(edges, ListedEdges) else by_vectors.sum(1)
-        return found, None, None, None, None
+        return found, space.by_orientations(edges), None, None, None, None
 
 
 class CompiledNetwork(nn.Module):
@@ -125,11 +153,17 @@ class CompiledNetwork(nn.Module):
         self.dtype = weight.dtype
         with torch.inference_mode(False):  # in which the tables would have no slopes
             self.constants = [
-                LayerConstants(layer, readout, number == 0, weight.dtype, weight.device)  # type: ignore[arg-type]
+                LayerConstants(layer, readout, network.frames, number == 0, weight.dtype, weight.device)  # type: ignore[arg-type]
                 for number, (layer, readout) in enumerate(zip(network.layers, network.readouts, strict=True))
             ]
+            frames = network.frames
+            self.bodies = None if frames is None else BodyConstants(frames, weight.dtype, weight.device)
         self._local = threading.local()
-        load([made for each in self.constants for made in each.kernels.values()], weight.device)
+        kernels = [made for each in self.constants for made in each.kernels.values()]
+        if self.bodies is not None:
+            kernels += self.bodies.kernels.values()
+            kernels += [made for each in self.constants if each.perceptron for made in each.perceptron.kernels.values()]
+        load(kernels, weight.device)
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -146,7 +180,8 @@ class CompiledNetwork(nn.Module):
         orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> BeadOutputs:
         """See `EquivariantNetwork.forward`."""
-        return self._run(vectors, None, Edges.given(vectors, receivers, senders, len(types)), types, inputs)
+        edges = Edges.given(vectors, receivers, senders, len(types))
+        return self._run(vectors, None, edges, types, inputs, orientations)
 
     def at(
         self,
@@ -156,6 +191,7 @@ class CompiledNetwork(nn.Module):
         batch: Int[Tensor, " beads"],
         types: Int[Tensor, " beads"],
         inputs: Float[Tensor, "beads features"] | None = None,
+        orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> BeadOutputs:
         """The same from positions, without derivatives by the cells.
 
@@ -171,7 +207,7 @@ class CompiledNetwork(nn.Module):
                 "the compiled network gives no derivatives by the cell: use `Potential` itself for a virial"
             )
         edges = self._space(types).edges(listed, batch, cells, self.network.cutoff)
-        return self._run(positions, cells, edges, types, inputs)
+        return self._run(positions, cells, edges, types, inputs, orientations)
 
     @torch.no_grad()
     def energies_and_slopes(
@@ -182,12 +218,14 @@ class CompiledNetwork(nn.Module):
         batch: Int[Tensor, " beads"],
         types: Int[Tensor, " beads"],
         inputs: Float[Tensor, "beads features"] | None = None,
+        orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
         """The energies of the beads, and the derivatives of their sum by the positions; see `at`."""
+        self.network.check_orientations(orientations)
         space = self._space(types)
         edges = space.edges(listed, batch, cells, self.network.cutoff)
         edges.move(positions, cells)
-        space.forward(edges, self._scalars(types, inputs))
+        space.forward(edges, self._scalars(types, inputs), orientations)
         energies = space.energies.clone()
         return energies, edges.collect(space.backward(edges, space.ones, None))
 
@@ -197,12 +235,19 @@ class CompiledNetwork(nn.Module):
         return scalars if self.network.feature_embedding is None else scalars + self.network.feature_embedding(inputs)
 
     def _run(
-        self, moved: Tensor, cells: Tensor | None, edges: Edges, types: Int[Tensor, " beads"], inputs: Tensor | None
+        self,
+        moved: Tensor,
+        cells: Tensor | None,
+        edges: Edges,
+        types: Int[Tensor, " beads"],
+        inputs: Tensor | None,
+        orientations: Tensor | None,
     ) -> BeadOutputs:
         network = self.network
+        network.check_orientations(orientations)
         with torch.no_grad():
             scalars = self._scalars(types, inputs)
-        energies, features = _Run.apply(moved, cells, edges, scalars, self._space(types))
+        energies, features = _Run.apply(moved, orientations, cells, edges, scalars, self._space(types))
         features = features[:, : network.embedding.weight.shape[1]]
         scalars, vectors = features[: len(types)], features[len(types) :]
         charges = weights = dipoles = None
@@ -219,6 +264,6 @@ class CompiledNetwork(nn.Module):
             if known.shape == types.shape and torch.equal(known, types):
                 return space
         with torch.inference_mode(False), torch.no_grad():
-            spaces.insert(0, (types.clone(), Workspace(self.constants, types, self.dtype)))
+            spaces.insert(0, (types.clone(), Workspace(self.constants, types, self.dtype, self.bodies)))
         del spaces[_KEPT:]
         return spaces[0][1]

@@ -33,7 +33,7 @@ _RECEIVER = """\
     receiver: wp.array2d(dtype=Lanes),
 """
 
-_EDGE = """\
+EDGE = """\
     for edge in range(first[bead], last[bead]):
         r = {sign}vectors[edge]
         distance = wp.length(r)
@@ -51,16 +51,23 @@ _EDGE = """\
         t = place - Real(knot)
 """
 
-_SLOPES = """\
+SLOPES = """\
         twice = Real(2.0) * t
         thrice = Real(3.0) * t * t
         per_length = knots * Real({slope!r}) * denser * denser / cutoff
 """
 
 
-def forward(terms: Sequence[Coupling], outputs: int) -> str:
-    """T sum over the edges of a bead of W(r, u) x, x the features of the sender and T the factor of its type."""
-    body = Body(terms)
+_AT = "        at = offsets[bead] + edge - first[bead]\n"
+_OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n"
+
+
+def forward(terms: Sequence[Coupling], outputs: int, *, given: bool = False) -> str:
+    """T sum over the edges of a bead of W(r, u) x, x the features of the sender and T the factor of its type.
+
+    With `given` radial functions the table holds their values on each edge; those of a bead begin at its offset.
+    """
+    body = Body(terms, given)
     body.load("features[{}, block]", "f", body.sources, "other")
     body.descend()
     for number in range(len(terms)):
@@ -72,21 +79,27 @@ def forward(terms: Sequence[Coupling], outputs: int) -> str:
             body.mix(name, target, rank)
             if rank > min(ranks):
                 body.climb(name, f"z{target}_{rank - 1}", step(rank - 1, rank))
-    text = _HEADER.format(name="forward", arguments=_RECEIVER + "    messages: wp.array2d(dtype=Lanes),\n")
+    arguments = _RECEIVER + "    messages: wp.array2d(dtype=Lanes),\n" + (_OFFSETS if given else "")
+    text = _HEADER.format(name="forward", arguments=arguments)
     text += "".join(f"    {_sum(k)} = Lanes()\n" for k in range(outputs))
-    text += _EDGE.format(sign="", near=NEAR, gain=1 + NEAR) + body.text
+    text += EDGE.format(sign="", near=NEAR, gain=1 + NEAR) + body.text
     text += "    scale = receiver[types[bead], block]\n"
     return text + "".join(f"    messages[{row(k)}, block] = wp.cw_mul(scale, {_sum(k)})\n" for k in range(outputs))
 
 
-def backward(terms: Sequence[Coupling], inputs: int, *, features: bool) -> str:
+def backward(
+    terms: Sequence[Coupling], inputs: int, *, features: bool, given: bool = False, receiving: bool = False
+) -> str:
     """Derivatives by the features, if they are wanted, and by the vectors, which are added to what is there.
 
     A bead is the sender here: for the message to a neighbour the edge is seen from the other end. Every step of the
-    message is taken back: v is the derivative by f, h that by the turned f, and g that by z.
+    message is taken back: v is the derivative by f, h that by the turned f, and g that by z. The derivatives by radial
+    functions that are `given` come instead of those by the distance. With `receiving` a bead is the receiver.
     """
-    body = Body(terms)
-    body.load("slopes[{}, block]", "g", body.targets, "other")
+    body = Body(terms, given)
+    ends = [("features", "f", body.sources), ("slopes", "g", body.targets)]
+    (mine, own, degrees), (theirs, name, loaded) = ends[::-1] if receiving else ends
+    body.load(f"{theirs}[{{}}, block]", name, loaded, "other")
     body.descend()
     for target in body.targets:
         for rank in range(target, min(body.ranks(target=target)), -1):
@@ -97,7 +110,10 @@ def backward(terms: Sequence[Coupling], inputs: int, *, features: bool) -> str:
         to = f"{'h' if term.turned else 'v'}{term.source}_{term.rank}"
         products = [f"wp.cw_mul({there}_{m}, {here}_{m})" for m in range(2 * term.rank + 1)]
         body.line(f"p{number} = " + " + ".join(products))
-        body.add("radial", f"wp.cw_mul(d{number}, p{number})")
+        if given:
+            body.line(f"by_weights[at, {number}, block] = p{number}")
+        else:
+            body.add("radial", f"wp.cw_mul(d{number}, p{number})")
         for m in range(2 * term.rank + 1):
             body.add(f"{to}_{m}", f"wp.cw_mul(w{number}, {there}_{m})")
     for target in body.targets:
@@ -121,21 +137,28 @@ def backward(terms: Sequence[Coupling], inputs: int, *, features: bool) -> str:
         if features:
             for m in range(2 * source + 1):
                 body.line(f"sum{source}_{m} += v{source}_{source}_{m}")
-    body.line("along = per_length * wp.dot(radial, ones)")
+    body.line("along = " + ("Real(0.0)" if given else "per_length * wp.dot(radial, ones)"))
     for b in range(3):
         body.line(f"s{b} = " + (f"wp.dot(by_u{b}, ones)" if f"by_u{b}" in body.known else "Real(0.0)"))
     body.line("along -= (u0 * s0 + u1 * s1 + u2 * s2) * inverse")
-    parts = ", ".join(f"-(u{b} * along + s{b} * inverse)" for b in range(3))
+    parts = ", ".join(f"{'' if receiving else '-'}(u{b} * along + s{b} * inverse)" for b in range(3))
     body.line(f"by_vectors[edge, block] += Vector({parts})")
     arguments = "    slopes: wp.array2d(dtype=Lanes),\n    by_vectors: wp.array2d(dtype=Vector),\n"
     if features:
         arguments += "    by_features: wp.array2d(dtype=Lanes),\n"
+    if given:
+        arguments += _OFFSETS + "    by_weights: wp.array3d(dtype=Lanes),\n"
     text = _HEADER.format(name="backward", arguments=arguments)
     text += "    ones = Lanes(Real(1.0))\n"
     wanted = [k for k in range(inputs) if _degree(k) in body.sources]
-    text += "".join(f"    f{_degree(k)}_{_name(k)} = features[{row(k)}, block]\n" for k in wanted)
+    kept = [k for degree in degrees for k in range(degree**2, (degree + 1) ** 2)]
+    text += "".join(f"    {own}{_degree(k)}_{_name(k)} = {mine}[{row(k)}, block]\n" for k in kept)
     text += "".join(f"    {_sum(k)} = Lanes()\n" for k in wanted if features)
-    text += _EDGE.format(sign="-", near=NEAR, gain=1 + NEAR) + _SLOPES.format(slope=NEAR * (1 + NEAR)) + body.text
+    text += (
+        EDGE.format(sign="" if receiving else "-", near=NEAR, gain=1 + NEAR)
+        + SLOPES.format(slope=NEAR * (1 + NEAR))
+        + body.text
+    )
     if features:
         text += "".join(f"    by_features[{row(k)}, block] = {_sum(k)}\n" for k in wanted)
     return text
@@ -147,11 +170,11 @@ class Body:
     f, t and z are tensors of (degree of the features or of the message)_(rank)_(component).
     """
 
-    def __init__(self, terms: Sequence[Coupling]) -> None:
-        self.terms = terms
+    def __init__(self, terms: Sequence[Coupling], given: bool = False) -> None:
+        self.terms, self.given = terms, given
         self.sources = sorted({term.source for term in terms})
         self.targets = sorted({term.target for term in terms})
-        self.text = ""
+        self.text = _AT if given else ""
         self.known: set[str] = set()
 
     def ranks(self, source: int | None = None, target: int | None = None) -> set[int]:
@@ -216,6 +239,9 @@ class Body:
 
     def radial(self, number: int, *, slope: bool = False) -> None:
         """The value of a radial function, and its slope."""
+        if self.given:
+            self.line(f"w{number} = table[at, {number}, block]")
+            return
         for power in range(4):
             self.line(f"c{power}_{number} = table[knot, {4 * number + power}, block]")
         parts = [f"c{power}_{number}" for power in range(4)]

@@ -128,12 +128,7 @@ class EquivariantNetwork(nn.Module):
         Raises:
             ValueError: if there are orientations and no bodies, or the reverse.
         """
-        if (orientations is None) != (self.frames is None):
-            raise ValueError(
-                "no bead type of this network has an orientation, but `orientations` are given"
-                if self.frames is None
-                else "this network needs `orientations`"
-            )
+        self.check_orientations(orientations)
         distance = torch.linalg.vector_norm(vectors, dim=1)
         harmonics = self.harmonics(vectors, distance)
         scalars = self.embedding(types)
@@ -154,3 +149,12 @@ class EquivariantNetwork(nn.Module):
             charges, weights = self.charge_readout(features[:, 0])
         dipoles = None if self.dipole_readout is None else self.dipole_readout(features[:, 0], features[:, 1:4])
         return BeadOutputs(energy, charges, weights, dipoles)
+
+    def check_orientations(self, orientations: Tensor | None) -> None:
+        """Raises ValueError if there are orientations and no bodies, or the reverse."""
+        if (orientations is None) != (self.frames is None):
+            raise ValueError(
+                "no bead type of this network has an orientation, but `orientations` are given"
+                if self.frames is None
+                else "this network needs `orientations`"
+            )

@@ -16,7 +16,7 @@ from cgenn.nn.site_energy import site_energy
 
 _SAME = 0.05
 """Images of a point closer than this are one point, in the unit of the cutoff [nm]."""
-_SPACING = 0.05
+SPACING = 0.05
 """Of the knots of the splines, in the unit of the cutoff [nm]."""
 _SCALE = 100.0
 """Energy of a coefficient of one; the unit of energy is that of a typical force over 0.003 nm, less than a contact."""
@@ -103,10 +103,10 @@ class SitePairs(nn.Module):
         pairs = torch.combinations(torch.arange(kinds), with_replacement=True)
         rows = torch.full((kinds + 1, kinds + 1), len(pairs))
         rows[pairs[:, 0], pairs[:, 1]] = rows[pairs[:, 1], pairs[:, 0]] = torch.arange(len(pairs))
-        knots = math.ceil(reach / _SPACING) + 4
+        knots = math.ceil(reach / SPACING) + 4
         first = (knots + 1) * rows[self.species[:, None, :, None], self.species[None, :, None, :]]
         self.register_buffer("first", first.flatten(0, 1).to(torch.int32), persistent=False)
-        wall = torch.exp((_WALL - _SPACING * torch.arange(knots)) / _DECAY).clamp(max=1 / _FIRST)
+        wall = torch.exp((_WALL - SPACING * torch.arange(knots)) / _DECAY).clamp(max=1 / _FIRST)
         self.steps = nn.Parameter(_FIRST * torch.where(wall > 1e-3, wall, 0.0).repeat(len(pairs), 1))
 
     def sites(
@@ -137,13 +137,18 @@ class SitePairs(nn.Module):
         if len(first) > 1:
             first = first.index_select(0, types[receivers] * len(self.oriented) + types[senders])
         energy = site_energy(
-            here, there + vectors.unsqueeze(1), self._table(), first, last=self.steps.shape[1], spacing=_SPACING
+            here, there + vectors.unsqueeze(1), self.table(), first, last=self.steps.shape[1], spacing=SPACING
         )
         energy = energy * smooth_cutoff(distance, self.cutoff)
         energy = torch.where(receivers == senders, 0.25, 0.5) * energy  # a bead and its own image: listed twice
         return energy.new_zeros(len(types)).index_add(0, receivers, energy).index_add(0, senders, energy)
 
-    def _table(self) -> Float[Tensor, "4 intervals"]:
+    @property
+    def intervals(self) -> int:
+        """Of each spline."""
+        return self.steps.shape[1] + 1
+
+    def table(self) -> Float[Tensor, "4 intervals"]:
         """The splines as powers of the position in each interval; zero in the last, and all along for no site."""
         coefficients = _SCALE * self.steps.flip(1).cumsum(1).flip(1)
         pieces = nn.functional.pad(coefficients, (0, 4, 0, 1)).unfold(1, 4, 1).flatten(0, 1)

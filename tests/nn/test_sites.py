@@ -36,7 +36,7 @@ def spline(pairs: SitePairs, distance: torch.Tensor) -> torch.Tensor:
     """phi between the first orbit and itself."""
     here = torch.zeros(len(distance), 1, 3)
     there = torch.nn.functional.pad(distance[:, None, None], (0, 2))
-    return site_energy(here, there, pairs._table(), pairs.first[:1, :1, :1], pairs.steps.shape[1], 0.05)
+    return site_energy(here, there, pairs.table(), pairs.first[:1, :1, :1], pairs.steps.shape[1], 0.05)
 
 
 @pytest.mark.parametrize(

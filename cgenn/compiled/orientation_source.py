@@ -1,0 +1,305 @@
+"""The Warp source of what orientations add to the radial functions: tensors of the bodies and invariants of the edges.
+
+What an invariant does not change by, a turn of both bodies and the edge together, gives its derivative by the direction
+of the edge from those by turns of the bodies, which in turn follow from the tensors themselves: x becomes x + w J x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from e3nn import o3
+
+from cgenn.compiled.ladder import step
+from cgenn.compiled.radial import NEAR
+from cgenn.compiled.source import EDGE, SLOPES
+from cgenn.nn.orientation import EdgeInvariants, Kind
+
+_ZERO = 1e-9
+_UNIT = ("u0", "u1", "u2")
+"""Components of the direction of an edge, or another one."""
+_CHAINS = 4
+
+_TENSORS = """\
+def turned_tensors(
+    begin: wp.int32,
+    types: wp.array(dtype=wp.int32),
+    orientations: wp.array2d(dtype=Vector),
+    points: wp.array(dtype=Vector),
+    weights: wp.array3d(dtype=Real),
+    tensors: wp.array2d(dtype=Real),
+) -> None:
+    row, single = wp.tid()
+    bead = begin + row
+    kind = types[bead]
+"""
+
+_HEADER = """\
+def {name}(
+    begin: wp.int32,
+    first: wp.array(dtype=wp.int32),
+    last: wp.array(dtype=wp.int32),
+    senders: wp.array(dtype=wp.int32),
+    vectors: wp.array(dtype=Vector),
+    offsets: wp.array(dtype=wp.int32),
+    hidden: wp.array2d(dtype=Lanes),
+    slopes: wp.array2d(dtype=Lanes),
+    shares: wp.array(dtype=Real),
+    cutoff: Real,
+    knots: Real,
+    table: wp.array3d(dtype=Lanes),
+    mixing: wp.array2d(dtype=Lanes),
+    tensors: wp.array2d(dtype=Real),
+{arguments}) -> None:
+    row, single = wp.tid()
+    bead = begin + row
+"""
+
+_ENVELOPE = """\
+        at = offsets[bead] + edge - first[bead]
+        share3 = share * share * share
+"""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Where the tensors of a bead are stored: kind after kind, tensor after tensor.
+
+    Attributes:
+        kinds, counts: what they are, and how many of each.
+    """
+
+    kinds: Sequence[Kind]
+    counts: Sequence[int]
+
+    @property
+    def size(self) -> int:
+        """Numbers of a bead."""
+        return sum(count * (2 * kind.degree + 1) for kind, count in zip(self.kinds, self.counts, strict=True))
+
+    def start(self, number: int, tensor: int = 0) -> int:
+        """Where a tensor of a kind begins."""
+        before = Tensors(self.kinds[:number], self.counts[:number]).size
+        return before + tensor * (2 * self.kinds[number].degree + 1)
+
+    def each(self) -> list[tuple[int, int]]:
+        """The kind and the beginning of each tensor."""
+        return [(number, self.start(number, n)) for number, count in enumerate(self.counts) for n in range(count)]
+
+
+def turned_tensors(tensors: Tensors) -> str:
+    """sum_a w_a Y_l(Q p_a) of each tensor; the weights are those of the type."""
+    text = _TENSORS + "".join(f"    s{c} = Real(0.0)\n" for c in range(tensors.size))
+    text += "    for number in range(points.shape[0]):\n        p = points[number]\n"
+    text += "".join(f"        {axis} = wp.dot(orientations[bead, {k}], p)\n" for k, axis in enumerate(_UNIT))
+    text += "".join(f"        {line}\n" for line in _harmonics(max((kind.degree for kind in tensors.kinds), default=0)))
+    for place, (number, start) in enumerate(tensors.each()):
+        degree = tensors.kinds[number].degree
+        text += f"        w{place} = weights[kind, number, {place}]\n"
+        for c in range(2 * degree + 1):
+            text += f"        s{start + c} += w{place} * Y{degree**2 + c}\n"
+    return text + "".join(f"    tensors[bead, {c}] = s{c}\n" for c in range(tensors.size))
+
+
+def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
+    """The first layer of the perceptron on each edge of a bead, its slopes, and the share that the cutoff leaves.
+
+    To be followed by the source of `silu`.
+
+    With `reverse` it is that of the message the other way.
+    """
+    form = _Invariants(edges, tensors, "there" if reverse else "here")
+    text = _HEADER.format(name="hidden", arguments="") + _loop(tensors, "-" if reverse else "") + _ENVELOPE
+    text += "        share6 = share3 * share3\n"
+    text += "        shares[at] = Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))\n"
+    text += form.values() + "        for block in range(hidden.shape[1]):\n"
+    text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
+    text += "            value = table[knot, 0, block] + t * table[knot, 1, block]\n"
+    text += "            value += t * t * (table[knot, 2, block] + t * table[knot, 3, block])\n"
+    products = [f"i{m} * mixing[{m}, block]" for m in range(edges.outputs)]
+    for part in range(_CHAINS):  # sums that do not wait for each other
+        text += "".join(f"            value{part} += {product}\n" for product in products[part::_CHAINS])
+    text += "            value += " + " + ".join(f"value{part}" for part in range(_CHAINS)) + "\n"
+    return text + "            hidden[at, block] = value\n            silu(at, block, hidden, slopes)\n"
+
+
+def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
+    """Derivatives by the vectors and by turns of both bodies, added to what is there.
+
+    `hidden` and `shares` hold the derivatives by them, those by what is hidden before its activation.
+    """
+    form = _Invariants(edges, tensors, "there" if reverse else "here")
+    arguments = "    turns: wp.array(dtype=Vector),\n    there: wp.array(dtype=Vector),\n"
+    arguments += "    by_vectors: wp.array2d(dtype=Vector),\n    by_invariants: wp.array2d(dtype=Real),\n"
+    text = _HEADER.format(name="hidden_backward", arguments=arguments)
+    text += (
+        "    total = Vector()\n"
+        + _loop(tensors, "-" if reverse else "")
+        + SLOPES.format(slope=NEAR * (1 + NEAR))
+        + _ENVELOPE
+    )
+    text += "        gap = Real(1.0) - share\n"
+    text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
+    text += "        for block in range(hidden.shape[1]):\n"
+    text += "            rise = table[knot, 1, block] + twice * table[knot, 2, block]\n"
+    text += "            rise += thrice * table[knot, 3, block]\n"
+    text += "            along += per_length * wp.dot(hidden[at, block], rise)\n"
+    text += "".join(f"        g{m} = by_invariants[at, {m}]\n" for m in range(edges.outputs))
+    text += form.derivatives()
+    for end in "bo":
+        turn = ", ".join(_turn(tensors, end, axis) for axis in range(3))
+        text += f"        turn_{end} = Vector({turn})\n"
+    text += "        total += turn_b\n        there[edge] += turn_o\n        along_edge = Vector(u0, u1, u2)\n"
+    text += "        aside = wp.cross(along_edge, turn_b + turn_o) * inverse\n"
+    text += f"        by_vectors[edge, 0] += {'-' if reverse else ''}(along * along_edge + aside)\n"
+    return text + "    turns[bead] += total\n"
+
+
+class _Invariants:
+    """The invariants i0, i1, ... in the order of `EdgeInvariants`, and the derivatives from g0, g1, ... by them.
+
+    b and o are the tensors of the bead and of the other one; the bead is the receiver or, `there`, the sender.
+    """
+
+    def __init__(self, edges: EdgeInvariants, tensors: Tensors, bead: str) -> None:
+        self.tensors, self.count = tensors, 0
+        self.h, self.t = ("b", "o") if bead == "here" else ("o", "b")
+        self.prepared = _harmonics(edges.degree)
+        self.singles: list[tuple[int, str, int, float]] = []
+        """(number, tensor, degree, scale) of F . Y."""
+        self.pairs: list[_Pairs] = []
+        for number, kind in enumerate(edges.kinds):
+            scale = (2 * kind.degree + 1) ** -0.5
+            self._pair(number, number, {(c, c): f"Real({scale!r})" for c in range(2 * kind.degree + 1)})
+            if number in edges.singles:
+                for end in (self.h, self.t):
+                    for start in self._starts(number):
+                        self.singles.append((self.count, f"{end}{start}", kind.degree, scale))
+                        self.count += 1
+        for place, ((first, second, third), coupling) in enumerate(zip(edges.triples, edges.couplings, strict=True)):
+            matrix: dict[tuple[int, int], str] = {}
+            for a, block in enumerate(coupling.exact.tolist()):  # type: ignore[operator]
+                for b, values in enumerate(block):
+                    parts = [f"Real({v!r}) * Y{third**2 + c}" for c, v in enumerate(values) if abs(v) > _ZERO]
+                    if parts:
+                        matrix[a, b] = f"z{place}_{a}_{b}"
+                        self.prepared.append(f"{matrix[a, b]} = " + " + ".join(parts))
+            self._pair(first, second, matrix)
+
+    def _starts(self, number: int) -> list[int]:
+        return [self.tensors.start(number, n) for n in range(self.tensors.counts[number])]
+
+    def _pair(self, first: int, second: int, matrix: dict[tuple[int, int], str]) -> None:
+        self.pairs.append(_Pairs(self.count, self._starts(first), self._starts(second), matrix))
+        self.count += len(self.pairs[-1].here) * len(self.pairs[-1].there)
+
+    def values(self) -> str:
+        """Lines that make the invariants."""
+        lines = list(self.prepared)
+        for place, tensor, degree, scale in self.singles:
+            parts = [f"{_component(tensor, c)} * Y{degree**2 + c}" for c in range(2 * degree + 1)]
+            lines.append(f"i{place} = Real({scale!r}) * ({' + '.join(parts)})")
+        for group, pairs in enumerate(self.pairs):
+            lines += pairs.multiplied(f"u{group}", self.t, 1)
+            for n, m, place in pairs.each():
+                rows = sorted({a for a, _ in pairs.matrix})
+                parts = [f"{self.h}{pairs.here[n] + a} * u{group}_{m}_{a}" for a in rows]
+                lines.append(f"i{place} = " + " + ".join(parts))
+        return "".join(f"        {line}\n" for line in lines)
+
+    def derivatives(self) -> str:
+        """Lines that make the derivatives dbN and doN by the tensors."""
+        lines = list(self.prepared)
+        by: dict[str, list[str]] = {f"{end}{c}": [] for end in "bo" for c in range(self.tensors.size)}
+        for place, tensor, degree, scale in self.singles:
+            for c in range(2 * degree + 1):
+                by[_component(tensor, c)].append(f"Real({scale!r}) * g{place} * Y{degree**2 + c}")
+        for group, pairs in enumerate(self.pairs):
+            lines += pairs.multiplied(f"u{group}", self.t, 1) + pairs.multiplied(f"v{group}", self.h, 0)
+            for n, m, place in pairs.each():
+                for a in sorted({a for a, _ in pairs.matrix}):
+                    by[f"{self.h}{pairs.here[n] + a}"].append(f"g{place} * u{group}_{m}_{a}")
+                for b in sorted({b for _, b in pairs.matrix}):
+                    by[f"{self.t}{pairs.there[m] + b}"].append(f"g{place} * v{group}_{n}_{b}")
+        lines += [f"d{name} = " + (" + ".join(parts) or "Real(0.0)") for name, parts in by.items()]
+        return "".join(f"        {line}\n" for line in lines)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Invariants F_n Z G_m of all tensors of a kind here and one there, the first of them with this number.
+
+    Attributes:
+        here, there: where the tensors begin.
+        matrix: Z, as far as it is not zero.
+    """
+
+    number: int
+    here: list[int]
+    there: list[int]
+    matrix: dict[tuple[int, int], str]
+
+    def each(self) -> list[tuple[int, int, int]]:
+        """(n, m, number) of each invariant."""
+        pairs = [(n, m) for n in range(len(self.here)) for m in range(len(self.there))]
+        return [(n, m, self.number + place) for place, (n, m) in enumerate(pairs)]
+
+    def multiplied(self, name: str, end: str, side: int) -> list[str]:
+        """Lines that make Z G_m, or F_n Z with a `side` of 0."""
+        lines = []
+        for number, start in enumerate(self.there if side else self.here):
+            for k in sorted({index[1 - side] for index in self.matrix}):
+                found = [(index[side], value) for index, value in self.matrix.items() if index[1 - side] == k]
+                lines.append(
+                    f"{name}_{number}_{k} = " + " + ".join(f"{value} * {end}{start + c}" for c, value in found)
+                )
+        return lines
+
+
+def _component(tensor: str, c: int) -> str:
+    return f"{tensor[0]}{int(tensor[1:]) + c}"
+
+
+def _loop(tensors: Tensors, sign: str) -> str:
+    """The beginning of the loop over the edges of a bead, with its tensors and those of the other one."""
+    text = "".join(f"    b{c} = tensors[bead, {c}]\n" for c in range(tensors.size))
+    text += EDGE.format(sign=sign, near=NEAR, gain=1 + NEAR)
+    return text + "".join(f"        o{c} = tensors[other, {c}]\n" for c in range(tensors.size))
+
+
+def _turn(tensors: Tensors, end: str, axis: int) -> str:
+    """The derivative by a turn about an axis, from those by the tensors."""
+    parts = []
+    for number, start in tensors.each():
+        for a, b, value in generator(tensors.kinds[number].degree, axis):
+            parts.append(f"Real({value!r}) * d{end}{start + a} * {end}{start + b}")
+    return " + ".join(parts) or "Real(0.0)"
+
+
+def _harmonics(degree: int) -> list[str]:
+    """Lines that make Y1, Y2, ... of a unit vector, |Y_l|^2 = 2 l + 1."""
+    lines = [f"Y{k + 1} = Real({3**0.5!r}) * {axis}" for k, axis in enumerate(_UNIT) if degree]
+    for here in range(2, degree + 1):
+        below, start, terms = (here - 1) ** 2, here**2, step(here - 1, here)
+        middle = next(value for a, b, k, value in terms if (a, b, k) == (here - 1, 1, here))  # all there is along y
+        scale = ((2 * here + 1) / (2 * here - 1) / 3) ** 0.5 / middle
+        for row in range(2 * here + 1):
+            parts = [f"Real({scale * v!r}) * Y{below + a} * Y{1 + b}" for a, b, k, v in terms if k == row]
+            lines.append(f"Y{start + row} = " + " + ".join(parts))
+    return lines
+
+
+@cache
+def generator(degree: int, axis: int) -> list[tuple[int, int, float]]:
+    """(a, b, J_ab) that are not zero: turned by a small angle w about an axis, x becomes x + w J x."""
+    rough = o3.so3_generators(degree)[axis]
+    found = [(k, a, value) for a, b, k, value in step(degree, degree) if b == axis] if degree else []
+    size = sum(value**2 for _, _, value in found)
+    if not found:
+        return []
+    scale = (degree * (degree + 1) * (2 * degree + 1) / 3 / size) ** 0.5
+    k, a, value = found[0]
+    sign = 1.0 if value * float(rough[k, a]) > 0 else -1.0
+    return [(k, a, sign * scale * value) for k, a, value in found]
