@@ -16,12 +16,15 @@ from cgenn.compiled.layer import Layer, LayerConstants
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
 _KEPT = 4
+_MOST_COMPONENTS = 9
 
 
 def refusal(network: EquivariantNetwork) -> str | None:
     """Why a network cannot be compiled, or None if it can."""
     if network.embedding.weight.device.type != "cpu":
         return "kernels for GPUs have not been tried"
+    if network.components > _MOST_COMPONENTS:
+        return "products of features of degree three and higher would take minutes to compile"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,6 +56,14 @@ class CompiledPotential(Potential):
     def dtype(self) -> torch.dtype:
         """Precision of the weights."""
         return self.kernels.dtype
+
+    def save(self, path: str | Path) -> None:
+        """Not possible: the file is that of the potential it was compiled from.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("a compiled potential is not written to a file: save the potential it was compiled from")
 
     def outputs(self, graph: BeadGraph) -> BeadOutputs:
         """What the network says of each bead, without units."""

@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cgenn.body import Body
-from cgenn.compiled.network import CompiledNetwork, refusal
+from cgenn.compiled.network import CompiledNetwork
 from cgenn.graph import BeadGraph, build_graph
 from cgenn.potential.compiled import compiled
 from cgenn.potential.derivatives import energy_and_forces, virial
 from cgenn.potential.potential import Potential
 
-from .conftest import BEADS, CUTOFF, close, open_graph, periodic_graph, places, random_network, random_potential
+from .conftest import BEADS, CUTOFF, close, open_graph, periodic_graph, places, random_potential
 
 CHARGES, DIPOLES = {"electrostatics": {"charges": "predicted"}}, {"electrostatics": {"dipoles": True}}
 KERNELS = 1e-7
@@ -57,7 +56,6 @@ def agree(potential: Potential, graph: BeadGraph, tolerance: float) -> None:
         {"lmax": 1, "reflection_invariant": True, "channels": 5, **DIPOLES},
         {"lmax": 2, "reflection_invariant": True, "channels": 5},
         {"lmax": 2, "layers": 3, "bead_features": ("charge", "mass"), **CHARGES},
-        pytest.param({"lmax": 3}, marks=pytest.mark.slow),
         pytest.param({"lmax": 2, "channels": 64, **DIPOLES}, marks=pytest.mark.slow),
     ],
     ids=str,
@@ -145,10 +143,3 @@ def test_types_and_features_matter() -> None:
             agree(potential, other, KERNELS)
             seen.append(compiled(potential).network_energy(other))
     assert len({round(float(energies.sum()), 6) for energies in seen}) == 4
-
-
-def test_oriented_beads_are_refused() -> None:
-    network = random_network(bodies={"A": Body(inertia=(0.6, 0.9, 1.2))})
-    assert refusal(network) == "its energy depends on orientations"
-    with pytest.raises(ValueError, match="this network cannot be compiled: its energy depends on orientations"):
-        CompiledNetwork(network)

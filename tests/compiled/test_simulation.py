@@ -19,6 +19,7 @@ from cgenn.simulation import force
 from cgenn.simulation.conservation import Drift, energy_drift
 from cgenn.simulation.force import LearnedForce
 from cgenn.simulation.system import create_system
+from tests.compiled.conftest import random_potential
 from tests.simulation.conftest import discs, molecules, positions, potential, topology, with_charges  # noqa: F401
 
 
@@ -38,10 +39,36 @@ def test_the_original_stays_as_it_is(potential, topology, positions):  # noqa: F
     torch.testing.assert_close(other(graph, topology), potential(graph, topology), rtol=1e-6, atol=1e-6)
 
 
-def test_oriented_beads_keep_their_network(discs, caplog):  # noqa: F811
+def test_what_is_refused_runs_as_it_is(potential, monkeypatch, caplog):  # noqa: F811
+    monkeypatch.setattr("cgenn.compiled.network.refusal", lambda network: "it is of no use")
     with caplog.at_level(logging.INFO, logger="cgenn"):
-        assert compiled(discs[0]) is discs[0]
-    assert "the network is not compiled: its energy depends on orientations" in caplog.text
+        assert compiled(potential) is potential
+    assert "the network is not compiled: it is of no use" in caplog.text
+    with pytest.raises(ValueError, match="this network cannot be compiled: it is of no use"):
+        CompiledNetwork(potential.network)
+
+
+def test_degree_three_runs_as_it_is(caplog):
+    potential = random_potential(lmax=3)
+    with caplog.at_level(logging.INFO, logger="cgenn"):
+        assert compiled(potential) is potential
+    assert "would take minutes to compile" in caplog.text
+
+
+def test_what_warp_cannot_compile_runs_as_it_is(potential, monkeypatch, caplog):  # noqa: F811
+    def fail(*arguments, **options):
+        raise Exception("CPU kernel build failed")
+
+    monkeypatch.setattr("warp.force_load", fail)
+    with caplog.at_level(logging.WARNING, logger="cgenn"):
+        assert compiled(potential) is potential
+    assert "the kernels of the network cannot be compiled: CPU kernel build failed" in caplog.text
+
+
+def test_saving_is_left_to_the_original(potential, tmp_path):  # noqa: F811
+    with pytest.raises(TypeError, match="save the potential it was compiled from"):
+        compiled(potential).save(tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("precision", "kind"), [("single", CompiledNetwork), ("double", EquivariantNetwork)])
