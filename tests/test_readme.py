@@ -52,6 +52,15 @@ def test_oriented_beads_page(tmp_path, monkeypatch):
     assert abs(names["found"]["torques"]).max() > 0
 
 
+def test_speed_page():
+    torch.set_default_dtype(torch.float32)
+    names: dict = {}
+    for block in _blocks("python", README.parent / "docs" / "speed.md"):
+        exec(compile(block, "docs/speed.md", "exec"), names)
+    assert names["fast"] is not names["potential"]
+    assert names["forces"].abs().max() > 0
+
+
 @pytest.mark.slow
 def test_command_line(tmp_path):
     """Every `cgenn` command of the README, in order, as a shell would run it."""
