@@ -13,7 +13,7 @@ from functools import cache
 from e3nn import o3
 
 from cgenn.compiled.ladder import step
-from cgenn.compiled.radial import NEAR
+from cgenn.compiled.radial import NEAR, POWERS
 from cgenn.compiled.source import EDGE, SLOPES
 from cgenn.nn.orientation import EdgeInvariants, Kind
 
@@ -116,8 +116,8 @@ def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     text += "        shares[at] = Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))\n"
     text += form.values() + "        for block in range(hidden.shape[1]):\n"
     text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
-    text += "            value = table[knot, 0, block] + t * table[knot, 1, block]\n"
-    text += "            value += t * t * (table[knot, 2, block] + t * table[knot, 3, block])\n"
+    powers = [f"table[knot, {power}, block]" for power in range(POWERS)]
+    text += "            value = " + " + t * (".join(powers) + ")" * (POWERS - 1) + "\n"
     products = [f"i{m} * mixing[{m}, block]" for m in range(edges.outputs)]
     for part in range(_CHAINS):  # sums that do not wait for each other
         text += "".join(f"            value{part} += {product}\n" for product in products[part::_CHAINS])
@@ -143,8 +143,8 @@ def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -
     text += "        gap = Real(1.0) - share\n"
     text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
     text += "        for block in range(hidden.shape[1]):\n"
-    text += "            rise = table[knot, 1, block] + twice * table[knot, 2, block]\n"
-    text += "            rise += thrice * table[knot, 3, block]\n"
+    rises = [f"rise{power} * table[knot, {power}, block]" for power in range(2, POWERS)]
+    text += "            rise = table[knot, 1, block] + " + " + ".join(rises) + "\n"
     text += "            along += per_length * wp.dot(hidden[at, block], rise)\n"
     text += "".join(f"        g{m} = by_invariants[at, {m}]\n" for m in range(edges.outputs))
     text += form.derivatives()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cgenn.compiled.ladder import Coupling, Term, step
-from cgenn.compiled.radial import NEAR
+from cgenn.compiled.radial import NEAR, POWERS
 
 _HEADER = """\
 def {name}(
@@ -52,8 +52,9 @@ EDGE = """\
 """
 
 SLOPES = """\
-        twice = Real(2.0) * t
-        thrice = Real(3.0) * t * t
+        rise2 = Real(2.0) * t
+        rise3 = Real(3.0) * t * t
+        rise4 = Real(4.0) * t * t * t
         per_length = knots * Real({slope!r}) * denser * denser / cutoff
 """
 
@@ -242,12 +243,12 @@ class Body:
         if self.given:
             self.line(f"w{number} = table[at, {number}, block]")
             return
-        for power in range(4):
-            self.line(f"c{power}_{number} = table[knot, {4 * number + power}, block]")
-        parts = [f"c{power}_{number}" for power in range(4)]
-        self.line(f"w{number} = {parts[0]} + t * ({parts[1]} + t * ({parts[2]} + t * {parts[3]}))")
+        for power in range(POWERS):
+            self.line(f"c{power}_{number} = table[knot, {POWERS * number + power}, block]")
+        parts = [f"c{power}_{number}" for power in range(POWERS)]
+        self.line(f"w{number} = " + " + t * (".join(parts) + ")" * (POWERS - 1))
         if slope:
-            self.line(f"d{number} = {parts[1]} + twice * {parts[2]} + thrice * {parts[3]}")
+            self.line(f"d{number} = {parts[1]} + " + " + ".join(f"rise{n} * {parts[n]}" for n in range(2, POWERS)))
 
 
 def row(component: int, bead: str = "bead") -> str:
