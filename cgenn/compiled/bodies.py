@@ -110,10 +110,9 @@ class Bodies:
         torch.bmm(self.orientations, self.in_body, out=self.sites)
         if len(self.there) != len(edges.vectors):
             self.there, self.pairs = (edges.vectors.new_empty(len(edges.vectors), width) for width in (3, 7))
-        around = {0: edges.first, 1: edges.last, 2: edges.senders}
-        self.meet.give({**around, 3: edges.vectors, 13: self.pairs})
+        self.meet.give({**edges.arguments, 13: self.pairs})
         self.meet()
-        self.share.give({**around, 3: self.pairs})
+        self.share.give({**edges.arguments, 3: self.pairs})
         self.share()
         features[beads:].zero_()
         for (number, degree), weight in zip(self.constants.chosen, self.embedding, strict=True):
@@ -124,13 +123,12 @@ class Bodies:
         """Derivatives of the energy between sites, before those of the layers are added."""
         self.turns.zero_()
         self.there.zero_()
-        around = {0: edges.first, 1: edges.last, 2: edges.senders}
-        self.spread.give({**around, 3: edges.vectors, 4: self.pairs, 7: self.there, 8: by_vectors})
+        self.spread.give({**edges.arguments, 4: self.pairs, 7: self.there, 8: by_vectors})
         self.spread()
 
     def finish_backward(self, edges: Edges, by_features: Tensor) -> Float[Tensor, "beads 3 3"]:
         """Derivatives by the orientations, from what the layers added and those by the features."""
-        self.collect.give({0: edges.first, 1: edges.last, 2: edges.senders, 3: self.there})
+        self.collect.give({**edges.arguments, 3: self.there})
         self.collect()
         beads = len(self.tensors)
         for (number, degree), weight, turn in zip(

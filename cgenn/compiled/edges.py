@@ -76,6 +76,8 @@ class Edges:
 
     def __init__(self, first: Tensor, last: Tensor, senders: Tensor, vectors: Tensor) -> None:
         self.first, self.last, self.senders, self.vectors = first, last, senders, vectors
+        self.arguments = {0: first, 1: last, 2: senders, 3: vectors}
+        """The first ones of every kernel that goes over edges, by their number."""
         self._slopes: Tensor | None = None
 
     def slopes(self, blocks: int) -> Float[Tensor, "edges blocks 3"]:

@@ -26,11 +26,22 @@ OPTIONS = {
     "-fno-signed-zeros -fno-slp-vectorize -mllvm=-unroll-full-max-count=4",
 }
 """Loops over the lanes of a vector are to become vector instructions: unrolled first, they would not."""
+_WIDTHS = (32, 16, 8)
 _FEWEST = 128
 """Beads of a thread."""
 _WORTH_A_WORD = 1.0
 """Seconds; what is in the cache is loaded in less."""
 _log = logging.getLogger(__name__)
+
+
+def padded(channels: int) -> int:
+    """Channels with those of zeros that fill the last vector."""
+    return -(-channels // _WIDTHS[-1]) * _WIDTHS[-1]
+
+
+def lanes(channels: int) -> int:
+    """How many of them, padded, are worked on at a time."""
+    return next(width for width in _WIDTHS if channels % width == 0)
 
 
 class Kinds:

@@ -16,19 +16,12 @@ from torch import Tensor, nn
 from cgenn.compiled import node_source, source
 from cgenn.compiled.bodies import Bodies
 from cgenn.compiled.ladder import couplings
-from cgenn.compiled.launch import Launch, kernel
+from cgenn.compiled.launch import Launch, kernel, lanes, padded
 from cgenn.compiled.perceptron import Perceptron, WeightedMessages
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.layers import InteractionLayer, IrrepsLinear
 from cgenn.nn.network import BodyFeatures
-
-_WIDTHS = (32, 16, 8)
-
-
-def lanes(channels: int) -> int:
-    """Channels that are worked on at a time."""
-    return next((width for width in _WIDTHS if channels % width == 0), _WIDTHS[-1])
 
 
 class LayerConstants:
@@ -47,7 +40,7 @@ class LayerConstants:
         device: torch.device,
     ) -> None:
         product = layer.product
-        self.channels = -(-layer.channels // _WIDTHS[-1]) * _WIDTHS[-1]
+        self.channels = padded(layer.channels)
         self.lanes = lanes(self.channels)
         self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
         self.kept, self.cutoff = layer.kept, layer.radial.cutoff
@@ -59,9 +52,7 @@ class LayerConstants:
             self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
         else:
             self.table = torch.zeros(1, 1, self.channels, dtype=dtype, device=device)
-            self.perceptron = Perceptron(
-                layer.radial, terms, layer.channels, self.channels, frames, dtype, device, receiving=first
-            )
+            self.perceptron = Perceptron(layer.radial, terms, layer.channels, frames, dtype, device, receiving=first)
         self.knots = float(len(self.table))
 
         def stored(*parts: Tensor) -> Tensor:
@@ -102,7 +93,7 @@ class LayerConstants:
         self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
 
     def _stored(self, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """With channels of zeros in the last dimension, and in the one before if it is one of channels, too."""
+        """With channels of zeros in the last dimension."""
         missing = self.channels - values.shape[-1]
         return nn.functional.pad(values.detach(), (0, missing)).to(device, dtype).contiguous()
 
@@ -251,4 +242,4 @@ def _split(gates: Dense, channels: int) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _padded_rows(matrix: Tensor) -> Tensor:
-    return nn.functional.pad(matrix.detach(), (0, 0, 0, -len(matrix) % _WIDTHS[-1]))
+    return nn.functional.pad(matrix.detach(), (0, 0, 0, padded(len(matrix)) - len(matrix)))

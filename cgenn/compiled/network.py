@@ -13,6 +13,7 @@ from cgenn.compiled.bodies import Bodies, BodyConstants
 from cgenn.compiled.edges import Edges, ListedEdges
 from cgenn.compiled.launch import load
 from cgenn.compiled.layer import Layer, LayerConstants
+from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
 _KEPT = 4
@@ -53,15 +54,15 @@ class Workspace:
         self.version = 0
         self.known: tuple[tuple[Tensor, Tensor, Tensor], ListedEdges] | None = None
 
-    def edges(
-        self, listed: tuple[Tensor, Tensor, Tensor], batch: Tensor, cells: Tensor | None, cutoff: float
-    ) -> ListedEdges:
-        """The edges of a neighbour list; the last one is kept."""
+    def edges(self, graph: BeadGraph, cutoff: float) -> ListedEdges:
+        """The edges of a graph, which may reach beyond the cutoff; the last neighbour list is kept."""
+        listed = graph.receivers, graph.senders, graph.shifts
         if self.known is None or any(one is not other for one, other in zip(self.known[0], listed, strict=True)):
             with torch.inference_mode(False), torch.no_grad():
-                if cells is None:  # one cell, which is not used, serves all
-                    batch = torch.zeros_like(batch)
-                self.known = listed, ListedEdges(*listed, batch, 1 if cells is None else len(cells), cutoff)
+                batch, cells = graph.batch, graph.n_systems
+                if graph.cell is None:  # one cell, which is not used, serves all
+                    batch, cells = torch.zeros_like(batch), 1
+                self.known = listed, ListedEdges(*listed, batch, cells, cutoff)
         return self.known[1]
 
     def forward(
@@ -76,9 +77,8 @@ class Workspace:
         self.energies.zero_()
         if self.bodies is not None and orientations is not None:
             self.bodies.forward(edges, orientations, self.features)
-        given = {0: edges.first, 1: edges.last, 2: edges.senders, 3: edges.vectors}
         for layer in self.layers:
-            layer.forward(given)
+            layer.forward(edges.arguments)
 
     def backward(
         self, edges: Edges, energies: Tensor | None, features: Tensor | None
@@ -91,9 +91,8 @@ class Workspace:
         by_vectors = edges.slopes(constants.channels // constants.lanes)
         if self.bodies is not None:
             self.bodies.start_backward(edges, by_vectors)
-        given = {0: edges.first, 1: edges.last, 2: edges.senders, 3: edges.vectors}
         for layer in reversed(self.layers):
-            layer.backward(given, by_vectors)
+            layer.backward(edges.arguments, by_vectors)
         return by_vectors
 
     def by_orientations(self, edges: Edges) -> Float[Tensor, "beads 3 3"] | None:
@@ -186,49 +185,22 @@ class CompiledNetwork(nn.Module):
         edges = Edges.given(vectors, receivers, senders, len(types))
         return self._run(vectors, None, edges, types, inputs, orientations)
 
-    def at(
-        self,
-        positions: Float[Tensor, "beads 3"],
-        cells: Float[Tensor, "systems 3 3"] | None,
-        listed: tuple[Int[Tensor, " edges"], Int[Tensor, " edges"], Float[Tensor, "edges 3"]],
-        batch: Int[Tensor, " beads"],
-        types: Int[Tensor, " beads"],
-        inputs: Float[Tensor, "beads features"] | None = None,
-        orientations: Float[Tensor, "beads 3 3"] | None = None,
-    ) -> BeadOutputs:
-        """The same from positions, without derivatives by the cells.
-
-        Args:
-            listed: receivers, senders and shifts of a neighbour list that may reach beyond the cutoff.
-            batch: system of each bead.
-
-        Raises:
-            ValueError: if derivatives by the cells are asked for.
-        """
-        if cells is not None and cells.requires_grad:
-            raise ValueError(
-                "the compiled network gives no derivatives by the cell: use `Potential` itself for a virial"
-            )
-        edges = self._space(types).edges(listed, batch, cells, self.network.cutoff)
-        return self._run(positions, cells, edges, types, inputs, orientations)
+    def at(self, graph: BeadGraph) -> BeadOutputs:
+        """The same for a graph, which may hold edges beyond the cutoff."""
+        if graph.cell is not None and graph.cell.requires_grad:  # for a virial
+            given = graph.edge_vectors(), graph.types, graph.receivers, graph.senders, graph.features
+            return self(*given, orientations=graph.orientations)
+        edges = self._space(graph.types).edges(graph, self.network.cutoff)
+        return self._run(graph.positions, graph.cell, edges, graph.types, graph.features, graph.orientations)
 
     @torch.no_grad()
-    def energies_and_slopes(
-        self,
-        positions: Float[Tensor, "beads 3"],
-        cells: Float[Tensor, "systems 3 3"] | None,
-        listed: tuple[Int[Tensor, " edges"], Int[Tensor, " edges"], Float[Tensor, "edges 3"]],
-        batch: Int[Tensor, " beads"],
-        types: Int[Tensor, " beads"],
-        inputs: Float[Tensor, "beads features"] | None = None,
-        orientations: Float[Tensor, "beads 3 3"] | None = None,
-    ) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
+    def energies_and_slopes(self, graph: BeadGraph) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
         """The energies of the beads, and the derivatives of their sum by the positions; see `at`."""
-        self.network.check_orientations(orientations)
-        space = self._space(types)
-        edges = space.edges(listed, batch, cells, self.network.cutoff)
-        edges.move(positions, cells)
-        space.forward(edges, self._scalars(types, inputs), orientations)
+        self.network.check_orientations(graph.orientations)
+        space = self._space(graph.types)
+        edges = space.edges(graph, self.network.cutoff)
+        edges.move(graph.positions, graph.cell)
+        space.forward(edges, self._scalars(graph.types, graph.features), graph.orientations)
         energies = space.energies.clone()
         return energies, edges.collect(space.backward(edges, space.ones, None))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from cgenn.compiled.source import row
+from cgenn.compiled.source import row, weighted_sum
 
 Term = tuple[int, int, int, int, float]
 """(path, first, second, out, coefficient) of a product."""
@@ -26,10 +26,12 @@ def {name}(
 def product(terms: Sequence[Term], size: int, out: int) -> str:
     """out_k = sum c w_p left_i right_j; left and right are the two halves of the channels of `pairs`."""
     text = _header("product", ["pairs", "weights", "products"]) + "    half = products.shape[1]\n" + _operands(size)
-    for (path, k), group in _grouped(terms).items():
-        text += f"    t{path}_{k} = " + _sum([(value, f"wp.cw_mul(a{i}, b{j})") for i, j, value in group]) + "\n"
+    groups = _grouped(terms)
+    for (path, k), group in groups.items():
+        products = weighted_sum([(value, f"wp.cw_mul(a{i}, b{j})") for i, j, value in group])
+        text += f"    t{path}_{k} = {products}\n"
     for k in range(out):
-        parts = [f"wp.cw_mul(weights[{path}, block], t{path}_{k})" for path, found in _grouped(terms) if found == k]
+        parts = [f"wp.cw_mul(weights[{path}, block], t{path}_{k})" for path, found in groups if found == k]
         text += f"    products[{row(k)}, block] = {' + '.join(parts) or 'Lanes()'}\n"
     return text
 
@@ -48,7 +50,7 @@ def product_backward(terms: Sequence[Term], size: int, out: int) -> str:
             for i, j, value in group:
                 by[(i, j)[here]].append((value, there.format(i, j)))
             for component, factors in by.items():
-                side[component].append(f"wp.cw_mul({_sum(factors)}, u{path}_{k})")
+                side[component].append(f"wp.cw_mul({weighted_sum(factors)}, u{path}_{k})")
     for place, side in (("block", left), ("half + block", right)):
         for component in range(size):
             text += f"    by_pairs[{row(component)}, {place}] = {' + '.join(side[component]) or 'Lanes()'}\n"
@@ -165,16 +167,6 @@ def _grouped(terms: Sequence[Term]) -> dict[tuple[int, int], list[tuple[int, int
     for path, i, j, k, value in terms:
         groups[path, k].append((i, j, value))
     return groups
-
-
-def _sum(parts: Sequence[tuple[float, str]]) -> str:
-    """Each factor once: sums of the terms with the same coefficient, up to its sign."""
-    groups: dict[float, str] = {}
-    for value, text in parts:
-        size = round(abs(value), 14)
-        sign = " - " if value < 0 else " + " if size in groups else ""
-        groups[size] = groups.get(size, "") + sign + text
-    return " + ".join(f"Real({size!r}) * ({text})" for size, text in groups.items())
 
 
 def _size(degrees: Sequence[int]) -> int:

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 
 from cgenn.compiled import activation_source, orientation_source
 from cgenn.compiled.ladder import Coupling
-from cgenn.compiled.launch import Launch, kernel
+from cgenn.compiled.launch import Launch, kernel, lanes, padded
 from cgenn.compiled.orientation_source import Tensors
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SILU_GAIN, Dense
 from cgenn.nn.network import BodyFeatures
 from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
 
-_LANES = 8
 _AT_ONCE = 16 * 2**20
 """Bytes of what is kept of edges at a time."""
 _TYPICAL = 32
@@ -40,7 +39,6 @@ class Perceptron:
         radial: RadialNetwork,
         terms: Sequence[Coupling],
         channels: int,
-        padded: int,
         frames: BodyFeatures,
         dtype: torch.dtype,
         device: torch.device,
@@ -50,9 +48,9 @@ class Perceptron:
         one, two, three = (layer for layer in radial.perceptron if isinstance(layer, Dense))
         assert one.bias is not None
         assert two.bias is not None
-        self.cutoff, self.functions, self.channels = radial.cutoff, len(terms), padded
-        self.width = -(-len(two.weight) // _LANES) * _LANES
-        self.lanes = next(lanes for lanes in (32, 16, 8) if self.width % lanes == 0)
+        self.cutoff, self.functions, self.channels = radial.cutoff, len(terms), padded(channels)
+        self.width = padded(len(two.weight))
+        self.lanes = lanes(self.width)
 
         def stored(values: Tensor, *widths: int) -> Tensor:
             sides = [
@@ -74,7 +72,7 @@ class Perceptron:
                 paths[path, number] = weight
         last = (three.scale * SILU_GAIN * three.weight).double().cpu().unflatten(1, (-1, channels))
         last = torch.einsum("kpc,pn->knc", last, paths)
-        self.last = stored(last, self.width, self.functions, padded).flatten(1)
+        self.last = stored(last, self.width, self.functions, self.channels).flatten(1)
         tensors = Tensors(frames.edges.kinds, frames.tensors.counts)
         silu = activation_source.silu(dtype, self.lanes)
         texts = {

@@ -229,14 +229,9 @@ class Body:
     def direction(self, start: str, end: str, terms: Sequence[Term]) -> None:
         """The derivative of a step by the direction."""
         for b in range(3):
-            groups: dict[float, str] = {}
-            for a, along, k, value in terms:
-                if along == b:
-                    size = round(abs(value), 14)
-                    sign = "-" if value < 0 else "+" if size in groups else ""
-                    groups[size] = f"{groups.get(size, '')} {sign} wp.cw_mul({start}_{a}, {end}_{k})"
-            for size, text in groups.items():
-                self.add(f"by_u{b}", _scaled(size, f"({text})"))
+            parts = [(value, f"wp.cw_mul({start}_{a}, {end}_{k})") for a, along, k, value in terms if along == b]
+            if parts:
+                self.add(f"by_u{b}", weighted_sum(parts))
 
     def radial(self, number: int, *, slope: bool = False) -> None:
         """The value of a radial function, and its slope."""
@@ -256,6 +251,16 @@ def row(component: int, bead: str = "bead") -> str:
     degree = _degree(component)
     first = f"{degree**2} * beads + " if degree else ""
     return f"{first}{2 * degree + 1} * {bead} + {component - degree**2}"
+
+
+def weighted_sum(parts: Sequence[tuple[float, str]]) -> str:
+    """Each coefficient once: those that are the same up to their sign are multiplied by the sum of their terms."""
+    groups: dict[float, str] = {}
+    for value, text in parts:
+        size = round(abs(value), 14)
+        sign = " - " if value < 0 else " + " if size in groups else ""
+        groups[size] = groups.get(size, "") + sign + text
+    return " + ".join(_scaled(size, f"({text})") for size, text in groups.items())
 
 
 def _degree(component: int) -> int:

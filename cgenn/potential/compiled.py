@@ -67,17 +67,9 @@ class CompiledPotential(Potential):
 
     def outputs(self, graph: BeadGraph) -> BeadOutputs:
         """What the network says of each bead, without units."""
-        if graph.cell is not None and graph.cell.requires_grad:  # for a virial
-            return super().outputs(graph)
-        listed = graph.receivers, graph.senders, graph.shifts
-        return self.kernels.at(
-            graph.positions, graph.cell, listed, graph.batch, graph.types, graph.features, graph.orientations
-        )
+        return self.kernels.at(graph)
 
     def network_energy_and_forces(self, graph: BeadGraph) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
         """What the network adds to the energy of each bead [kJ/mol], and the forces [kJ/mol/nm]."""
-        listed = graph.receivers, graph.senders, graph.shifts
-        energies, slopes = self.kernels.energies_and_slopes(
-            graph.positions, graph.cell, listed, graph.batch, graph.types, graph.features, graph.orientations
-        )
+        energies, slopes = self.kernels.energies_and_slopes(graph)
         return self.config.energy_scale * energies, -self.config.energy_scale * slopes
