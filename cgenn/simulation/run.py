@@ -270,8 +270,8 @@ class _Driver:
 
 
 def _interrupted(message: str) -> bool:
-    """Whether this is what OpenMM makes of a Ctrl-C just before or after the learned force."""
-    return not message.strip() or "KeyboardInterrupt" in message
+    """Whether this is what OpenMM makes of a Ctrl-C just before or after the learned force: no text, or its name."""
+    return message.strip() in ("", "<NULL>") or "KeyboardInterrupt" in message
 
 
 def _integrator(config: SimulationConfig, temperature: float, rigid: bool) -> openmm.Integrator:
