@@ -131,8 +131,9 @@ def full_frames(frames: int) -> Frames:
     box = np.tile(BOX, (frames, 1, 1))
     turning = draw(6, 4), draw(6, 3), draw(6, 3)
     return Frames(
-        draw(6, 3), draw(6, 3), box, draw(6, 3), draw(6), draw(6, 3), draw() + 1e-9, draw(3, 3) + 1e-9, *turning
-    )
+        draw(6, 3), draw(6, 3), box, draw(6, 3), draw(6), draw(6, 3), draw() + 1e-9, draw(3, 3) + 1e-9, *turning,
+        draw(),
+    )  # fmt: skip
 
 
 FULL = dict.fromkeys(
@@ -147,7 +148,8 @@ def write_full(path, frames, **options):
     ) as writer:
         if options.get("append"):
             writer.truncate(30)
-        writer.write(**{entry.name: getattr(frames, entry.name) for entry in fields(frames)})
+        given = {entry.name: getattr(frames, entry.name) for entry in fields(frames)}
+        writer.write(time=given.pop("times"), **given)
 
 
 def test_charges_dipoles_energies_and_virials_of_each_frame(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ class BeadDataset:
         temperature: that of the ensemble the frames were drawn from [K].
         segments: (start, stop) frames of each source trajectory.
         provenance: where the frames come from.
+        has_times: whether it is known at which times the frames were taken.
     """
 
     def __init__(self, file: H5MDFile, entries: dict[str, Any]):
@@ -41,6 +43,7 @@ class BeadDataset:
         segments = entries["segments"] or [(0, file.n_frames)]  # a run that was killed has not noted any
         self.segments: list[tuple[int, int]] = [(start, stop) for start, stop in segments]
         self.provenance: dict[str, Any] = entries["provenance"]
+        self.has_times: bool = entries.get("has_times", False)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -145,11 +148,14 @@ class BeadDataset:
 
     def read(self, frames: slice | Sequence[int] | np.ndarray = slice(None)) -> Frames:
         """The frames of a slice or an array of indices, in that order."""
-        return self._file.read(frames)
+        return self._timed(self._file.read(frames))
 
     def iter_chunks(self, frames_per_chunk: int) -> Iterator[Frames]:
         """All frames, `frames_per_chunk` at a time."""
-        return self._file.iter_chunks(frames_per_chunk)
+        return map(self._timed, self._file.iter_chunks(frames_per_chunk))
+
+    def _timed(self, frames: Frames) -> Frames:
+        return frames if self.has_times else replace(frames, times=None)
 
 
 class DatasetWriter:
@@ -159,7 +165,7 @@ class DatasetWriter:
         thermal_energy(temperature)
         self._path, self._topology, self._temperature = path, topology, float(temperature)
         self._file: H5MDWriter | None = None
-        self._written = 0
+        self._written, self._has_times = 0, True
 
     def write(self, frames: Frames) -> None:
         """Add frames.
@@ -172,6 +178,7 @@ class DatasetWriter:
         check_finite(frames, str(self._path).removesuffix(".partial"), "bead", self._written)
         self._check_frames(frames)
         self._written += len(frames)
+        self._has_times &= frames.times is not None
         if self._file is None:
             self._file = H5MDWriter(
                 self._path,
@@ -204,6 +211,7 @@ class DatasetWriter:
             orientations=frames.orientations,
             torques=frames.torques,
             angular_velocities=frames.angular_velocities,
+            time=frames.times,
         )
 
     def _check_orientations(self, name: str, orientations: np.ndarray | None) -> None:
@@ -259,6 +267,7 @@ class DatasetWriter:
             "temperature": self._temperature,
             "segments": segments,
             "provenance": provenance,
+            "has_times": self._has_times,
         }
         self._file.set_metadata({"dataset": entries})
 

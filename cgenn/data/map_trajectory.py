@@ -290,5 +290,6 @@ def _mapped(mapping: Mapping, frames: Frames, forces: np.ndarray | None) -> tupl
         dipoles=mapping.map_dipoles(whole, charges=frames.charges, dipoles=frames.dipoles) if charged else None,
         energies=frames.energies if mapping.is_renaming else None,
         virials=frames.virials if mapping.is_renaming else None,
+        times=frames.times,
     )
     return beads, whole

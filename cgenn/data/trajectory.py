@@ -20,6 +20,8 @@ from cgenn.units import factor
 
 _WITH_FORCES = {".trr", ".tng"}
 _HDF5 = {".h5", ".h5md", ".hdf5"}
+_TIMED = {".xtc", ".trr"}
+"""Formats that always hold times [ps]; MDTraj makes some up for others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +106,13 @@ def _open_h5md(path: Path) -> Trajectory:
     known = {key: values for key, values in atoms.items() if values is not None}
     if "constraints" in file.metadata:
         known["constraints"] = np.asarray(file.metadata["constraints"], dtype=np.int64).reshape(-1, 2)
-    size = (file.n_particles, file.n_frames)
-    return Trajectory(path, *size, file.has_forces, file.periodic, file.iter_chunks, file.metadata, known)
+    size, timed = (file.n_particles, file.n_frames), file.metadata.get("dataset", {"has_times": True}).get("has_times")
+
+    def chunks(frames_per_chunk: int, stride: int) -> Iterator[Frames]:
+        frames = file.iter_chunks(frames_per_chunk, stride)
+        return frames if timed else (replace(chunk, times=None) for chunk in frames)
+
+    return Trajectory(path, *size, file.has_forces, file.periodic, chunks, file.metadata, known)
 
 
 def _open_mdtraj(path: Path, atoms: AtomTopology | None) -> Trajectory:
@@ -123,7 +130,8 @@ def _open_mdtraj(path: Path, atoms: AtomTopology | None) -> Trajectory:
     def chunks(frames_per_chunk: int, stride: int) -> Iterator[Frames]:
         for part in mdtraj.iterload(str(path), chunk=frames_per_chunk, stride=stride, top=topology):
             box = part.unitcell_vectors
-            yield Frames(part.xyz, box=None if box is None or not np.linalg.det(box).all() else box)
+            times = part.time.astype(float) if path.suffix.lower() in _TIMED else None
+            yield Frames(part.xyz, box=None if box is None or not np.linalg.det(box).all() else box, times=times)
 
     if atoms is not None and n_atoms != len(atoms):
         return Trajectory(path, n_atoms, n_frames, False, False, chunks)
@@ -150,18 +158,22 @@ def _open_mdanalysis(path: Path) -> Trajectory:
 
     def chunks(frames_per_chunk: int, stride: int) -> Iterator[Frames]:
         for start in range(0, reader.n_frames, frames_per_chunk * stride):
-            positions, forces, boxes = [], [], []
+            positions, forces, boxes, times = [], [], [], []
             for step in reader[start : start + frames_per_chunk * stride : stride]:
                 if step.has_forces != has_forces:
                     raise ValueError(f"{path}: frame {step.frame}: forces are in some of the frames only")
                 positions.append(step.positions.astype(float) * length)
+                times.append(step.time)
                 if has_forces:
                     forces.append(step.forces.astype(float) * force)
                 if step.dimensions is not None:
                     boxes.append(step.triclinic_dimensions.astype(float) * length)
             whole = len(boxes) == len(positions)
             yield Frames(
-                np.stack(positions), np.stack(forces) if has_forces else None, np.stack(boxes) if whole else None
+                np.stack(positions),
+                np.stack(forces) if has_forces else None,
+                np.stack(boxes) if whole else None,
+                times=np.array(times, dtype=float),
             )
 
     return Trajectory(path, reader.n_atoms, reader.n_frames, has_forces, periodic, chunks)

@@ -28,6 +28,7 @@ class Frames:
             place, (1, 0, 0, 0) for particles without one, shape (frames, particles, 4), or None.
         torques: about the position of each particle, shape (frames, particles, 3) [kJ/mol], or None.
         angular_velocities: shape (frames, particles, 3) [1/ps], or None.
+        times: shape (frames,) [ps], or None if they are not known.
     """
 
     positions: Float[np.ndarray, "frames particles 3"]
@@ -41,6 +42,7 @@ class Frames:
     orientations: Float[np.ndarray, "frames particles 4"] | None = None
     torques: Float[np.ndarray, "frames particles 3"] | None = None
     angular_velocities: Float[np.ndarray, "frames particles 3"] | None = None
+    times: Float[np.ndarray, " frames"] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)

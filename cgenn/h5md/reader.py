@@ -114,7 +114,8 @@ class H5MDFile:
 
     def _read(self, file: h5py.File, frames: slice | Sequence[int] | np.ndarray) -> Frames:
         wanted = np.arange(self.n_frames)[frames if isinstance(frames, slice) else np.asarray(frames, dtype=np.int64)]
-        return Frames(**{name: _take(file[path], wanted) for name, path in self._paths.items()})
+        paths = self._paths | {"times": f"particles/{self.group}/position/time"}
+        return Frames(**{name: _take(file[path], wanted) for name, path in paths.items() if path in file})
 
 
 def _take(dataset: h5py.Dataset, wanted: Int[np.ndarray, " wanted"]) -> np.ndarray:

@@ -67,6 +67,7 @@ class H5MDReporter:
             "temperature": float(temperature),
             "segments": [],
             "provenance": {"replicas": replicas, "report_interval": interval, **(provenance or {})},
+            "has_times": True,
         }
         self.file = H5MDWriter(
             path,

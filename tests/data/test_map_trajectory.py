@@ -262,3 +262,19 @@ def test_a_dataset_opens_again_as_it_was_made(tmp_path, ala2, source):
     made = map_trajectory(source(), ala2, "backbone", tmp_path / "a.h5", temperature=300, constraints=[])
     mapping = Mapping.build(load_mapping("backbone"), AtomTopology.from_mdtraj(ala2.topology))
     assert BeadDataset.open(made.path).topology.to_dict() == mapping.topology.to_dict()
+
+
+def test_times_of_frames_are_kept_where_they_are_known(tmp_path, ala2, source):
+    """Those of a trajectory that has them, every `stride`-th; npz files have none, and frames are no times."""
+    rng = np.random.default_rng(0)
+    with H5MDWriter(
+        tmp_path / "aa.h5", 22, metadata={"temperature": 300.0}, species=["X"] * 22, masses=ala2.masses,
+        periodic=False, forces=False,
+    ) as writer:  # fmt: skip
+        writer.write(rng.normal(size=(12, 22, 3)), time=50.0 + 0.25 * np.arange(12))
+    timed = map_trajectory(tmp_path / "aa.h5", ala2, "backbone", tmp_path / "timed.h5", forces=False, stride=2)
+    assert timed.has_times
+    np.testing.assert_allclose(timed.read(slice(1, 4)).times, [50.5, 51.0, 51.5])
+    untimed = map_trajectory(source(), ala2, "backbone", tmp_path / "untimed.h5", temperature=300.0)
+    assert not untimed.has_times
+    assert untimed.read().times is None
