@@ -16,14 +16,11 @@ from cgenn.analysis import (
     Report,
     Section,
     Table,
-    charge_structure_figure,
     compare_ensembles,
-    debye_wavenumber,
     orientation_figure,
     orientational_correlation,
     p2_deviation,
     radial_distributions,
-    structure_factors,
     training_figure,
 )
 from cgenn.analysis.conformations import Surface
@@ -44,10 +41,6 @@ ERRORS = {"null": "no interaction", "priors": "priors alone", "model": "this mod
 log = logging.getLogger(__name__)
 
 _BEADS_AT_ONCE = 2000
-_NO_CHARGE = 1e-6
-"""Charges that add up to nothing but rounding [e]."""
-_WAVES = 4.0
-"""Structure factors reach so many times 2 pi over the mean distance of beads."""
 _BINS, _TURNED = 100, 6
 """Bins of the distance, and at most so many figures, of the orientations of beads of one type."""
 
@@ -59,6 +52,7 @@ def compare(
     *,
     reference_histogram: np.ndarray | None = None,
     surface: Surface | None = None,
+    native: np.ndarray | None = None,
     headline: Mapping[str, Number | Value] | None = None,
     sections: Sequence[Section] = (),
     title: str = "Coarse-grained model against its reference",
@@ -70,7 +64,9 @@ def compare(
         dataset: mapped all-atom frames of the same beads.
         out: folder of the report.
         reference_histogram: of two dihedrals, from a longer reference, on [-pi, pi]^2; taken as exact.
-        surface: the beads of the two dihedrals of the free-energy surface; the first two by default.
+        surface: the beads of the two dihedrals of the free-energy surface; those of the topology if it has just two.
+        native: structure of a protein, positions of all beads, molecules whole [nm], that its RMSD and contacts are
+            measured from; the first frame of the dataset by default.
         headline: further numbers for the top of the page.
         sections: further sections for the end of it.
         title: of the page.
@@ -98,10 +94,10 @@ def compare(
         out,
         surface=surface,
         reference_histogram=reference_histogram,
+        native=native,
         time_series=_time_series(run),
         headline={**own, **(headline or {})},
         sections=[
-            *_charge_structure(topology, reference, model, run.temperature),
             *_orientations(topology, (dataset, reference), (run, model)),
             *_training(run),
             *sections,
@@ -149,14 +145,14 @@ def model_ensemble(run: Run) -> Ensemble:
     """The frames of a run; each replica is a block. A report of the run is one frame of every replica."""
     frames = _OnDisk(run)
     blocks = np.arange(frames.shape[0]) % run.replicas if run.replicas > 1 else None
-    return Ensemble(frames, frames.box(), blocks, "CG")
+    return Ensemble(frames, frames.box(), blocks, "CG", run.times)
 
 
 def data_ensemble(dataset: BeadDataset) -> Ensemble:
     """The frames of a dataset; each source trajectory is a block."""
     frames = _OnDisk(dataset)
     blocks = np.concatenate([np.full(stop - start, number) for number, (start, stop) in enumerate(dataset.segments)])
-    return Ensemble(frames, frames.box(), blocks, "all-atom, mapped")
+    return Ensemble(frames, frames.box(), blocks, "all-atom, mapped", dataset.times)
 
 
 def _time_series(run: Run) -> dict[str, np.ndarray]:
@@ -199,30 +195,6 @@ def _training(run: Run) -> list[Section]:
         rows = tuple((TORQUE_ERRORS[key], value) for key, value in torques.items())
         tables.append(Table(("validation frames", "root mean square torque error [kJ/mol]"), rows))
     return [Section("Training", text, tables=tuple(tables))]
-
-
-def _charge_structure(
-    topology: BeadTopology, reference: Ensemble, model: Ensemble, temperature: float
-) -> list[Section]:
-    """Charge structure factors, of beads in a box of which some have a charge."""
-    if reference.box is None or model.box is None or not np.any(np.abs(topology.charges) > _NO_CHARGE):
-        return []
-    density = reference.number_density
-    debye = debye_wavenumber(topology.charges, density, temperature)
-    k_max = _WAVES * 2 * np.pi * density ** (1 / 3)
-    factors = {entry.label: structure_factors(entry, k_max, charges=topology.charges) for entry in (reference, model)}
-    rows = tuple(
-        (label, float(found.k[0]), float(found.charge[0]))
-        for label, found in factors.items()
-        if found.charge is not None
-    )
-    text = (
-        "Correlations of the charges of the beads. In a conducting liquid they vanish at small k as (k / k_D)^2, "
-        f"k_D = {debye:.3g} /nm; a model without Coulomb forces beyond its cutoff does not do that."
-    )
-    heads = ("", "smallest k [1/nm]", "S_zz there [1]")
-    picture = Picture("charge_structure", charge_structure_figure(factors, debye), "Charge structure factor.")
-    return [Section("Charges", text, (picture,), (Table(heads, rows),))]
 
 
 def _orientations(

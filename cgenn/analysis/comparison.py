@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Real
+from jaxtyping import Float, Real
 
 from cgenn.analysis.conformations import Surface, SurfaceComparison, compare_surfaces
 from cgenn.analysis.distributions import Distribution, check_ensembles, compare_distributions
+from cgenn.analysis.dynamics_section import dynamics_part
 from cgenn.analysis.ensemble import Ensemble
 from cgenn.analysis.figures import distributions_figure, radial_figure, series_figure, surface_figure
+from cgenn.analysis.membrane_section import membrane_part
+from cgenn.analysis.polymer_section import polymer_part
+from cgenn.analysis.protein_section import protein_part
 from cgenn.analysis.radial import RadialDistributions, default_range, radial_distributions
 from cgenn.analysis.report import Report, write_report
 from cgenn.analysis.sections import Number, Picture, Section, Table, Value
 from cgenn.analysis.statistics import jensen_shannon
+from cgenn.analysis.structure_factor_section import structure_factor_part
 from cgenn.topology import BeadTopology
 from cgenn.units import thermal_energy
 
@@ -35,6 +40,7 @@ def compare_ensembles(
     *,
     surface: Surface | None = None,
     reference_histogram: Real[np.ndarray, ...] | None = None,
+    native: Float[np.ndarray, "beads 3"] | None = None,
     time_series: Mapping[str, Real[np.ndarray, ...]] | None = None,
     headline: Mapping[str, Number | Value] | None = None,
     sections: Sequence[Section] = (),
@@ -49,8 +55,10 @@ def compare_ensembles(
         model: frames of the coarse-grained simulation.
         temperature: of both [K].
         out: folder.
-        surface: the beads of two dihedrals; the first two of the topology if None and there are two.
+        surface: the beads of two dihedrals; those of the topology if None and there are just two.
         reference_histogram: of these dihedrals from a longer reference, on [-pi, pi]^2; taken as exact.
+        native: structure of a protein that its RMSD and contacts are measured from, positions of all beads, molecules
+            whole [nm]; the first frame of the reference if None.
         time_series: columns for a figure, the first is the time; names carry the units.
         headline: the caller's numbers, put after those of this comparison.
         sections: the caller's, put after those of this comparison.
@@ -66,10 +74,13 @@ def compare_ensembles(
     numbers: dict[str, Any] = {}
     own: dict[str, Number] = {}
     parts: list[Section] = []
-    if surface is None and len(topology.dihedrals) >= 2:
+    if surface is None and len(topology.dihedrals) == 2:
         surface = _surface(topology)
     if surface is None and reference_histogram is not None:
-        raise ValueError("`reference_histogram` needs a surface of two dihedrals, but the topology has fewer than two")
+        found = len(topology.dihedrals)
+        raise ValueError(
+            f"`reference_histogram` needs a surface of two dihedrals, but the topology has {found}: name them"
+        )
     if surface is not None:
         dihedrals = compare_surfaces(reference, model, surface, reference_histogram)
         names = [_dihedral_name(topology, beads) for beads in surface]
@@ -85,6 +96,16 @@ def compare_ensembles(
         own |= radial
         numbers["radial_distributions"] = entries
         parts += section
+    for part in (
+        polymer_part(topology, reference, model),
+        protein_part(topology, reference, model, temperature, native),
+        membrane_part(topology, reference, model),
+        dynamics_part(topology, reference, model),
+        structure_factor_part(topology, reference, model, temperature),
+    ):
+        own |= part.headline
+        numbers |= part.numbers
+        parts += part.sections
     if time_series:
         picture = Picture("time_series", series_figure(time_series), "The simulation over time.")
         parts.append(Section("Time series", pictures=(picture,)))

@@ -13,6 +13,9 @@ from jaxtyping import Bool, Float, Int, Real
 _CHUNK_BEADS = 400_000
 """Beads (frames x beads) in memory at a time: about 10 MB of float64 positions."""
 
+_UNEVEN = 1e-3
+"""Times between frames that differ by more of their mean are not equal."""
+
 
 @runtime_checkable
 class Positions(Protocol):
@@ -42,6 +45,7 @@ class Ensemble:
         blocks: which independent piece (replica, trajectory) each frame belongs to, shape (frames,); None means that
             all frames come from one. Frames of one piece are in the order of time.
         label: what the figures call it.
+        times: of each frame, shape (frames,) [ps]; None where they are not known.
 
     Raises:
         ValueError: if a shape is wrong, there are no frames, or a box has no volume.
@@ -51,6 +55,7 @@ class Ensemble:
     box: np.ndarray | None = None
     blocks: np.ndarray | None = None
     label: str = "reference"
+    times: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.positions.shape)
@@ -58,9 +63,12 @@ class Ensemble:
             raise ValueError(f"{self.label}: positions must have the shape (frames, beads, 3), got {shape}")
         if 0 in shape:
             raise ValueError(f"{self.label}: there are no frames or no beads, the positions have the shape {shape}")
-        if self.blocks is not None and np.shape(self.blocks) != shape[:1]:
-            got = np.shape(self.blocks)
-            raise ValueError(f"{self.label}: `blocks` must have one entry per frame, {shape[0]}, got the shape {got}")
+        for name, values in (("blocks", self.blocks), ("times", self.times)):
+            if values is not None and np.shape(values) != shape[:1]:
+                got = np.shape(values)
+                raise ValueError(
+                    f"{self.label}: `{name}` must have one entry per frame, {shape[0]}, got the shape {got}"
+                )
         if self.box is not None:
             self._check_box(self.box, shape[0])
 
@@ -92,6 +100,23 @@ class Ensemble:
     def n_beads(self) -> int:
         """Number of beads."""
         return self.positions.shape[1]
+
+    @cached_property
+    def pieces(self) -> tuple[Int[np.ndarray, " part"], ...]:
+        """The frames of each replica or trajectory, in the order of time; what the errors use is `block_index`."""
+        if self.blocks is None:
+            return (np.arange(self.n_frames),)
+        return tuple(np.flatnonzero(self.blocks == label) for label in np.unique(self.blocks))
+
+    @cached_property
+    def interval(self) -> float | None:
+        """Time between frames [ps]; None where it is not known or not always the same."""
+        if self.times is None:
+            return None
+        steps = np.concatenate([np.diff(np.asarray(self.times, dtype=float)[piece]) for piece in self.pieces])
+        if not len(steps) or not steps.min() > 0 or np.ptp(steps) > _UNEVEN * steps.mean():
+            return None
+        return float(steps.mean())
 
     @cached_property
     def block_index(self) -> Int[np.ndarray, " frames"]:
@@ -150,3 +175,16 @@ def independent_blocks(
     rank = np.empty(len(index), dtype=np.int64)
     rank[order] = np.arange(len(index)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return np.unique(index * parts + rank * parts // sizes[index], return_inverse=True)[1]
+
+
+def some_frames(ensemble: Ensemble, wanted: float) -> Bool[np.ndarray, " frames"] | None:
+    """A random choice of about `wanted` frames, at least two of each block; None means all."""
+    fraction = wanted / ensemble.n_frames
+    if fraction >= 1:
+        return None
+    order = np.random.default_rng(0).permutation(ensemble.n_frames)
+    chosen = np.zeros(ensemble.n_frames, dtype=bool)
+    for block in range(ensemble.n_blocks):
+        members = order[ensemble.block_index[order] == block]
+        chosen[members[: max(2, round(fraction * len(members)))]] = True
+    return chosen

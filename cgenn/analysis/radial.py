@@ -10,7 +10,7 @@ import vesin
 from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 
-from cgenn.analysis.ensemble import Ensemble
+from cgenn.analysis.ensemble import Ensemble, some_frames
 from cgenn.analysis.structure import heights
 
 _PAIRS = 3e7
@@ -184,12 +184,4 @@ def chosen_frames(ensemble: Ensemble, r_max: float) -> np.ndarray | None:
     """A random choice of frames, at least two of each block, that keeps the number of pairs bounded; None means all."""
     volume = float(np.abs(np.linalg.det(np.asarray(ensemble.box, dtype=float))).mean())
     per_frame = 0.5 * ensemble.n_beads**2 * min(1.0, 4 / 3 * np.pi * r_max**3 / volume)
-    fraction = _PAIRS / max(per_frame * ensemble.n_frames, 1.0)
-    if fraction >= 1:
-        return None
-    order = np.random.default_rng(0).permutation(ensemble.n_frames)
-    chosen = np.zeros(ensemble.n_frames, dtype=bool)
-    for block in range(ensemble.n_blocks):
-        members = order[ensemble.block_index[order] == block]
-        chosen[members[: max(2, round(fraction * len(members)))]] = True
-    return chosen
+    return some_frames(ensemble, _PAIRS / max(per_frame, 1e-9))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 Value = float | int | str | None
 """A number or a short text; None if it could not be had."""
@@ -52,3 +54,18 @@ class Section:
     text: str = ""
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one kind of analysis adds to a report.
+
+    Attributes:
+        headline: its numbers for the top of the page, by key.
+        numbers: its entries of the JSON file.
+        sections: of the page.
+    """
+
+    headline: Mapping[str, Number] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float, Int, Real
@@ -102,7 +104,10 @@ def blocking_error(series: Float[np.ndarray, " frames"]) -> float:
     """Standard error of the mean of a correlated series, by repeated averaging of neighbours.
 
     Flyvbjerg and Petersen 1989; the block size is the smallest with size^3 > 2 n (s_size / s_1)^4, where s is the
-    naive error at that size (Lee et al. 2011, Phys. Rev. E 83, 066706).
+    naive error at that size (Lee et al. 2011, Phys. Rev. E 83, 066706). Blocks of that size do not see a weak drift
+    through the whole series below fast noise; the autocorrelation does, and the larger of the two errors is taken:
+    s_1 sqrt(g), g = 1 + 2 sum_t (1 - t/n) C(t) up to where C is first negative (Chodera et al., J. Chem. Theory Comput.
+    3, 26, 2007). Of a series that has not come to rest no error says how far it still has to go.
 
     Raises:
         ValueError: if there are fewer than two values, or one is not finite.
@@ -118,10 +123,20 @@ def blocking_error(series: Float[np.ndarray, " frames"]) -> float:
     naive = errors[0][1]
     if naive == 0.0:
         return 0.0
-    for size, error in errors:
-        if size**3 > 2 * n * (error / naive) ** 4:
-            return error
-    return max(error for _, error in errors)
+    enough = (error for size, error in errors if size**3 > 2 * n * (error / naive) ** 4)
+    blocked = next(enough, max(error for _, error in errors))
+    return max(blocked, naive * _inefficiency(np.asarray(series, dtype=float)) ** 0.5)
+
+
+def _inefficiency(series: Float[np.ndarray, " frames"]) -> float:
+    """1 + 2 sum_t (1 - t/n) C(t) up to where the autocorrelation C is first negative."""
+    n = len(series)
+    centred = series - series.mean()
+    transform = np.fft.rfft(centred, 2 * n)
+    sums = np.fft.irfft(np.abs(transform) ** 2, 2 * n)[:n]
+    positive = np.flatnonzero(sums <= 0)
+    end = int(positive[0]) if len(positive) else n
+    return float(1.0 + 2.0 * np.sum(sums[1:end]) / sums[0])  # sums has the factor n - t
 
 
 def statistical_inefficiency(series: Float[np.ndarray, " frames"]) -> float:
@@ -149,6 +164,70 @@ def moments(sums: Float[np.ndarray, "blocks 3"]) -> tuple[float, float | None, f
     weights, scatter = sums[:, 0] / n, (sums[:, 1] / sums[:, 0] - mean) ** 2
     error = np.sqrt(len(sums) / (len(sums) - 1) * np.sum(weights**2 * scatter))
     return float(mean), float(error), deviation
+
+
+class Estimate(NamedTuple):
+    """A number and its standard error, None if that is not known."""
+
+    value: float
+    error: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class BlockAverages:
+    """Means over frames of one or more numbers each, with errors from blocks; frames are added piece by piece.
+
+    Blocks shorter than the memory of the system, or a drift through all of them, make the error too small.
+
+    Attributes:
+        sums: shape (blocks, n).
+        frames: of each block, shape (blocks,).
+    """
+
+    sums: Float[np.ndarray, "blocks n"]
+    frames: Float[np.ndarray, " blocks"]
+
+    @classmethod
+    def empty(cls, n_blocks: int, n: int) -> Self:
+        """Of no frame yet."""
+        return cls(np.zeros((n_blocks, n)), np.zeros(n_blocks))
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, "frames n"], blocks: Int[np.ndarray, " frames"]) -> Self:
+        """Of all frames at once."""
+        result = cls.empty(int(blocks.max()) + 1, values.shape[1])
+        result.add(values, blocks)
+        return result
+
+    def add(self, values: Float[np.ndarray, "frames n"], blocks: Int[np.ndarray, " frames"]) -> None:
+        """Add frames that belong to these blocks."""
+        np.add.at(self.sums, blocks, values)
+        np.add.at(self.frames, blocks, 1.0)
+
+    @property
+    def mean(self) -> Float[np.ndarray, " n"]:
+        """Over all frames."""
+        return self.sums.sum(axis=0) / self.frames.sum()
+
+    @property
+    def error(self) -> Float[np.ndarray, " n"] | None:
+        """Standard errors of the means from the scatter of the blocks; None with fewer than two."""
+        used = self.frames > 0
+        if used.sum() < 2:
+            return None
+        weights = self.frames[used] / self.frames.sum()
+        scatter = (self.sums[used] / self.frames[used, None] - self.mean) ** 2
+        return np.sqrt(used.sum() / (used.sum() - 1) * (weights**2 @ scatter))
+
+    def estimate(self, column: int) -> Estimate:
+        """Of one of the numbers."""
+        return Estimate(float(self.mean[column]), None if self.error is None else float(self.error[column]))
+
+    def root(self, column: int) -> Estimate:
+        """The square root of one of the means, such as a root mean square."""
+        value, error = self.estimate(column)
+        root = float(np.sqrt(value))
+        return Estimate(root, None if error is None or not root else error / (2.0 * root))
 
 
 def quadrature(*errors: float | None) -> float | None:

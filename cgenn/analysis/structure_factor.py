@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Complex, Float, Int
 
-from cgenn.analysis.ensemble import Ensemble
+from cgenn.analysis.ensemble import Ensemble, some_frames
 from cgenn.units import COULOMB, thermal_energy
+
+_PRODUCTS = 3e9
+"""Wave vectors times beads times frames looked at in all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +86,7 @@ def structure_factors(
     """S(k) and S_zz(k) for all wave vectors of the box with 0 < |k| <= k_max.
 
     Args:
-        ensemble: with a box, which may change.
+        ensemble: with a box, which may change; of many frames of many beads, a random choice is looked at.
         k_max: [1/nm].
         charges: of the beads, of all or of each of the frames [e]; None for S(k) alone.
         dipoles: of the beads in each frame [e nm]; none if None.
@@ -102,9 +105,11 @@ def structure_factors(
     shortest = float(np.linalg.norm(waves @ reciprocal[0].T, axis=1).min())
     bins = max(1, round(2.5 * k_max / shortest)) if bins is None else bins
     sums = np.zeros((4, ensemble.n_blocks, bins))  # vectors, their lengths, and the two structure factors
-    frame = 0
-    for chunk in ensemble.chunks():
-        for positions, block in zip(chunk.positions, chunk.blocks, strict=True):
+    mask = some_frames(ensemble, _PRODUCTS / (len(waves) * ensemble.n_beads))
+    chosen = np.arange(ensemble.n_frames) if mask is None else np.flatnonzero(mask)
+    numbers = iter(chosen.tolist())
+    for chunk in ensemble.chunks(frames=mask):
+        for positions, block, frame in zip(chunk.positions, chunk.blocks, numbers, strict=False):
             lengths = np.linalg.norm(waves @ reciprocal[frame].T, axis=1)
             there = lengths <= k_max
             column = np.minimum((lengths[there] * bins / k_max).astype(np.int64), bins - 1)
@@ -112,8 +117,9 @@ def structure_factors(
             squares = _squares(positions, np.linalg.inv(boxes[frame]), waves, charge[frame % len(charge)], moments)
             values = [np.ones(len(column)), lengths[there], *squares[:, there]]
             sums[:, block] += [np.bincount(column, value, bins) for value in values]
-            frame += 1
-    return _averages(sums, frame, ensemble.n_beads, float(np.mean(np.square(charge).sum(axis=1))))
+    return _averages(
+        sums, len(chosen), ensemble.n_beads, float(np.mean(np.square(charge[chosen % len(charge)]).sum(axis=1)))
+    )
 
 
 def _per_frame(

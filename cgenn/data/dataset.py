@@ -146,6 +146,11 @@ class BeadDataset:
         """Whether the frames have a box."""
         return self._file.periodic
 
+    @property
+    def times(self) -> np.ndarray | None:
+        """Of all frames, shape (frames,) [ps], or None where they are not known."""
+        return self._file.times if self.has_times else None
+
     def read(self, frames: slice | Sequence[int] | np.ndarray = slice(None)) -> Frames:
         """The frames of a slice or an array of indices, in that order."""
         return self._timed(self._file.read(frames))

@@ -190,6 +190,11 @@ class Run:
         """Frames of all replicas."""
         return H5MDFile(self.trajectory).n_frames
 
+    @property
+    def times(self) -> np.ndarray:
+        """Of all frames, shape (frames,) [ps]."""
+        return H5MDFile(self.trajectory).times
+
     def read(self, frames: slice | Sequence[int] | np.ndarray = slice(None)) -> Frames:
         """Frames of one copy of the system each."""
         return H5MDFile(self.trajectory).read(frames)

@@ -64,7 +64,7 @@ def test_a_liquid_gets_radial_distributions(tmp_path):
     entries = report.numbers["radial_distributions"]
     assert [entry["types"] for entry in entries] == ["I|I", "I|W", "W|W"]
     assert list(report.headline) == ["g_rms_difference"]
-    assert {path.stem for path in tmp_path.glob("*.png")} == {"radial"}
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"radial", "structure_factor"}
 
 
 def test_many_types_are_capped_in_the_figure_and_all_in_the_numbers(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cgenn.analysis.statistics import (
+    BlockAverages,
     block_sums,
     blocking_error,
     effective_samples,
@@ -122,3 +123,23 @@ def test_jackknife_error_of_a_population_is_the_binomial_one():
     assert value == pytest.approx(0.3, abs=0.02)
     assert error == pytest.approx(np.sqrt(0.3 * 0.7 / 15_000), rel=0.35)
     assert jackknife(counts[:1], lambda total: float(total[0]))[1] is None
+
+
+def test_blocking_error_sees_a_drift_below_the_noise():
+    """A drift by one deviation of the noise, whose mean is uncertain by about 1 / sqrt(12); blocks alone say 0.02."""
+    series = np.random.default_rng(0).normal(size=10_000) + np.linspace(0.0, 1.0, 10_000)
+    assert 0.5 / np.sqrt(12) < blocking_error(series) < 1.5 / np.sqrt(12)
+
+
+def test_block_averages_added_in_pieces_agree_with_the_moments():
+    series = np.column_stack([autoregressive(4000, 0.5, 1), autoregressive(4000, 0.9, 2) + 3.0])
+    blocks = np.arange(4000) // 400
+    averages = BlockAverages.empty(10, 2)
+    for part in (slice(0, 1300), slice(1300, None)):
+        averages.add(series[part], blocks[part])
+    for column in (0, 1):
+        mean, error, _ = moments(block_sums(series[:, [column]], blocks, 10))
+        assert averages.estimate(column) == pytest.approx((mean, error))
+    value, error = averages.root(1)
+    assert (value**2, 2 * value * error) == pytest.approx(averages.estimate(1))
+    assert BlockAverages.of(series, np.zeros(4000, dtype=int)).error is None
