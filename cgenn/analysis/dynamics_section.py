@@ -45,8 +45,8 @@ def dynamics_part(topology: BeadTopology, reference: Ensemble, model: Ensemble) 
         headline["time_scaling"] = Number(scaling.value, label, "", scaling.error, note)
         text = (
             f"Molecules of the model move {format_value(*scaling)} times as fast as those of the atoms: that is the "
-            "dynamics of the model, which has less friction, not of the substance. Structure does not depend on it; "
-            "times of the model do.\n\n" + text
+            "dynamics of the model with its thermostat, which lacks the friction of the atoms that are gone. Structure "
+            "does not depend on it; every time taken from the model does.\n\n" + text
         )
     panels = [
         Panel("time (ps)", "mean square displacement (nm²)", dict(zip(labels, map(_curve, pair), strict=True)), "xy")
@@ -77,7 +77,9 @@ def _fit(found: Diffusion) -> dict[str, object]:
 def _warnings(found: dict[str, tuple[Diffusion, ...]], labels: tuple[str, str]) -> str:
     """The windows of the fits, and where motion is not diffusive in them."""
     first = next(iter(found.values()))
-    windows = [f"{each.window[0]:.3g} to {each.window[1]:.3g} ps ({name})" for name, each in zip(labels, first)]  # noqa: B905
+    windows = [
+        f"{each.window[0]:.3g} to {each.window[1]:.3g} ps ({name})" for name, each in zip(labels, first, strict=True)
+    ]
     text = (
         f"Diffusion coefficients are fitted from {' and '.join(windows)}, and not corrected for the size of the box "
         "(Yeh and Hummer). 1 nm²/ps is 1e-6 m²/s."

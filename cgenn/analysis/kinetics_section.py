@@ -18,6 +18,8 @@ from cgenn.analysis.sections import Number, Part, Picture, Section
 from cgenn.analysis.statistics import effective_samples, jackknife, jensen_shannon, quadrature, sampling_floor
 from cgenn.analysis.structure import distances
 
+_RESIDUES = 6
+"""Residues below which there are hardly any distances."""
 _FEATURES = 300
 _FRAMES = 20_000
 """Frames of one ensemble that coordinates are found from; of more, every n-th."""
@@ -58,13 +60,15 @@ def kinetics_part(
         temperature: [K].
     """
     sides = (reference, model)
-    if not has_deeptime() or any(side.interval is None for side in sides) or traces[0].shape[2] < 4:
+    if not has_deeptime() or any(side.interval is None for side in sides) or traces[0].shape[2] < _RESIDUES:
         return Part()
     features = [_features(values, side) for values, side in zip(traces, sides, strict=True)]
     if min(each.longest for each in features) < _FEWEST:
         return Part()
     labels = (reference.label, model.label)
     slow = slow_coordinates(features[0].trajectories, max(1, features[0].longest // _LAG))
+    if len(slow.timescales) < 2:
+        return Part()
     counts = _histograms([[slow(part) for part in each.trajectories] for each in features], features, sides)
     totals = [each.sum(axis=0) for each in counts]
     js, error = jackknife(counts[1], lambda total: jensen_shannon(totals[0], total))

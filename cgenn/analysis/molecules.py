@@ -25,7 +25,7 @@ _FEWEST_RESIDUES = 4
 
 @dataclass(frozen=True, eq=False)
 class MoleculeKind:
-    """Molecules of the same beads, bonded in the same way.
+    """Molecules of the same residues and names of beads, bonded in the same way; types, as of tacticity, may differ.
 
     Attributes:
         name: for a person.
@@ -61,9 +61,10 @@ def molecule_kinds(topology: BeadTopology) -> tuple[MoleculeKind, ...]:
     bonds: list[list[tuple[int, int]]] = [[] for _ in members]
     for i, j in topology.bonds.tolist():
         bonds[topology.molecules[i]].append((int(place[i]), int(place[j])))
-    groups: dict[tuple[tuple[str, ...], tuple[tuple[int, int], ...]], list[np.ndarray]] = {}
+    labels = list(zip(topology.residue_names, topology.names, strict=True))
+    groups: dict[tuple[tuple[tuple[str, str], ...], tuple[tuple[int, int], ...]], list[np.ndarray]] = {}
     for beads, pairs in zip(members, bonds, strict=True):
-        groups.setdefault((tuple(topology.types[bead] for bead in beads), tuple(sorted(pairs))), []).append(beads)
+        groups.setdefault((tuple(labels[bead] for bead in beads), tuple(sorted(pairs))), []).append(beads)
     return tuple(_kind(topology, np.stack(beads), pairs) for (_, pairs), beads in groups.items())
 
 

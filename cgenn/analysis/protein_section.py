@@ -59,7 +59,12 @@ def protein_part(
         model: frames of the model.
         temperature: [K].
         native: positions of all beads, molecules whole [nm]; the first frame of the reference if None.
+
+    Raises:
+        ValueError: if the native structure has not as many beads.
     """
+    if native is not None and np.shape(native) != (len(topology), 3):
+        raise ValueError(f"`native` must have the shape ({len(topology)}, 3), got {np.shape(native)}")
     kinds = [kind for kind in molecule_kinds(topology) if is_protein(topology, kind)]
     kinds = [kind for kind in kinds if len(residue_trace(topology, kind)) <= _RESIDUES]
     if not kinds:

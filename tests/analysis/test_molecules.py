@@ -24,9 +24,17 @@ def test_a_ring_has_no_ends():
     assert not molecule_kinds(ring)[0].has_ends
 
 
-def test_molecules_of_the_same_types_bonded_differently_are_of_two_kinds():
-    topology = BeadTopology.build(["A"] * 8, [1.0] * 8, bonds=[(0, 1), (1, 2), (2, 3), (4, 5), (4, 6), (4, 7)])
+def test_molecules_of_the_same_names_bonded_differently_are_of_two_kinds():
+    topology = BeadTopology.build(
+        [*"ABCDABCD"], [1.0] * 8, names=["A"] * 8, bonds=[(0, 1), (1, 2), (2, 3), (4, 5), (4, 6), (4, 7)]
+    )
     assert [len(kind.backbone) for kind in molecule_kinds(topology)] == [4, 3]
+
+
+def test_tacticity_does_not_make_another_kind():
+    topology = BeadTopology.build([*"mrmmmr"], [1.0] * 6, names=["S"] * 6, bonds=[(0, 1), (1, 2), (3, 4), (4, 5)])
+    (kind,) = molecule_kinds(topology)
+    assert kind.beads.shape == (2, 3)
 
 
 def test_proteins_and_lipids_by_their_residues():

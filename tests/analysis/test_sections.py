@@ -46,7 +46,7 @@ def test_a_melt_gets_chains_dynamics_and_a_structure_factor(tmp_path):
     pictures = {path.stem for path in tmp_path.glob("*.png")}
     assert pictures == {"distributions", "radial", "chains_1", "displacement", "structure_factor"}
     page = report.html.read_text(encoding="utf-8")
-    assert "the dynamics of the model, which has less friction" in page
+    assert "the dynamics of the model with its thermostat" in page
     assert "Bilayer" not in page
     assert "Protein" not in page
 
@@ -106,3 +106,9 @@ def test_a_protein_of_one_frame_has_numbers_without_errors(tmp_path):
     assert report.numbers["protein"]["rmsd"]["reference_error"] is None
     assert report.numbers["protein"]["rmsd"]["reference"] == pytest.approx(0.0, abs=1e-7)
     assert "slow_coordinates" not in report.numbers
+
+
+def test_a_native_structure_of_other_beads_is_named(tmp_path):
+    sides = [Ensemble(folding(4, 1.0, seed), label=label) for seed, label in enumerate(LABELS)]
+    with pytest.raises(ValueError, match=r"`native` must have the shape \(12, 3\), got \(11, 3\)"):
+        compare_ensembles(protein(12), *sides, 300.0, tmp_path, native=helix(11))
