@@ -9,24 +9,27 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from cgenn.analysis.compared import Compared, compared_table
 from cgenn.analysis.conformations import free_energy
 from cgenn.analysis.curves import Curve, Panel, curves_figure
 from cgenn.analysis.ensemble import Ensemble
 from cgenn.analysis.figures import to_png
 from cgenn.analysis.kinetics import has_deeptime, implied_timescales, slow_coordinates
 from cgenn.analysis.sections import Number, Part, Picture, Section
-from cgenn.analysis.statistics import effective_samples, jackknife, jensen_shannon, quadrature, sampling_floor
+from cgenn.analysis.statistics import Estimate, effective_samples, jackknife, jensen_shannon, quadrature, sampling_floor
 from cgenn.analysis.structure import distances
 
 _RESIDUES = 6
 """Residues below which there are hardly any distances."""
-_FEATURES = 300
+_FEATURES = 200
 _FRAMES = 20_000
 """Frames of one ensemble that coordinates are found from; of more, every n-th."""
 _FEWEST = 100
 """Frames of the longest trajectory below which nothing is said of slow coordinates."""
 _LAG = 50
 """The lag is the longest trajectory over this."""
+_GROUPS = 10
+"""Groups of blocks that the error of a timescale is estimated from."""
 _BINS = 40
 _HIGHEST = 25.0
 """Free energies are drawn up to this value [kJ/mol]."""
@@ -78,10 +81,15 @@ def kinetics_part(
     text = (
         f"The two slowest linear combinations of distances of residues (TICA, at a lag of {lag:.3g} ps), found from "
         f"{labels[0]}; both are projected on them. Divergence {js:.3g}, {floor:.3g} from sampling alone. Implied "
-        "timescales are those of each of the two on its own; those of the model are in its own, faster time, and those "
-        "that are near the lag or longer than the trajectories are not reliable."
+        "timescales, at the same fraction of the trajectories in the table, are those of each of the two on its own; those "
+        "of the model are in its own time. Those near the lag or longer than the trajectories are not reliable."
     )
     scales = [_timescales(each) for each in features]
+    slowest = [_slowest(each) for each in features]
+    entries = [
+        Compared(f"timescale_{number + 1}", f"Implied timescale {number + 1}", "ps", *pair)
+        for number, pair in enumerate(zip(*slowest, strict=False))
+    ]
     surface = Picture("slow_coordinates", _surfaces(totals, temperature, labels), f"Free energy at {temperature:g} K.")
     times = Picture("timescales", _timescale_figure(scales, labels), "Implied timescales against the lag.")
     headline = {
@@ -91,9 +99,10 @@ def kinetics_part(
     }
     numbers = {
         "js": js, "js_error": error, "js_sampling_floor": floor, "js_sampling_spread": spread, "lag_ps": lag,
-        "timescales_ps": (slow.timescales * features[0].interval).tolist(),
+        **{entry.key: entry.to_dict() for entry in entries},
     }  # fmt: skip
-    return Part(headline, {"slow_coordinates": numbers}, (Section("Slow coordinates", text, (surface, times)),))
+    section = Section("Slow coordinates", text, (surface, times), (compared_table(entries, labels),))
+    return Part(headline, {"slow_coordinates": numbers}, (section,))
 
 
 def _features(traces: np.ndarray, side: Ensemble) -> _Features:
@@ -126,6 +135,32 @@ def _histograms(
             np.add.at(counts, (blocks, first, second), 1.0)
         result.append(counts)
     return result
+
+
+def _slowest(each: _Features) -> list[Estimate]:
+    """The two longest timescales [ps], of its own coordinates, with the jackknife error over groups of blocks."""
+    lag = max(1, each.longest // _LAG)
+    blocks = np.unique(np.concatenate(each.blocks))
+    group = dict(zip(blocks.tolist(), (np.arange(len(blocks)) * _GROUPS // len(blocks)).tolist(), strict=True))
+
+    def timescales(left_out: int | None) -> np.ndarray:
+        parts = []
+        for values, index in zip(each.trajectories, each.blocks, strict=True):
+            kept = np.array([group[block] != left_out for block in index.tolist()])
+            breaks = np.flatnonzero(np.diff(kept.astype(int))) + 1
+            parts += [
+                part for part, keep in zip(np.split(values, breaks), np.split(kept, breaks), strict=True) if keep[0]
+            ]
+        return each.interval * slow_coordinates(parts, lag).timescales
+
+    whole = timescales(None)
+    groups = sorted(set(group.values()))
+    if len(groups) < 2:
+        return [Estimate(float(value), None) for value in whole]
+    left_out = [timescales(number) for number in groups]
+    size = min(map(len, [whole, *left_out]))
+    errors = np.sqrt((len(groups) - 1) * np.var([row[:size] for row in left_out], axis=0))
+    return [Estimate(float(value), float(error)) for value, error in zip(whole[:size], errors, strict=True)]
 
 
 def _timescales(each: _Features) -> tuple[np.ndarray, np.ndarray]:

@@ -78,7 +78,7 @@ def protein_part(
     text = _TEXT.format(
         name=kind.name,
         residues=len(trace),
-        native="the first frame of the reference" if native is None else "a given one",
+        native="the first frame of the reference" if native is None else "a given structure",
     )
     pictures = (
         Picture(
