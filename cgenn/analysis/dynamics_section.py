@@ -32,10 +32,10 @@ def dynamics_part(topology: BeadTopology, reference: Ensemble, model: Ensemble) 
         return Part()
     labels = (reference.label, model.label)
     kinds = sorted(molecule_kinds(topology), key=lambda kind: -len(kind.beads))[:_KINDS]
-    found = {kind.name: tuple(_diffusion(topology, kind, side) for side in sides) for kind in kinds}
+    found = [(kind.name, tuple(_diffusion(topology, kind, side) for side in sides)) for kind in kinds]
     entries = [
         Compared(name, name, "nm^2/ps", *(Estimate(each.coefficient, each.coefficient_error) for each in pair))
-        for name, pair in found.items()
+        for name, pair in found
     ]
     scaling = entries[0].ratio
     headline, text = {}, _warnings(found, labels)
@@ -50,13 +50,14 @@ def dynamics_part(topology: BeadTopology, reference: Ensemble, model: Ensemble) 
         )
     panels = [
         Panel("time (ps)", "mean square displacement (nm²)", dict(zip(labels, map(_curve, pair), strict=True)), "xy")
-        for pair in found.values()
+        for _, pair in found
     ]
-    caption = f"Mean square displacement of the centres of {', '.join(found)}; lines are fitted to its second half."
+    names = ", ".join(name for name, _ in found)
+    caption = f"Mean square displacement of the centres of {names}; lines are fitted to its second half."
     picture = Picture("displacement", curves_figure(panels), caption)
     numbers = [
         {"molecules": name, **entry.to_dict(), "reference_fit": _fit(pair[0]), "model_fit": _fit(pair[1])}
-        for entry, (name, pair) in zip(entries, found.items(), strict=True)
+        for entry, (name, pair) in zip(entries, found, strict=True)
     ]
     table = compared_table(entries, labels)
     return Part(headline, {"diffusion": numbers}, (Section("Dynamics", text, (picture,), (table,)),))
@@ -74,9 +75,9 @@ def _fit(found: Diffusion) -> dict[str, object]:
     return {"window_ps": list(found.window), "exponent": found.exponent}
 
 
-def _warnings(found: dict[str, tuple[Diffusion, ...]], labels: tuple[str, str]) -> str:
+def _warnings(found: list[tuple[str, tuple[Diffusion, ...]]], labels: tuple[str, str]) -> str:
     """The windows of the fits, and where motion is not diffusive in them."""
-    first = next(iter(found.values()))
+    first = found[0][1]
     windows = [
         f"{each.window[0]:.3g} to {each.window[1]:.3g} ps ({name})" for name, each in zip(labels, first, strict=True)
     ]
@@ -84,7 +85,7 @@ def _warnings(found: dict[str, tuple[Diffusion, ...]], labels: tuple[str, str]) 
         f"Diffusion coefficients are fitted from {' and '.join(windows)}, and not corrected for the size of the box "
         "(Yeh and Hummer). 1 nm²/ps is 1e-6 m²/s."
     )
-    for name, pair in found.items():
+    for name, pair in found:
         for label, each in zip(labels, pair, strict=True):
             if abs(each.exponent - 1.0) > _STRAIGHT:
                 text += (

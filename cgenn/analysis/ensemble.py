@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Real
 _CHUNK_BEADS = 400_000
 """Beads (frames x beads) in memory at a time: about 10 MB of float64 positions."""
 
-_UNEVEN = 1e-3
+_UNEVEN = 0.05
 """Times between frames that differ by more of their mean are not equal."""
 
 

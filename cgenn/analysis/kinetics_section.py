@@ -81,8 +81,8 @@ def kinetics_part(
     text = (
         f"The two slowest linear combinations of distances of residues (TICA, at a lag of {lag:.3g} ps), found from "
         f"{labels[0]}; both are projected on them. Divergence {js:.3g}, {floor:.3g} from sampling alone. Implied "
-        "timescales, at the same fraction of the trajectories in the table, are those of each of the two on its own; those "
-        "of the model are in its own time. Those near the lag or longer than the trajectories are not reliable."
+        "timescales are those of each of the two on its own, in its own time, in the table at a lag of a fiftieth of "
+        "its trajectory. Those near the lag or longer than the trajectories are not reliable."
     )
     scales = [_timescales(each) for each in features]
     slowest = [_slowest(each) for each in features]
@@ -148,9 +148,8 @@ def _slowest(each: _Features) -> list[Estimate]:
         for values, index in zip(each.trajectories, each.blocks, strict=True):
             kept = np.array([group[block] != left_out for block in index.tolist()])
             breaks = np.flatnonzero(np.diff(kept.astype(int))) + 1
-            parts += [
-                part for part, keep in zip(np.split(values, breaks), np.split(kept, breaks), strict=True) if keep[0]
-            ]
+            pieces = zip(np.split(values, breaks), np.split(kept, breaks), strict=True)
+            parts += [part for part, keep in pieces if keep[0]]
         return each.interval * slow_coordinates(parts, lag).timescales
 
     whole = timescales(None)

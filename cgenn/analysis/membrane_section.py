@@ -149,13 +149,13 @@ def _head(topology: BeadTopology, kind: MoleculeKind) -> int:
 def tail_ends(kind: MoleculeKind, head: int) -> Int[np.ndarray, " tails"]:
     """Beads with one bond, at least half as many bonds away from the head as the farthest one."""
     degrees = np.bincount(kind.bonds.ravel(), minlength=kind.beads.shape[1])
-    steps = kind.paths[0][head]
+    steps = kind.paths(head)[0]
     return np.flatnonzero((degrees == 1) & (steps >= 0.5 * steps.max()) & (steps > 0))
 
 
 def tail_bonds(kind: MoleculeKind, head: int, ends: Int[np.ndarray, " tails"]) -> Int[np.ndarray, "bonds 2"]:
     """Bonds from the ends of the tails up to where they join each other or the head, the outer bead second."""
-    degrees, before = np.bincount(kind.bonds.ravel()), kind.paths[1][head].tolist()
+    degrees, before = np.bincount(kind.bonds.ravel()), kind.paths(head)[1].tolist()
     rows = []
     for bead in ends.tolist():
         rows.append((before[bead], bead))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -31,7 +30,8 @@ class MoleculeKind:
         name: for a person.
         beads: of each of the molecules, shape (molecules, size).
         bonds: within a molecule, shape (bonds, 2).
-        backbone: the longest of the shortest paths along bonds between two beads of a molecule, shape (length,).
+        backbone: the shortest path along bonds from the bead farthest from the first to that farthest from it, shape
+            (length,): without rings the longest path that there is.
     """
 
     name: str
@@ -39,10 +39,9 @@ class MoleculeKind:
     bonds: Int[np.ndarray, "bonds 2"]
     backbone: Int[np.ndarray, " length"]
 
-    @cached_property
-    def paths(self) -> tuple[Float[np.ndarray, "size size"], Int[np.ndarray, "size size"]]:
-        """How many bonds lie between two beads of a molecule, and which bead comes before the second of them."""
-        return _paths(self.beads.shape[1], self.bonds)
+    def paths(self, bead: int) -> tuple[Float[np.ndarray, " size"], Int[np.ndarray, " size"]]:
+        """How many bonds lie between a bead and each of the others, and which bead comes before that."""
+        return _paths(self.beads.shape[1], self.bonds, bead)
 
     @property
     def has_ends(self) -> bool:
@@ -76,17 +75,17 @@ def _kind(topology: BeadTopology, beads: np.ndarray, pairs: tuple[tuple[int, int
     return MoleculeKind(f"{len(beads)} {name}{size}", beads, bonds, _backbone(beads.shape[1], bonds))
 
 
-def _paths(size: int, bonds: Int[np.ndarray, "bonds 2"]) -> tuple[np.ndarray, np.ndarray]:
-    links = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(size, size))
-    return shortest_path(links.tocsr(), directed=False, unweighted=True, return_predecessors=True)
+def _paths(size: int, bonds: Int[np.ndarray, "bonds 2"], bead: int) -> tuple[np.ndarray, np.ndarray]:
+    links = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(size, size)).tocsr()
+    return shortest_path(links, directed=False, unweighted=True, return_predecessors=True, indices=bead)
 
 
 def _backbone(size: int, bonds: Int[np.ndarray, "bonds 2"]) -> Int[np.ndarray, " length"]:
-    steps, before = _paths(size, bonds)
-    first, last = np.unravel_index(int(steps.argmax()), steps.shape)
-    path = [int(last)]
+    first = int(_paths(size, bonds, 0)[0].argmax())
+    steps, before = _paths(size, bonds, first)
+    path = [int(steps.argmax())]
     while path[-1] != first:
-        path.append(int(before[first, path[-1]]))
+        path.append(int(before[path[-1]]))
     return np.array(path[::-1])
 
 
