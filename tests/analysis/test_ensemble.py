@@ -69,3 +69,16 @@ def test_number_density_is_that_of_the_mean_volume():
     assert Ensemble(np.zeros((2, 30, 3)), box).number_density == pytest.approx(3.0)
     with pytest.raises(ValueError, match="there is no box"):
         _ = Ensemble(np.zeros((2, 30, 3))).number_density
+
+
+def test_pieces_and_the_time_between_their_frames():
+    """Replicas written in turn at the same times; where a frame is missing there is no one interval."""
+    times = np.repeat(10.0 + 0.5 * np.arange(6), 2)
+    ensemble = Ensemble(np.zeros((12, 1, 3)), blocks=np.tile([7, 3], 6), times=times)
+    assert [piece.tolist() for piece in ensemble.pieces] == [[1, 3, 5, 7, 9, 11], [0, 2, 4, 6, 8, 10]]
+    assert ensemble.interval == pytest.approx(0.5)
+    assert Ensemble(np.zeros((12, 1, 3))).interval is None
+    assert Ensemble(np.zeros((1, 1, 3)), times=np.zeros(1)).interval is None
+    assert Ensemble(np.zeros((3, 1, 3)), times=np.array([0.0, 1.0, 3.0])).interval is None
+    with pytest.raises(ValueError, match=r"`times` must have one entry per frame, 3, got the shape \(2,\)"):
+        Ensemble(np.zeros((3, 1, 3)), times=np.zeros(2))
