@@ -28,8 +28,13 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.scale = inputs**-0.5
 
+    @property
+    def matrix(self) -> Float[Tensor, "inputs outputs"]:
+        """W / sqrt(inputs)."""
+        return self.scale * self.weight
+
     def forward(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
-        product = x @ (self.scale * self.weight)
+        product = x @ self.matrix
         return product if self.bias is None else product + self.bias
 
 

@@ -104,9 +104,8 @@ class InteractionLayer(nn.Module):
         harmonics: Float[Tensor, "edges harmonics"],
         invariants: Float[Tensor, "edges invariants"] | None = None,
     ) -> Float[Tensor, "beads out channels"]:
-        weights = self.radial(distance, invariants).unflatten(1, (-1, self.channels))
-        messages = self.product(self.before(features).index_select(0, senders), harmonics, weights)
-        gathered = messages.new_zeros(len(features), *messages.shape[1:]).index_add(0, receivers, messages)
+        hidden = self.radial.hidden(distance, invariants)
+        gathered = self.product(self.before(features), harmonics, hidden, self.radial.last.matrix, receivers, senders)
         return self.update(gathered, features, types)
 
     def update(

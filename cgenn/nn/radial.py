@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cgenn.nn.constant import Constant
-from cgenn.nn.dense import perceptron
+from cgenn.nn.dense import Dense, perceptron
 
 
 def smooth_cutoff(distance: Float[Tensor, " edges"], cutoff: float) -> Float[Tensor, " edges"]:
@@ -55,10 +55,25 @@ class RadialNetwork(nn.Module):
         self.basis = BesselBasis(basis, cutoff)
         self.perceptron = perceptron(basis + invariants, width, outputs, hidden=2)
 
+    def hidden(
+        self, distance: Float[Tensor, " edges"], invariants: Float[Tensor, "edges invariants"] | None = None
+    ) -> Float[Tensor, "edges hidden"]:
+        """What the last matrix is multiplied by, zero at the cutoff and beyond."""
+        values = BASIS_SCALE * self.basis(distance)
+        if invariants is not None:
+            values = torch.cat([values, invariants], dim=1)
+        for layer in list(self.perceptron)[:-1]:
+            values = layer(values)
+        return values * smooth_cutoff(distance, self.cutoff).unsqueeze(1)
+
+    @property
+    def last(self) -> Dense:
+        """The last layer of the perceptron, a matrix."""
+        layer = self.perceptron[-1]
+        assert isinstance(layer, Dense)
+        return layer
+
     def forward(
         self, distance: Float[Tensor, " edges"], invariants: Float[Tensor, "edges invariants"] | None = None
     ) -> Float[Tensor, "edges outputs"]:
-        inputs = BASIS_SCALE * self.basis(distance)
-        if invariants is not None:
-            inputs = torch.cat([inputs, invariants], dim=1)
-        return self.perceptron(inputs) * smooth_cutoff(distance, self.cutoff).unsqueeze(1)
+        return self.last(self.hidden(distance, invariants))

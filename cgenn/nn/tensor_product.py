@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import torch
 from e3nn import o3
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cgenn.nn.constant import Constant
+from cgenn.nn.convolution import Path, convolve
 
-Path = tuple[int, int, int]
 
-
-def coupling_paths(first: o3.Irreps, second: o3.Irreps, out: o3.Irreps) -> list[Path]:
+def coupling_paths(first: o3.Irreps, second: o3.Irreps, out: o3.Irreps) -> list[tuple[int, int, int]]:
     """Every allowed (first, second, out), as positions in the three lists of irreps."""
     return [
         (i, j, k)
@@ -34,11 +33,13 @@ def _coupling(first: o3.Irrep, second: o3.Irrep, out: o3.Irrep, fan_in: int) -> 
 
 
 class EdgeProduct(nn.Module):
-    """Features times spherical harmonics, each path weighted by channel: the message of an equivariant convolution.
+    """Features of the neighbours times spherical harmonics, each path weighted by channel: an equivariant convolution.
 
-    m[e, k, c] = sum over paths p of w[e, p, c] sum_ij C^p_ijk x[e, i, c] Y[e, j]   (Thomas et al. 2018)
+    A[b, k, c] = sum over edges e to b and paths p of w[e, p, c] sum_ij C^p_ijk x[sender(e), i, c] Y[e, j]
+    (Thomas et al. 2018)
 
-    C^p is sqrt(2 l_out + 1) times the Wigner 3j symbol, so that each component of a path has unit variance.
+    C^p is sqrt(2 l_out + 1) times the Wigner 3j symbol, so that each component of a path has unit variance. `coupling`
+    holds it for all paths, one after the other: harmonic, component of the message, component of the features.
     """
 
     def __init__(self, features: o3.Irreps, harmonics: o3.Irreps, out: o3.Irreps) -> None:
@@ -47,25 +48,34 @@ class EdgeProduct(nn.Module):
         self.paths = coupling_paths(features, harmonics, out)
         columns = sum(features[i].ir.dim for i, _, _ in self.paths)
         coupling = torch.zeros(harmonics.dim, out.dim, columns, dtype=torch.float64)
-        self.source = features.slices()
         fan_in = [sum(1 for path in self.paths if path[2] == k) for k in range(len(out))]
+        self.terms: list[Path] = []
         at = 0
         for i, j, k in self.paths:
             left, right, target = features[i].ir, harmonics[j].ir, out[k].ir
             block = _coupling(left, right, target, fan_in[k])
-            coupling[harmonics.slices()[j], out.slices()[k], at : at + left.dim] = block.permute(1, 2, 0)
+            source, harmonic, message = features.slices()[i], harmonics.slices()[j], out.slices()[k]
+            coupling[harmonic, message, at : at + left.dim] = block.permute(1, 2, 0)
             at += left.dim
+            first = (source.start, harmonic.start, message.start)
+            terms = [
+                (first[0] + a, first[1] + b, first[2] + c, float(block[a, b, c]))
+                for a, b, c in block.nonzero().tolist()
+            ]
+            self.terms.append(Path(source, message, right.l == 0, terms))
         self.coupling = Constant(coupling)
 
     def forward(
         self,
-        features: Float[Tensor, "edges components channels"],
+        features: Float[Tensor, "beads components channels"],
         harmonics: Float[Tensor, "edges harmonics"],
-        weights: Float[Tensor, "edges paths channels"],
-    ) -> Float[Tensor, "edges out channels"]:
-        rotation = torch.einsum("ej,jkp->ekp", harmonics, self.coupling())
-        columns = [features[:, self.source[i]] * weights[:, p : p + 1] for p, (i, _, _) in enumerate(self.paths)]
-        return rotation @ torch.cat(columns, dim=1)
+        hidden: Float[Tensor, "edges hidden"],
+        weights: Float[Tensor, "hidden paths_channels"],
+        receivers: Int[Tensor, " edges"],
+        senders: Int[Tensor, " edges"],
+    ) -> Float[Tensor, "beads out channels"]:
+        """The weights of an edge are w = `hidden` `weights`; the harmonic of degree zero has to be constant."""
+        return convolve(features, harmonics, hidden, weights, self.terms, receivers, senders)
 
 
 class NodeProduct(nn.Module):

@@ -67,7 +67,8 @@ def test_message_is_the_product(lmax: int, parity: int, scalars_in: bool) -> Non
     for direction in directions():
         x, weights = torch.randn(features.dim), torch.randn(len(product.paths))
         harmonics = SphericalHarmonics(lmax)(direction[None], direction.norm()[None])
-        expected = product(x[None, :, None], harmonics, weights[None, :, None])[0, :, 0]
+        itself = torch.zeros(1, dtype=torch.int64)
+        expected = product(x[None, :, None], harmonics, weights[None], torch.eye(len(weights)), itself, itself)[0, :, 0]
         message = torch.zeros(irreps.dim)
         for term in terms:
             radial = sum(share * weights[path] for path, share in term.weights)
