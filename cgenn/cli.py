@@ -292,6 +292,50 @@ def compare(
     _show({"report": str(report.html), **report.numbers["headline"]}, as_json)
 
 
+@app.command(epilog="[bold]Example:[/] cgenn backmap run --dataset cg.h5 --reference aa --out atoms.h5 --frames ::20")
+def backmap(
+    run: Annotated[Path, typer.Argument(help="Folder of a simulation, or a bead dataset.")],
+    dataset: Annotated[Path, typer.Option(help="Bead dataset that the model was trained on: knows the mapping.")],
+    reference: Annotated[Path, typer.Option(help="Folder of the reference run: force field and fragments.")],
+    out: Annotated[Path, typer.Option(help="The atoms to write (H5MD); topology and findings go beside it.")],
+    frames: Annotated[str, typer.Option(help="Which, as START:STOP:STEP or one number.")] = ":",
+    dynamics: Annotated[float, typer.Option(help=r"Restrained dynamics before the last minimisation \[ps].")] = 1.0,
+    compare: Annotated[int, typer.Option(help="Reference frames relaxed likewise, to compare energies.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    platform: Annotated[str | None, typer.Option(help="OpenMM platform; default the fastest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put atoms back into frames of beads: fragments, then restrained relaxation in the reference's force field."""
+    from cgenn.backmapping.backmap import backmap
+
+    made = backmap(
+        run,
+        dataset,
+        reference,
+        out,
+        select=_slice(frames),
+        dynamics=dynamics,
+        compare=compare,
+        seed=seed,
+        platform=platform,
+        progress=not as_json,
+    )
+    _show({"atoms": str(made.path), "topology": str(made.topology), **made.record}, as_json)
+
+
+def _slice(text: str) -> slice:
+    """What START:STOP:STEP means."""
+    try:
+        parts = [int(part) if part else None for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if len(parts) == 1 and parts[0] is not None:
+        return slice(parts[0], parts[0] + 1 or None)
+    if not 2 <= len(parts) <= 3 or parts[2:] == [0]:
+        raise ValueError(f"--frames must be START:STOP:STEP, such as 0:100:10, or one number, got {text!r}")
+    return slice(*parts)
+
+
 @app.command(epilog="[bold]Example:[/] cgenn check model/model.safetensors")
 def check(
     model: Annotated[Path, typer.Argument(help="Model file.")],

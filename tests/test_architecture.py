@@ -22,7 +22,7 @@ LEVELS = [
     {"compiled"},
     {"data", "potential"},
     {"training", "simulation", "analysis", "reference"},
-    {"testing", "comparison"},
+    {"testing", "comparison", "backmapping"},
     {"refinement"},
     {"cli", "__init__"},
     {"__main__"},

@@ -144,6 +144,17 @@ def test_peptide_planes(tmp_path):
     assert (tmp_path / "out/free_energy.png").exists()
 
 
+def test_backmapping(tmp_path):
+    """Beads come back where they were, and the table has a row for each mapping."""
+    words = ["run", "backmapping", "--quick", "--out", tmp_path / "out"]
+    (row,) = json.loads(cgenn(*words, "--json"))["rows"]
+    assert (row["system"], row["mapping"], row["frames"]) == ("alanine-dipeptide-vacuum", "backbone", 2)
+    assert row["deviation"]["max"] < 1e-4
+    lines = cgenn(*words, "--dynamics", 0).splitlines()
+    assert lines[2].startswith("| alanine-dipeptide-vacuum | backbone | 22 | 5 |")
+    assert len({line.count("|") for line in lines}) == 1
+
+
 @pytest.mark.parametrize("name", shipped.names("workflows"))
 def test_every_workflow_has_help_and_json(name):
     text = cgenn("run", name, "--help")

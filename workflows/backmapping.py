@@ -1,0 +1,95 @@
+"""There and back: atoms of every shipped system to beads, and from the beads alone to atoms again.
+
+    cgenn run backmapping --json
+
+Of each system two independent runs are made: fragments come from one, frames of beads from the other. `deviation` is
+how far the beads of the new atoms are from those they were made for; energies are those of the whole system, after the
+same relaxation of new atoms and of those of the reference.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import cgenn
+from cgenn.backmapping.reference import AtomReference
+from cgenn.files import write_json
+
+CASES = {
+    "alanine-dipeptide-vacuum": (["backbone", "dipeptide-planes", "ca"], 200.0, 2.0, 10.0),
+    "alanine-dipeptide-implicit": (["backbone"], 200.0, 2.0, 10.0),
+    "alanine-dipeptide-explicit": (["backbone"], 5.0, 0.5, 10.0),
+    "benzene": (["benzene"], 5.0, 0.5, 2.0),
+    "bmim-pf6": (["bmim-pf6"], 40.0, 5.0, 20.0),
+    "methanol": (["molecule-com"], 4.0, 0.5, 2.0),
+    "molten-nacl": (["molecule-com"], 2.0, 0.2, 2.0),
+    "villin": (["backbone", "ca-sidechain", "ca", "residue-com"], 30.0, 1.0, 5.0),
+    "water-spce": (["water"], 5.0, 0.5, 2.0),
+}
+"""Mappings, and length, interval and equilibration [ps] of the runs, of each system."""
+QUICK = ("alanine-dipeptide-vacuum",)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/backmapping"),
+    only: Annotated[list[str], typer.Option(help="Systems; default all.")] = [],  # noqa: B006
+    frames: Annotated[int, typer.Option(help="Of each system and mapping.")] = 3,
+    dynamics: Annotated[float, typer.Option(help="Restrained dynamics of each frame [ps].")] = 1.0,
+    quick: Annotated[bool, typer.Option(help="One small system and two frames: shows that it runs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Map atoms of the shipped systems to beads, put atoms back, and compare."""
+    console = Console(stderr=True, highlight=False)
+    rows = []
+    if unknown := set(only) - set(CASES):
+        raise ValueError(f"--only: no system {min(unknown)!r}, expected one of {', '.join(CASES)}")
+    for system in only or (QUICK if quick else CASES):
+        mappings, length, interval, equilibration = CASES[system]
+        if quick:
+            mappings, length, equilibration = mappings[:1], 5 * interval, 1.0
+        folder = out / system
+        console.rule(system)
+        aa = cgenn.run_reference(
+            system, folder / "aa", length=length, interval=interval,
+            equilibration=equilibration, replicas=2,
+        )  # fmt: skip
+        reference = AtomReference.open(aa.folder)
+        fragments = replace(reference, sources=reference.sources[:1])
+        for mapping in mappings:
+            rows.append(there_and_back(folder, aa, fragments, mapping, 2 if quick else frames, dynamics))
+            write_json(out / "backmapping.json", {"rows": rows})
+    typer.echo(json.dumps({"rows": rows}, indent=2) if as_json else table(rows))
+
+
+def there_and_back(folder: Path, aa, fragments: AtomReference, mapping: str, frames: int, dynamics: float) -> dict:
+    """One row of the table."""
+    beads = cgenn.map_trajectory(aa.trajectories[1], aa.topology, mapping, folder / f"{mapping}.h5", forces=False)
+    chosen = range(0, len(beads), max(1, len(beads) // frames))[:frames]
+    made = cgenn.backmap(
+        beads, beads, fragments, folder / f"{mapping}-atoms.h5", select=chosen, dynamics=dynamics, compare=frames
+    )
+    return {"system": fragments.name, "mapping": mapping, **made.record}
+
+
+def table(rows: list[dict]) -> str:
+    """As it stands in docs/backmapping.md."""
+    head = ("system", "mapping", "atoms", "beads", "deviation [nm]", "turned [deg]", "energy [kJ/mol]", "reference")
+    lines = [f"| {' | '.join((*head, 'clashes', 'rings pierced'))} |", "|" + "---|" * 10]
+    for row in rows:
+        turned = row.get("orientation_deviation")
+        cells = [
+            row["system"], row["mapping"], row["atoms"], row["beads"], f"{row['deviation']['max']:.1e}",
+            "" if turned is None else f"{turned['max']:.2f}",
+            *(f"{row[key]['mean']:.1f} ± {row[key]['sd']:.1f}" for key in ("energy", "reference_energy")),
+            row["clashes"], row["pierced_rings"],
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    typer.run(main)
