@@ -26,6 +26,7 @@ from cgenn.mapping.forces import ForceMap, find_constraints, is_summable, mean_s
 from cgenn.mapping.frames import FrameMap, MappedFrames
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.rigidity import Rigidity
+from cgenn.mapping.whole import Tree
 from cgenn.provenance import describe_file, versions
 from cgenn.units import thermal_energy
 
@@ -85,7 +86,8 @@ def map_trajectory(
         raise ValueError(f"`stride` must be at least 1, got {stride}")
     atoms, sources = _open(trajectory, topology, forces, periodic)
     temperature = _temperature(sources, temperature)
-    built = Mapping.build(mapping if isinstance(mapping, MappingDefinition) else load_mapping(mapping), atoms)
+    definition = mapping if isinstance(mapping, MappingDefinition) else load_mapping(mapping)
+    built = Mapping.build(definition, atoms, _start(atoms, sources))
     frames = _frame_map(built, sources, stride, bodies) if built.oriented.any() else None
     fixed, origin = _constraints(built, sources, constraints, stride) if forces else (None, "")
     maps = {} if fixed is None else _force_maps(built, sources, fixed, force_map, stride, fit_frames)
@@ -130,6 +132,14 @@ def _open(
     if len({source.periodic for source in sources}) > 1:
         raise ValueError("some of the trajectories have a box and some have none; pass `periodic=False` to ignore it")
     return _completed(atoms, sources[0]), sources
+
+
+def _start(atoms: AtomTopology, sources: list[Trajectory]) -> np.ndarray:
+    """Positions in the first frame, with whole molecules [nm]."""
+    first = next(sources[0].iter_chunks(1, 1))
+    if first.box is None:
+        return first.positions[0]
+    return Tree.build(len(atoms), atoms.links, np.empty((0, 2), dtype=np.int64)).make_whole(first.positions, first.box)[0]
 
 
 def _trajectories(path: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,6 +114,28 @@ class AtomTopology:
     def molecules(self) -> Int[np.ndarray, " atoms"]:
         """Index of the molecule of each atom."""
         return connected_components(self.adjacency, directed=False)[1].astype(np.int64)
+
+    @cached_property
+    def elements(self) -> np.ndarray:
+        """Symbol of each atom, empty for virtual sites; deuterium is hydrogen."""
+        found = ["" if atom.element is None else atom.element.symbol for atom in self.topology.atoms]
+        return np.array([{"VS": "", "D": "H"}.get(symbol, symbol) for symbol in found])
+
+    @cached_property
+    def companions(self) -> csr_array:
+        """Ones where atom j is i itself, or a hydrogen or virtual site that goes with the heavy atom i."""
+        light = np.isin(self.elements, ("H", ""))
+        pairs = np.concatenate([self.links, self.links[:, ::-1]])
+        i, j = np.unique(pairs[~light[pairs[:, 0]] & light[pairs[:, 1]]], axis=0).T
+        every = np.arange(len(self))
+        shape = (len(self), len(self))
+        return csr_array(coo_array((np.ones(len(self) + len(i)), (np.r_[every, i], np.r_[every, j])), shape=shape))
+
+    def formula(self, members: Int[np.ndarray, " members"]) -> str:
+        """Such as "C2H4O", carbon and hydrogen first."""
+        found = Counter(element for element in self.elements[members].tolist() if element)
+        order = sorted(found, key=lambda name: (("C", "H").index(name) if name in ("C", "H") else 2, name))
+        return "".join(name + (str(found[name]) if found[name] > 1 else "") for name in order)
 
     def describe(self, atom: int) -> str:
         """Name of an atom for messages, such as "ALA2-CB (atom 10)"."""

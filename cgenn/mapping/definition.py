@@ -57,17 +57,35 @@ class FrameRule(Config):
         return self
 
 
+_PLACEHOLDERS = ("residue", "name", "position", "heavy", "tacticity")
+
+
 class BeadRule(Config):
-    """One kind of bead: made once per residue, per molecule, or once for a whole selection.
+    """One kind of bead: made per residue, per molecule, once for a whole selection, or for each match of a SMARTS.
+
+    With `smarts` or `atoms` hydrogens and virtual sites go with the heavy atom they are bonded to.
 
     Attributes:
         name: name of the bead within its residue.
         per: what one such bead is made for.
         select: its atoms, in MDTraj's selection language, within that residue or molecule.
+        smarts: instead of `per`: every match within `select` is a bead. If atoms of the pattern have map numbers, as in
+            "[CH2:1][CH2:1]O", only these belong to the bead, and the others are what it must be bonded to.
+        atoms: instead of `per`: templates of residues, names of atoms by name of residue, as in PHE = "CB CG"; one for
+            several residues has all their names, as in "HIS HIE" = "CB CG".
+        merge: how many matches of `smarts` that follow one another along a chain make one bead; the first and the last
+            bead of a chain take what is left over.
         weights: of its atoms: "mass" puts the bead at their centre of mass, "uniform" at their centroid, virtual sites
-            not counted, "single" on the only atom selected; or one number per atom name. They are scaled to sum to one.
+            not counted, "single" on the only atom selected; or one number per atom name, with `smarts` per map number,
+            where hydrogens count nothing. They are scaled to sum to one.
         owns: further atoms whose mass, charge and bonds the bead takes over without their moving it.
-        type: bead type, what the potential knows it by; `{residue}` and `{name}` are filled in.
+        type: bead type, what the potential knows it by. Filled in are `{residue}`, `{name}`, `{position}` in the chain
+            ("end", "middle", "branch", "single"), `{heavy}`, the number of heavy atoms, and `{tacticity}`, the
+            handedness of its stereocentres (R, S) or, where both arms of the chain are alike, how it goes on to the
+            neighbours (meso m, racemic r, such as mm, mr, rr).
+        side: whether it is a side group, which does not count in the chain and has the position of what it hangs on.
+        connected: whether its atoms must be joined by bonds; checked with `smarts` and `atoms`.
+        mixed_stereo: whether beads of one type may differ in tacticity or handedness; checked with `smarts`.
         optional: whether it is fine if no residue or molecule has such atoms.
         frame: how the orientation of the bead is told; None for a bead without one.
     """
@@ -75,9 +93,15 @@ class BeadRule(Config):
     name: Selection
     per: Literal["residue", "molecule", "selection"] = "residue"
     select: Selection = "all"
+    smarts: Selection | None = None
+    atoms: Annotated[dict[Selection, Selection], Field(min_length=1)] | None = None
+    merge: Annotated[int, Field(ge=1)] = 1
     weights: Literal["mass", "uniform", "single"] | dict[str, Weight] = "mass"
     owns: Selection | None = None
     type: Selection = "{residue}-{name}"
+    side: bool = False
+    connected: bool = True
+    mixed_stereo: bool = False
     optional: bool = False
     frame: FrameRule | None = None
 
@@ -85,10 +109,21 @@ class BeadRule(Config):
     @classmethod
     def _fillable(cls, template: str) -> str:
         try:
-            template.format(residue="", name="")
+            template.format(**dict.fromkeys(_PLACEHOLDERS, ""))
         except (KeyError, IndexError, ValueError):
-            raise ValueError("a bead type may contain {residue} and {name}, nothing else in braces") from None
+            known = ", ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
+            raise ValueError(f"a bead type may contain {known}, nothing else in braces") from None
         return template
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = self.model_fields_set
+        ways = [key for key in ("smarts", "atoms", "owns", "per") if key in given and getattr(self, key) is not None]
+        if len(ways) > 1 and set(ways) != {"owns", "per"}:
+            raise ValueError(f"`{ways[0]}` and `{ways[1]}` exclude each other")
+        if self.merge > 1 and self.smarts is None:
+            raise ValueError("`merge` joins matches of `smarts`, which is missing")
+        return self
 
     @field_validator("frame")
     @classmethod

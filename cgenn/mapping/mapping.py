@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,18 +12,13 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array, eye_array
 
 from cgenn.mapping.atoms import AtomTopology
-from cgenn.mapping.definition import BeadRule, MappingDefinition
+from cgenn.mapping.definition import MappingDefinition
 from cgenn.mapping.linear import LinearMap
+from cgenn.mapping.rules import Bead, make_beads, selection_mask
+from cgenn.mapping.stereo import label_stereocentres
+from cgenn.mapping.types import bead_types
 from cgenn.mapping.whole import Tree
 from cgenn.topology import BeadTopology
-
-
-@dataclass(frozen=True, eq=False)
-class _Bead:
-    rule: int
-    atoms: np.ndarray
-    weights: np.ndarray
-    owned: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,32 +48,41 @@ class Mapping:
     shared: Int[np.ndarray, " shared"]
 
     @classmethod
-    def build(cls, definition: MappingDefinition, atoms: AtomTopology) -> Mapping:
+    def build(
+        cls,
+        definition: MappingDefinition,
+        atoms: AtomTopology,
+        positions: Float[np.ndarray, "atoms 3"] | None = None,
+    ) -> Mapping:
         """Apply a definition to the atoms of a system.
 
+        Args:
+            positions: of some frame, with whole molecules [nm]: what stereocentres are told from, in beads by SMARTS.
+                Without it their handedness is not checked.
+
         Raises:
-            ValueError: if a selection matches nothing, atoms are left unmapped or are shared without being declared,
-                a bead has no mass, or a bead with a frame has a single atom or shares one.
+            ValueError: if a selection or pattern matches nothing, atoms are left unmapped or are shared without being
+                declared, a bead is in pieces or has no mass, beads that differ would share a type, or a bead with a
+                frame has a single atom or shares one.
+            ImportError: if there is a SMARTS and no RDKit.
         """
-        inside = _mask(atoms, definition.selection, "`selection`")
-        beads = [bead for number in range(len(definition.beads)) for bead in _beads(definition, number, atoms, inside)]
-        beads.sort(key=lambda bead: (atoms.residue_index[bead.atoms[0]], bead.rule))
-        if not beads:
-            raise ValueError("the mapping makes no bead of these atoms")
+        inside = selection_mask(atoms, definition.selection, "`selection`")
+        beads, kinds = make_beads(definition, atoms, inside)
         matrix = _matrix([bead.atoms for bead in beads], [bead.weights for bead in beads], len(atoms))
         matrix.eliminate_zeros()
         owners = _matrix([bead.owned for bead in beads], [np.ones(len(bead.owned)) for bead in beads], len(atoms))
         counts = owners.sum(axis=0)
         unmapped, shared = np.flatnonzero(inside & (counts == 0)), np.flatnonzero(counts > 1)
-        _check_declared("unmapped", "belong to no bead", unmapped, definition.unmapped, atoms)
-        _check_declared("shared", "belong to several beads", shared, definition.shared, atoms)
+        _check_unmapped(unmapped, definition, atoms)
+        _check_shared(shared, definition, beads, atoms)
         _check_frames(definition, beads, atoms, counts)
+        stereo = None if positions is None else label_stereocentres(kinds, positions)
         return cls(
             definition=definition,
             atoms=atoms,
             linear=LinearMap(matrix),
             owners=owners,
-            topology=_topology(definition, beads, atoms, owners),
+            topology=_topology(definition, beads, atoms, owners, stereo),
             tree=_tree(beads, atoms),
             rules=np.array([bead.rule for bead in beads]),
             outside=np.flatnonzero(~inside),
@@ -163,72 +166,42 @@ class Mapping:
         return single and np.array_equal(np.sort(self.owners.indices), every)
 
 
-def _mask(atoms: AtomTopology, selection: str, purpose: str) -> np.ndarray:
-    mask = np.zeros(len(atoms), dtype=bool)
-    mask[atoms.select(selection, purpose)] = True
-    if not mask.any():
-        raise ValueError(f"{purpose}: the selection {selection!r} matches no atom")
-    return mask
-
-
-def _beads(definition: MappingDefinition, number: int, atoms: AtomTopology, inside: np.ndarray) -> Iterator[_Bead]:
-    """All beads of one rule."""
-    rule = definition.beads[number]
-    purpose = f"bead {rule.name!r}"
-    chosen = np.zeros(len(atoms), dtype=bool)
-    chosen[atoms.select(rule.select, purpose)] = True
-    chosen &= inside
-    if not chosen.any():
-        if not rule.optional:
-            raise ValueError(f"{purpose}: the selection {rule.select!r} matches no atom")
-        return
-    owned = chosen if rule.owns is None else chosen | (inside & _mask(atoms, rule.owns, purpose))
-    if rule.per == "selection":
-        groups = np.zeros(len(atoms), dtype=np.int64)
-    else:
-        groups = atoms.residue_index if rule.per == "residue" else atoms.molecules
-    owned_by_group = _by_group(np.flatnonzero(owned), groups)
-    for group, members in _by_group(np.flatnonzero(chosen), groups).items():
-        yield _Bead(number, members, _weights(rule, members, atoms), owned_by_group[group])
-
-
-def _by_group(members: np.ndarray, groups: np.ndarray) -> dict[int, np.ndarray]:
-    order = members[np.argsort(groups[members], kind="stable")]
-    labels, starts = np.unique(groups[order], return_index=True)
-    return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
-
-
-def _weights(rule: BeadRule, members: np.ndarray, atoms: AtomTopology) -> np.ndarray:
-    purpose = f"bead {rule.name!r} of {atoms.topology.atom(int(members[0])).residue}"
-    if rule.weights == "single" and len(members) != 1:
-        found = ", ".join(atoms.describe(atom) for atom in members[:5])
-        raise ValueError(f'{purpose}: `weights` "single" expects one atom, the selection has {len(members)}: {found}')
-    if isinstance(rule.weights, dict):
-        names = [atoms.topology.atom(int(atom)).name for atom in members]
-        if missing := [name for name in names if name not in rule.weights]:
-            raise ValueError(f"{purpose}: `weights` has no entry for atom {missing[0]!r}")
-        values = np.array([rule.weights[name] for name in names])
-    else:
-        values = atoms.masses[members] if rule.weights == "mass" else (atoms.masses[members] > 0).astype(float)
-    if not values.sum() > 0:
-        what = "mass" if rule.weights == "mass" else "weight"
-        raise ValueError(f"{purpose}: its {len(members)} atoms have no {what}")
-    return values / values.sum()
-
-
 def _matrix(columns: list[np.ndarray], values: list[np.ndarray], n_atoms: int) -> csr_array:
     starts = np.cumsum([0, *(len(entry) for entry in columns)])
     return csr_array((np.concatenate(values), np.concatenate(columns), starts), shape=(len(columns), n_atoms))
 
 
-def _check_declared(key: str, problem: str, found: np.ndarray, declared: str | None, atoms: AtomTopology) -> None:
-    wrong = found if declared is None else np.setdiff1d(found, atoms.select(declared, f"`{key}`"))
+def _check_unmapped(found: np.ndarray, definition: MappingDefinition, atoms: AtomTopology) -> None:
+    wrong = _undeclared("unmapped", found, definition.unmapped, atoms)
     if len(wrong):
-        names = ", ".join(atoms.describe(atom) for atom in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
-        raise ValueError(f"{len(wrong)} atoms {problem}: {names}; if this is meant, declare them in `{key}`")
+        said = f"{len(wrong)} atoms belong to no bead: {_listed(wrong, atoms)}"
+        residue = atoms.topology.atom(int(wrong[0])).residue
+        known = {name for rule in definition.beads for keys in rule.atoms or {} for name in keys.split()}
+        if known and residue.name not in known:
+            said += f"; residue {residue} has no template, there are some for {', '.join(sorted(known))}"
+        raise ValueError(f"{said}; if this is meant, declare them in `unmapped`")
 
 
-def _check_frames(definition: MappingDefinition, beads: list[_Bead], atoms: AtomTopology, counts: np.ndarray) -> None:
+def _check_shared(found: np.ndarray, definition: MappingDefinition, beads: list[Bead], atoms: AtomTopology) -> None:
+    wrong = _undeclared("shared", found, definition.shared, atoms)
+    if len(wrong):
+        rules = [definition.beads[bead.rule] for bead in beads if wrong[0] in bead.owned][:2]
+        where = " and ".join(f"{rule.name!r} ({rule.smarts or rule.atoms or rule.select})" for rule in rules)
+        raise ValueError(
+            f"{len(wrong)} atoms belong to several beads: {_listed(wrong, atoms)}; the first one to {where}; if this is "
+            "meant, declare them in `shared`"
+        )
+
+
+def _undeclared(key: str, found: np.ndarray, declared: str | None, atoms: AtomTopology) -> np.ndarray:
+    return found if declared is None else np.setdiff1d(found, atoms.select(declared, f"`{key}`"))
+
+
+def _listed(members: np.ndarray, atoms: AtomTopology) -> str:
+    return ", ".join(atoms.describe(atom) for atom in members[:5]) + (", ..." if len(members) > 5 else "")
+
+
+def _check_frames(definition: MappingDefinition, beads: list[Bead], atoms: AtomTopology, counts: np.ndarray) -> None:
     """Beads with a frame have at least two atoms, all to themselves."""
     for bead in beads:
         rule = definition.beads[bead.rule]
@@ -244,22 +217,26 @@ def _check_frames(definition: MappingDefinition, beads: list[_Bead], atoms: Atom
 
 
 def _topology(
-    definition: MappingDefinition, beads: list[_Bead], atoms: AtomTopology, owners: csr_array
+    definition: MappingDefinition,
+    beads: list[Bead],
+    atoms: AtomTopology,
+    owners: csr_array,
+    stereo: dict[int, str] | None,
 ) -> BeadTopology:
     """Bead I has the masses and charges of its atoms, split evenly where atoms are shared; beads are bonded where
     their atoms are, or where they share one."""
     share = 1.0 / np.maximum(owners.sum(axis=0), 1)
     rules = [definition.beads[bead.rule] for bead in beads]
     residues = [atoms.topology.atom(int(bead.atoms[0])).residue for bead in beads]
-    types = [rule.type.format(residue=r.name, name=rule.name) for rule, r in zip(rules, residues, strict=True)]
     masses = owners @ (atoms.masses * share)
     if len(massless := np.flatnonzero(masses <= 0)):
         raise ValueError(f"bead {rules[massless[0]].name!r} of {residues[massless[0]]} has no mass")
     joined = (owners @ (atoms.adjacency + eye_array(len(atoms), format="csr")) @ owners.T).tocoo()
+    bonds = np.stack([joined.row, joined.col], axis=1)[joined.row < joined.col]
     return BeadTopology.build(
-        [definition.types.get(name, name) for name in types],
+        bead_types(definition, beads, bonds, atoms, stereo),
         masses,
-        bonds=np.stack([joined.row, joined.col], axis=1)[joined.row < joined.col],
+        bonds=bonds,
         charges=None if atoms.charges is None else owners @ (atoms.charges * share),
         names=[rule.name for rule in rules],
         residue_names=[residue.name for residue in residues],
@@ -267,7 +244,7 @@ def _topology(
     )
 
 
-def _tree(beads: list[_Bead], atoms: AtomTopology) -> Tree:
+def _tree(beads: list[Bead], atoms: AtomTopology) -> Tree:
     """Spans the molecules that have a bead; atoms of a bead that no bonds join are linked to its first atom."""
     weak = [np.stack([np.full(len(bead.owned), bead.atoms[0]), bead.owned], axis=1) for bead in beads]
     weak = [links[links[:, 0] != links[:, 1]] for links in weak]

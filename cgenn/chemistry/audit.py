@@ -1,0 +1,100 @@
+"""What a mapping does with the atoms: a table of bead types, and what is left out or shared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from cgenn.chemistry.mapped import MappedAtoms
+from cgenn.data.topology import TopologyLike
+from cgenn.mapping.definition import MappingDefinition
+from cgenn.mapping.mapping import Mapping
+from cgenn.mapping.superposition import superpose
+
+_SAMPLES = 5000
+"""Most conformations of beads of a type that its rigidity is told from."""
+
+
+def audit_mapping(
+    topology: TopologyLike, mapping: str | Path | MappingDefinition, trajectory: str | Path | None = None
+) -> dict[str, Any]:
+    """Which atoms make up the beads of each type, and which make up none or several; fit for JSON.
+
+    By type: how many beads there are, the formulas of their atoms with how many beads have each, the mean mass [amu] and
+    charge [e], with how many types each is bonded, the point group if they have an orientation, and, with several
+    frames, the root mean square distance of their heavy atoms from their mean geometry [nm].
+
+    Args:
+        topology: file or topology of the atoms.
+        mapping: name or file of a mapping, or one in memory.
+        trajectory: conformations; by default those of the topology file.
+
+    Raises:
+        ValueError: if a file cannot be read or the mapping does not fit the atoms.
+    """
+    mapped = MappedAtoms.open(topology, mapping, trajectory)
+    return audit(mapped)
+
+
+def audit(mapped: MappedAtoms) -> dict[str, Any]:
+    """The same of what is read already."""
+    mapping, beads = mapped.mapping, mapped.mapping.topology
+    types = np.array(beads.types)
+    partners = _partners(mapping)
+    rows = []
+    for name in dict.fromkeys(beads.types):
+        chosen = np.flatnonzero(types == name)
+        rows.append(
+            {
+                "type": name,
+                "number": len(chosen),
+                "formulas": dict(Counter(mapping.atoms.formula(mapping.owners[[bead]].indices) for bead in chosen)),
+                "mass": float(beads.masses[chosen].mean()),
+                "charge": float(beads.charges[chosen].mean()) if mapping.atoms.charges is not None else None,
+                "bonded_to": partners.get(name, []),
+                "symmetry": _symmetry(mapping, chosen[0]),
+                "rms_deviation": None if mapped.positions is None else _deviation(mapping, chosen, mapped.positions),
+            }
+        )
+    report = mapping.report
+    kept = ("atoms", "beads", "outside_selection", "unmapped", "shared")
+    return {
+        **{key: report[key] for key in kept},
+        "mass": {"atoms": float(mapping.atoms.masses.sum()), "beads": float(beads.masses.sum())},
+        "types": rows,
+    }
+
+
+def _partners(mapping: Mapping) -> dict[str, list[str]]:
+    found: dict[str, set[str]] = {}
+    for i, j in mapping.topology.bonds.tolist():
+        first, second = mapping.topology.types[i], mapping.topology.types[j]
+        found.setdefault(first, set()).add(second)
+        found.setdefault(second, set()).add(first)
+    return {name: sorted(others) for name, others in found.items()}
+
+
+def _symmetry(mapping: Mapping, bead: int) -> str | None:
+    frame = mapping.definition.beads[mapping.rules[bead]].frame
+    return None if frame is None else frame.symmetry
+
+
+def _deviation(mapping: Mapping, beads: np.ndarray, positions: Float[np.ndarray, "frames atoms 3"]) -> float | None:
+    """Root mean square distance of heavy atoms from their mean geometry, superposed; None where it means nothing."""
+    heavy = ~np.isin(mapping.atoms.elements, ("H", ""))
+    members = [np.sort(row[heavy[row]]) for row in (mapping.owners[[bead]].indices for bead in beads)]
+    kinds = {tuple(mapping.atoms.elements[row].tolist()) for row in members}
+    if len(positions) < 2 or len(kinds) > 1 or len(members[0]) < 2:
+        return None
+    groups = positions[:, np.stack(members)].reshape(-1, len(members[0]), 3).astype(float)
+    groups = groups[:: max(1, -(-len(groups) // _SAMPLES))]
+    groups = groups - groups.mean(axis=1, keepdims=True)
+    reference = groups[0]
+    for _ in range(3):
+        turned = np.einsum("nji,naj->nai", superpose(reference, groups), groups)
+        reference = turned.mean(axis=0)
+    return float(np.sqrt(np.mean(np.sum((turned - reference) ** 2, axis=2))))
