@@ -27,7 +27,9 @@ _HOMES = {
     "SimulationConfig": "simulation.config",
     "TrainingConfig": "training.config",
     "add_orientation_sites": "simulation.orientation_sites",
+    "audit_mapping": "chemistry.audit",
     "backmap": "backmapping.backmap",
+    "build_polymer": "chemistry.polymer",
     "check_model": "testing",
     "compare": "comparison",
     "create_system": "simulation.system",
@@ -37,6 +39,7 @@ _HOMES = {
     "run_reference": "reference.run",
     "refine": "refinement",
     "simulate": "simulation.run",
+    "suggest_mapping": "chemistry.suggest",
     "train": "training.train",
 }
 
@@ -51,7 +54,9 @@ __all__ = [
     "SimulationConfig",
     "TrainingConfig",
     "add_orientation_sites",
+    "audit_mapping",
     "backmap",
+    "build_polymer",
     "check_model",
     "compare",
     "create_system",
@@ -61,6 +66,7 @@ __all__ = [
     "refine",
     "run_reference",
     "simulate",
+    "suggest_mapping",
     "train",
 ]
 

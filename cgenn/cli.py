@@ -196,8 +196,9 @@ def reference(
 @app.command("map", epilog="[bold]Example:[/] cgenn map aa --mapping backbone --out cg.h5")
 def map_command(
     trajectory: Annotated[list[Path], typer.Argument(help="Folder of a reference run, or trajectory files.")],
-    mapping: Annotated[str, typer.Option(help="Name of a shipped mapping (cgenn list) or a TOML file.")],
-    out: Annotated[Path, typer.Option(help="The bead dataset to write (H5MD).")],
+    out: Annotated[Path, typer.Option(help="The bead dataset to write (H5MD); with --suggest the mapping (TOML).")],
+    mapping: Annotated[str, typer.Option(help="Name of a shipped mapping (cgenn list) or a TOML file.")] = "",
+    suggest: Annotated[bool, typer.Option("--suggest", help="Propose a mapping of a topology file or SMILES.")] = False,
     topology: Annotated[Path | None, typer.Option(help="Topology file; default topology.pdb beside it.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the ensemble [K]; default as in the file.")] = None,
     force_map: Annotated[str, typer.Option(help="optimal (least noise) or sum.")] = "optimal",
@@ -210,6 +211,10 @@ def map_command(
     """Map all-atom positions and forces to beads."""
     from cgenn.data.map_trajectory import map_trajectory
 
+    if suggest == bool(mapping) or (suggest and len(trajectory) != 1):
+        raise ValueError("expected either --mapping, or --suggest with one topology file or SMILES")
+    if suggest:
+        return _suggest(str(trajectory[0]), out, as_json)
     if force_map not in ("optimal", "sum"):
         raise ValueError(f"--force-map must be optimal or sum, got {force_map!r}")
     dataset = map_trajectory(
@@ -227,6 +232,53 @@ def map_command(
     atoms, rigid = dataset.provenance["atoms"], dataset.provenance.get("rigidity", {})
     made = {"dataset": str(out), "frames": len(dataset), "beads": len(dataset.topology), "atoms": atoms}
     _show({**made, "rigidity": rigid} if rigid else made, as_json)
+
+
+def _suggest(source: str, out: Path, as_json: bool) -> None:
+    from cgenn.chemistry.suggest import suggest_mapping
+    from cgenn.files import atomic
+
+    text = suggest_mapping(source)
+    with atomic(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    _show({"mapping": str(out), "rules": text.count("[[beads]]")}, as_json)
+
+
+@app.command(epilog="[bold]Example:[/] cgenn audit aa/topology.pdb --mapping backbone --out audit")
+def audit(
+    topology: Annotated[Path, typer.Argument(help="Topology file.")],
+    mapping: Annotated[str, typer.Option(help="Name of a shipped mapping (cgenn list) or a TOML file.")],
+    trajectory: Annotated[Path | None, typer.Option(help="Conformations; default those of the topology.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for audit.json, molecules.svg and view.html.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a mapping does with the atoms: a table of bead types, and pictures."""
+    from cgenn.chemistry.audit import audit_table, write_audit
+
+    report = write_audit(topology, mapping, trajectory, out)
+    if as_json:
+        return _show(report, as_json)
+    Console().print(audit_table(report))
+    _show({key: value for key, value in report.items() if key != "types"}, as_json)
+
+
+@app.command(epilog=r"[bold]Example:[/] cgenn polymer '\[*]CCO\[*]' --length 10 --out chain.pdb")
+def polymer(
+    smiles: Annotated[str, typer.Argument(help="Of the repeat unit, with two [*].")],
+    length: Annotated[int, typer.Option(help="Number of repeat units.")],
+    out: Annotated[Path, typer.Option(help="File to write: .pdb (bonds) or .sdf (bond orders).")],
+    head: Annotated[str, typer.Option(help="What the first unit is bonded to, with one [*].")] = "[*][H]",
+    tail: Annotated[str, typer.Option(help="What the last unit is bonded to, with one [*].")] = "[*][H]",
+    tacticity: Annotated[str, typer.Option(help="isotactic, syndiotactic or atactic.")] = "atactic",
+    seed: Annotated[int, typer.Option(help="Of the conformation and of atactic chains.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Build a chain from the SMILES of its repeat unit."""
+    from cgenn.chemistry.polymer import build_polymer
+
+    chain = build_polymer(smiles, length, head=head, tail=tail, tacticity=tacticity, seed=seed)  # type: ignore[arg-type]
+    chain.save(out)
+    _show({"file": str(out), "atoms": len(chain.atoms), "residues": length}, as_json)
 
 
 def _bodies(path: Path) -> Mapping[str, Body]:

@@ -21,7 +21,7 @@ LEVELS = [
     {"graph"},
     {"compiled"},
     {"data", "potential"},
-    {"training", "simulation", "analysis", "reference"},
+    {"training", "simulation", "analysis", "reference", "chemistry"},
     {"testing", "comparison", "backmapping"},
     {"refinement"},
     {"cli", "__init__"},

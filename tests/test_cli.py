@@ -17,7 +17,7 @@ from cgenn.data.dataset import BeadDataset
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 
-COMMANDS = ["list", "reference", "map", "train", "simulate", "compare", "backmap", "check", "run"]
+COMMANDS = ["list", "reference", "map", "audit", "polymer", "train", "simulate", "compare", "backmap", "check", "run"]
 
 
 def cgenn(*words):

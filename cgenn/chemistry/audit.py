@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from rich.table import Table
 
 from cgenn.chemistry.mapped import MappedAtoms
+from cgenn.chemistry.pictures import draw_mapping, view_mapping
 from cgenn.data.topology import TopologyLike
+from cgenn.files import write_json
 from cgenn.mapping.definition import MappingDefinition
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.superposition import superpose
@@ -24,8 +27,8 @@ def audit_mapping(
 ) -> dict[str, Any]:
     """Which atoms make up the beads of each type, and which make up none or several; fit for JSON.
 
-    By type: how many beads there are, the formulas of their atoms with how many beads have each, the mean mass [amu] and
-    charge [e], with how many types each is bonded, the point group if they have an orientation, and, with several
+    By type: how many beads there are, the formulas of their atoms with how many beads have each, the mean mass [amu]
+    and charge [e], the types that they are bonded to, the point group if they have an orientation, and, with several
     frames, the root mean square distance of their heavy atoms from their mean geometry [nm].
 
     Args:
@@ -36,12 +39,39 @@ def audit_mapping(
     Raises:
         ValueError: if a file cannot be read or the mapping does not fit the atoms.
     """
+    return _audit(MappedAtoms.open(topology, mapping, trajectory))
+
+
+def write_audit(
+    topology: TopologyLike,
+    mapping: str | Path | MappingDefinition,
+    trajectory: str | Path | None,
+    out: str | Path | None,
+) -> dict[str, Any]:
+    """The same; with a folder `out` also as audit.json there, beside molecules.svg and, with positions, view.html."""
     mapped = MappedAtoms.open(topology, mapping, trajectory)
-    return audit(mapped)
+    report = _audit(mapped)
+    if out is not None:
+        write_json(Path(out) / "audit.json", report)
+        draw_mapping(mapped.mapping, Path(out) / "molecules.svg")
+        if mapped.positions is not None:
+            view_mapping(mapped.mapping, mapped.positions[0], Path(out) / "view.html")
+    return report
 
 
-def audit(mapped: MappedAtoms) -> dict[str, Any]:
-    """The same of what is read already."""
+def audit_table(report: dict[str, Any]) -> Table:
+    """The bead types for a person."""
+    table = Table("type", "beads", "atoms", "mass [amu]", "charge [e]", "bonded to", "rms deviation [nm]", "symmetry")
+    for row in report["types"]:
+        formulas = ", ".join(row["formulas"])
+        charge = "" if row["charge"] is None else f"{row['charge']:.3f}"
+        deviation = "" if row["rms_deviation"] is None else f"{row['rms_deviation']:.4f}"
+        numbers = (str(row["number"]), formulas, f"{row['mass']:.2f}", charge)
+        table.add_row(row["type"], *numbers, ", ".join(row["bonded_to"]), deviation, row["symmetry"] or "")
+    return table
+
+
+def _audit(mapped: MappedAtoms) -> dict[str, Any]:
     mapping, beads = mapped.mapping, mapped.mapping.topology
     types = np.array(beads.types)
     partners = _partners(mapping)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import mdtraj
 import numpy as np
 from jaxtyping import Float
 
 from cgenn.data.topology import TopologyLike, read_topology
 from cgenn.data.trajectory import open_trajectory
+from cgenn.mapping.atoms import AtomTopology
 from cgenn.mapping.definition import MappingDefinition, load_mapping
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.whole import Tree
@@ -41,17 +43,34 @@ class MappedAtoms:
         Raises:
             ValueError: if a file cannot be read or the mapping does not fit the atoms.
         """
-        atoms = read_topology(topology)
-        if trajectory is None and isinstance(topology, str | Path) and Path(topology).suffix.lower() in _WITH_POSITIONS:
-            trajectory = topology
-        whole = None
-        if trajectory is not None:
-            source = open_trajectory(Path(trajectory), atoms, forces=False)
-            chunks = source.iter_chunks(1, max(1, source.n_frames // _MOST_FRAMES))
-            frames = list(islice(chunks, _MOST_FRAMES))
-            whole = np.concatenate([frame.positions for frame in frames])
-            if source.periodic:
-                tree = Tree.build(len(atoms), atoms.links, np.empty((0, 2), dtype=np.int64))
-                whole = tree.make_whole(whole, np.concatenate([frame.box for frame in frames]))
+        if trajectory is None:
+            atoms, positions, box = read_structure(topology)
+        else:
+            atoms = read_topology(topology)
+            positions, box = _read_frames(Path(trajectory), atoms)
+        if positions is not None and box is not None:
+            tree = Tree.build(len(atoms), atoms.links, np.empty((0, 2), dtype=np.int64))
+            positions = tree.make_whole(positions, box)
         definition = mapping if isinstance(mapping, MappingDefinition) else load_mapping(mapping)
-        return cls(Mapping.build(definition, atoms, None if whole is None else whole[0]), whole)
+        return cls(Mapping.build(definition, atoms, None if positions is None else positions[0]), positions)
+
+
+def read_structure(topology: TopologyLike) -> tuple[AtomTopology, np.ndarray | None, np.ndarray | None]:
+    """Atoms, and conformations and boxes where the file has them."""
+    if not isinstance(topology, str | Path) or Path(topology).suffix.lower() not in _WITH_POSITIONS:
+        return read_topology(topology), None, None
+    if not Path(topology).is_file():
+        raise ValueError(f"no topology file {str(topology)!r}")
+    try:
+        frames = mdtraj.load(str(topology))
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{topology}: cannot read a structure from it: {error}") from None
+    return AtomTopology.from_mdtraj(frames.topology), frames.xyz[:_MOST_FRAMES], frames.unitcell_vectors
+
+
+def _read_frames(path: Path, atoms: AtomTopology) -> tuple[np.ndarray, np.ndarray | None]:
+    """Some frames spread evenly, and their boxes."""
+    source = open_trajectory(path, atoms, forces=False)
+    chunks = list(islice(source.iter_chunks(1, max(1, source.n_frames // _MOST_FRAMES)), _MOST_FRAMES))
+    boxes = [chunk.box for chunk in chunks if chunk.box is not None]
+    return np.concatenate([chunk.positions for chunk in chunks]), np.concatenate(boxes) if boxes else None

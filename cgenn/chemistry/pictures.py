@@ -6,7 +6,7 @@ import colorsys
 import json
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -119,8 +119,10 @@ def _drawing(
     extent = _extent(copy)
     height = int(np.clip(_BOND_PIXELS * extent, 120, 1200))
     canvas = rdMolDraw2D.MolDraw2DSVG(_WIDTH, height)
-    options = canvas.drawOptions()
-    options.fixedBondLength, options.highlightRadius, options.highlightBondWidthMultiplier = _BOND_PIXELS, 0.35, 14
+    options: Any = canvas.drawOptions()
+    options.fixedBondLength = _BOND_PIXELS
+    options.highlightRadius = 0.35
+    options.highlightBondWidthMultiplier = 14
     options.clearBackground = False
     rdMolDraw2D.PrepareAndDrawMolecule(
         canvas, copy, highlightAtoms=list(shown), highlightAtomColors=shown,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import openmm.app
@@ -88,6 +88,8 @@ def build_polymer(
     chem = import_rdkit("building a polymer")
     if length < 1:
         raise ValueError(f"`length` must be at least 1, got {length}")
+    if tacticity not in ("isotactic", "syndiotactic", "atactic"):
+        raise ValueError(f"`tacticity` must be isotactic, syndiotactic or atactic, got {tacticity!r}")
     if not 1 <= len(residue) <= 3:
         raise ValueError(f"`residue` must have one to three letters, got {residue!r}")
     monomer = _read(unit_smiles, 2, "the repeat unit")
@@ -153,7 +155,7 @@ def _choose_hands(monomer: Chem.Mol, tacticity: Tacticity, number: int, generato
 
 
 def _in_order(chain: Chem.Mol) -> Chem.Mol:
-    """Residue after residue, each with its unit's heavy atoms first, then what is bonded to its ends, then hydrogens."""
+    """Residue after residue, each with its unit's heavy atoms first, then what its ends have, then hydrogens."""
     keys = []
     for atom in chain.GetAtoms():
         host = atom.GetNeighbors()[0] if atom.GetAtomicNum() == 1 and atom.GetDegree() == 1 else atom
@@ -165,14 +167,14 @@ def _in_order(chain: Chem.Mol) -> Chem.Mol:
 
 def _embed(chain: Chem.Mol, seed: int) -> None:
     """A conformation without overlaps: distance geometry, then some steps of a general force field."""
-    from rdkit.Chem import AllChem
+    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-    settings = AllChem.ETKDGv3()
+    settings: Any = rdDistGeom.ETKDGv3()
     settings.randomSeed = seed
     settings.useRandomCoords = True
-    if AllChem.EmbedMolecule(chain, settings) != 0:
+    if rdDistGeom.EmbedMolecule(chain, settings) != 0:
         raise ValueError("no conformation of this chain was found: is it too crowded, or a stereocentre impossible?")
-    AllChem.UFFOptimizeMolecule(chain, maxIters=200)
+    rdForceFieldHelpers.UFFOptimizeMolecule(chain, maxIters=200)
 
 
 def _topology(chain: Chem.Mol, residue_name: str) -> openmm.app.Topology:

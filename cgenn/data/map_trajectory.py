@@ -87,7 +87,8 @@ def map_trajectory(
     atoms, sources = _open(trajectory, topology, forces, periodic)
     temperature = _temperature(sources, temperature)
     definition = mapping if isinstance(mapping, MappingDefinition) else load_mapping(mapping)
-    built = Mapping.build(definition, atoms, _start(atoms, sources))
+    by_smarts = any(rule.smarts for rule in definition.beads)
+    built = Mapping.build(definition, atoms, _start(atoms, sources) if by_smarts else None)
     frames = _frame_map(built, sources, stride, bodies) if built.oriented.any() else None
     fixed, origin = _constraints(built, sources, constraints, stride) if forces else (None, "")
     maps = {} if fixed is None else _force_maps(built, sources, fixed, force_map, stride, fit_frames)
@@ -139,7 +140,9 @@ def _start(atoms: AtomTopology, sources: list[Trajectory]) -> np.ndarray:
     first = next(sources[0].iter_chunks(1, 1))
     if first.box is None:
         return first.positions[0]
-    return Tree.build(len(atoms), atoms.links, np.empty((0, 2), dtype=np.int64)).make_whole(first.positions, first.box)[0]
+    return Tree.build(len(atoms), atoms.links, np.empty((0, 2), dtype=np.int64)).make_whole(first.positions, first.box)[
+        0
+    ]
 
 
 def _trajectories(path: Path) -> list[Path]:

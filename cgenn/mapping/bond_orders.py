@@ -1,4 +1,4 @@
-"""Bond orders and formal charges from what is bonded to what: all hydrogens being there, valences leave little choice."""
+"""Bond orders and formal charges from what is bonded to what: with all hydrogens there is little choice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IONS = {
     "F": -1, "Cl": -1, "Br": -1, "I": -1,
 }  # fmt: skip
 _WANTS = {"C": 4.0, "Si": 4.0, "P": 4.0, "S": 3.0, "N": 2.0}
-"""How much an element wants its valences filled: what is left over becomes a charge, on oxygen rather than on carbon."""
+"""How much an element wants its valences filled: what is left becomes a charge, on oxygen rather than carbon."""
 _ANIONS = {"N", "O", "S", "Se", "P"}
 
 
@@ -40,8 +40,8 @@ def import_rdkit(purpose: str) -> ModuleType:
 def assign_bond_orders(elements: Sequence[str], bonds: Int[np.ndarray, "bonds 2"], names: Sequence[str]) -> Chem.Mol:
     """A molecule of RDKit with orders and charges such that every valence is filled.
 
-    The valences that the bonds leave open are paired by matchings of greatest weight in the graph of the atoms that have
-    some: each matching raises the order of its bonds by one. What stays open is a negative charge on O, S or N; beside
+    The valences that the bonds leave open are paired by matchings of greatest weight in the graph of the atoms that
+    have some: each matching raises the order of its bonds by one. What stays open is a negative charge on O, S or N; beside
     it, or on carbon beside nitrogen, a positive one on nitrogen (nitro groups, guanidinium, imidazolium).
 
     Args:
@@ -66,8 +66,8 @@ def assign_bond_orders(elements: Sequence[str], bonds: Int[np.ndarray, "bonds 2"
     if any(open_):
         wrong = int(np.argmax(open_))
         raise ValueError(
-            f"{names[wrong]}: {elements[wrong]} with {len(around[wrong])} neighbours leaves {open_[wrong]} valences open: "
-            "bond orders are told from the bonds, which need all hydrogens"
+            f"{names[wrong]}: {elements[wrong]} with {len(around[wrong])} neighbours leaves {open_[wrong]} valences "
+            "open: bond orders are told from the bonds, which need all hydrogens"
         )
     molecule = chem.RWMol()
     for element, charge in zip(elements, charges, strict=True):
@@ -101,12 +101,12 @@ def _open_valences(
         if excess > 1 or (excess and element not in ("N", "O", "B", "P", "S")):
             raise ValueError(f"{name}: {element} has {degree} bonds, expected at most {valence}")
         open_.append(max(0, valence - degree))
-        charges.append(-excess if element in ("B", "P") else excess)
+        charges.append(-excess if element == "B" or degree > 5 else excess)
     return open_, charges
 
 
 def _valence(element: str, degree: int, oxo: bool) -> int:
-    """Bonds that an atom has, counted by order; more than usual for P, S and halogens, which oxygen may be bonded to."""
+    """Bonds that an atom has, by order; more than usual for P, S and halogens that have oxygen."""
     if element == "P" and (degree > 4 or (degree == 4 and oxo)):
         return 5
     if element in ("S", "Se") and degree > 2:

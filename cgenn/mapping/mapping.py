@@ -188,8 +188,8 @@ def _check_shared(found: np.ndarray, definition: MappingDefinition, beads: list[
         rules = [definition.beads[bead.rule] for bead in beads if wrong[0] in bead.owned][:2]
         where = " and ".join(f"{rule.name!r} ({rule.smarts or rule.atoms or rule.select})" for rule in rules)
         raise ValueError(
-            f"{len(wrong)} atoms belong to several beads: {_listed(wrong, atoms)}; the first one to {where}; if this is "
-            "meant, declare them in `shared`"
+            f"{len(wrong)} atoms belong to several beads: {_listed(wrong, atoms)}; the first one to {where}; if this "
+            "is meant, declare them in `shared`"
         )
 
 

@@ -45,10 +45,10 @@ def find_kinds(atoms: AtomTopology, wanted: Int[np.ndarray, " chosen"]) -> list[
             local = np.searchsorted(members[label], bonds.get(label, np.empty((0, 2), dtype=np.int64)))
             groups.setdefault((tuple(atoms.elements[members[label]].tolist()), local.tobytes()), []).append(label)
     kinds = []
-    for (elements, local), copies in groups.items():
+    for (elements, key), copies in groups.items():
         first = members[copies[0]]
         names = [atoms.describe(atom) for atom in first]
-        molecule = assign_bond_orders(elements, np.frombuffer(local, dtype=np.int64).reshape(-1, 2), names)
+        molecule = assign_bond_orders(elements, np.frombuffer(key, dtype=np.int64).reshape(-1, 2), names)
         kinds.append(Kind(molecule, np.stack([members[label] for label in copies])))
     return kinds
 

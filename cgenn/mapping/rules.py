@@ -31,9 +31,7 @@ class Bead:
     owned: np.ndarray
 
 
-def make_beads(
-    definition: MappingDefinition, atoms: AtomTopology, inside: np.ndarray
-) -> tuple[list[Bead], list[Kind]]:
+def make_beads(definition: MappingDefinition, atoms: AtomTopology, inside: np.ndarray) -> tuple[list[Bead], list[Kind]]:
     """All beads of the atoms `inside`, residue by residue, and the molecules in which a SMARTS was looked for.
 
     Raises:
@@ -44,7 +42,9 @@ def make_beads(
     kinds: list[Kind] = []
     if any(rule.smarts for rule in definition.beads):
         kinds = find_kinds(atoms, np.flatnonzero(_matched(definition, atoms, inside)))
-    beads = [bead for number in range(len(definition.beads)) for bead in _beads(definition, number, atoms, inside, kinds)]
+    beads = [
+        bead for number in range(len(definition.beads)) for bead in _beads(definition, number, atoms, inside, kinds)
+    ]
     beads.sort(key=lambda bead: (atoms.residue_index[bead.atoms[0]], bead.rule))
     if not beads:
         raise ValueError("the mapping makes no bead of these atoms")
@@ -109,9 +109,7 @@ def _selected(
         yield Bead(number, members, _weights(rule, members, names, atoms), owned_by_group[group])
 
 
-def _matches(
-    rule: BeadRule, number: int, atoms: AtomTopology, chosen: np.ndarray, kinds: list[Kind]
-) -> Iterator[Bead]:
+def _matches(rule: BeadRule, number: int, atoms: AtomTopology, chosen: np.ndarray, kinds: list[Kind]) -> Iterator[Bead]:
     """One bead per match of the SMARTS, or per run of matches."""
     purpose = f"bead {rule.name!r}"
     matches = find_matches(str(rule.smarts), kinds, chosen, purpose)
@@ -140,8 +138,8 @@ def _named(rule: BeadRule, number: int, named: np.ndarray, keys: list[str], atom
     if rule.connected and pieces > 1:
         first, second = atoms.describe(members[0]), atoms.describe(members[labels != labels[0]][0])
         raise ValueError(
-            f"bead {rule.name!r}: its atoms are in {pieces} pieces that no bond joins, {first} is in one and {second} in "
-            "another; if this is meant, say `connected = false`"
+            f"bead {rule.name!r}: its atoms are in {pieces} pieces that no bond joins, {first} is in one and {second} "
+            "in another; if this is meant, say `connected = false`"
         )
     if rule.weights in ("mass", "uniform"):
         return Bead(number, members, _weights(rule, members, [], atoms), members)

@@ -76,7 +76,9 @@ def merge_runs(matches: list[Match], size: int, atoms: AtomTopology, purpose: st
     for number, match in enumerate(matches):
         for atom in match.atoms.tolist():
             if atom in owner:
-                raise ValueError(f"{purpose}: matches that are merged must not overlap, two have {atoms.describe(atom)}")
+                raise ValueError(
+                    f"{purpose}: matches that are merged must not overlap, two have {atoms.describe(atom)}"
+                )
             owner[atom] = number
     around: list[list[int]] = [[] for _ in matches]
     for i, j in atoms.bonds.tolist():

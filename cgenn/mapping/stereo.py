@@ -7,6 +7,7 @@ centres turned opposite ways racemic (r) (IUPAC, Glossary of basic terms in poly
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +46,7 @@ def label_stereocentres(kinds: list[Kind], positions: Float[np.ndarray, "atoms 3
     return labels
 
 
-def _environments(molecule: Chem.Mol) -> list[int]:
+def environments(molecule: Chem.Mol) -> list[int]:
     """A number for the surroundings of each atom, two bonds wide."""
     labels = [hash((a.GetAtomicNum(), a.GetDegree(), a.GetFormalCharge())) for a in molecule.GetAtoms()]
     for _ in range(_RADIUS - 1):
@@ -60,7 +61,7 @@ def _environments(molecule: Chem.Mol) -> list[int]:
 
 def _centres(molecule: Chem.Mol) -> tuple[list[int], dict[int, tuple[tuple[int, int], int]]]:
     """Atoms with four different neighbours, and those with two arms alike: the arms, and the first of the others."""
-    labels = _environments(molecule)
+    labels = environments(molecule)
     chiral, alike = [], {}
     for atom in molecule.GetAtoms():
         around = [other.GetIdx() for other in atom.GetNeighbors()]
@@ -68,7 +69,7 @@ def _centres(molecule: Chem.Mol) -> tuple[list[int], dict[int, tuple[tuple[int, 
         if atom.GetSymbol() not in ("C", "Si") or len(around) != 4 or len(hydrogens) > 1:
             continue
         around.sort(key=lambda other: labels[other])
-        ties = [(a, b) for a, b in zip(around, around[1:], strict=False) if labels[a] == labels[b]]
+        ties = [(a, b) for a, b in pairwise(around) if labels[a] == labels[b]]
         if not ties:
             chiral.append(atom.GetIdx())
         elif len(ties) == 1 and not atom.IsInRing():
@@ -99,9 +100,7 @@ def _code(fragment: Chem.Mol, positions: np.ndarray, centre: int) -> str:
     return atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else ""
 
 
-def _links(
-    molecule: Chem.Mol, alike: dict[int, tuple[tuple[int, int], int]]
-) -> list[tuple[int, int, int, int]]:
+def _links(molecule: Chem.Mol, alike: dict[int, tuple[tuple[int, int], int]]) -> list[tuple[int, int, int, int]]:
     """Neighbouring centres along a chain, each with the arm that leads to the other."""
     links = []
     for start, (arms, _) in alike.items():

@@ -106,6 +106,6 @@ def _check_stereo(name: str, beads: list[tuple[Bead, str]], atoms: AtomTopology)
         if len(found) > 1:
             where = " and ".join(f"{one} at {atoms.describe(seen[one].atoms[0])}" for one in found[:2])
             raise ValueError(
-                f"bead type {name!r} has stereocentres of different {said}: {where}; put {{tacticity}} into its `type`, or "
-                "declare `mixed_stereo = true`"
+                f"bead type {name!r} has stereocentres of different {said}: {where}; put {{tacticity}} into its "
+                "`type`, or declare `mixed_stereo = true`"
             )

@@ -130,7 +130,9 @@ def test_shared_atoms_split_their_mass_and_bond_the_beads(ala2):
 def test_bead_types_can_be_named(ala2):
     mapping = build(ala2, [{"name": "B", "type": "{name}_{residue}"}], types={"B_ALA": "X"})
     assert mapping.topology.types == ("B_ACE", "X", "B_NME")
-    with pytest.raises(ValueError, match=r"`beads.0.type`: a bead type may contain \{residue\}, \{name\}, \{position\}"):
+    with pytest.raises(
+        ValueError, match=r"`beads.0.type`: a bead type may contain \{residue\}, \{name\}, \{position\}"
+    ):
         build(ala2, [{"name": "B", "type": "{resid}"}])
 
 
