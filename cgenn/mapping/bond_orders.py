@@ -41,8 +41,8 @@ def assign_bond_orders(elements: Sequence[str], bonds: Int[np.ndarray, "bonds 2"
     """A molecule of RDKit with orders and charges such that every valence is filled.
 
     The valences that the bonds leave open are paired by matchings of greatest weight in the graph of the atoms that
-    have some: each matching raises the order of its bonds by one. What stays open is a negative charge on O, S or N; beside
-    it, or on carbon beside nitrogen, a positive one on nitrogen (nitro groups, guanidinium, imidazolium).
+    have some: each matching raises the order of its bonds by one. What stays open is a negative charge on O, S or N;
+    beside it, or on carbon beside nitrogen, a positive one on nitrogen (nitro groups, guanidinium, imidazolium).
 
     Args:
         elements: symbols. names: of the atoms, for errors.

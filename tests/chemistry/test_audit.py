@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import cgenn
 from cgenn.chemistry.audit import audit_mapping
 from cgenn.chemistry.polymer import build_polymer
 from cgenn.cli import app
+from cgenn.mapping.definition import MappingDefinition
 
 pytest.importorskip("rdkit")
 
@@ -43,6 +45,18 @@ def test_table(chain):
     shaken = 0.005 * np.sqrt((3 * 6 - 6) / 6)  # six atoms lose three translations and three rotations
     assert ring["rms_deviation"] == pytest.approx(shaken, rel=0.15)
     assert rows["PS-BB-middle"]["charge"] is None
+
+
+def test_a_trajectory_is_mapped_by_smarts(chain, tmp_path):
+    """Stereocentres are told from its first frame."""
+    words = (chain / "chain.dcd", chain / "chain.pdb", "polystyrene", tmp_path / "cg.h5")
+    dataset = cgenn.map_trajectory(*words, temperature=300.0, forces=False)
+    assert len(dataset.topology) == 10
+    assert dataset.read().orientations.shape == (20, 10, 4)
+    bead = {"name": "C", "smarts": "[CX4]", "merge": 2, "type": "C{position}-{tacticity}"}
+    definition = MappingDefinition.parse({"beads": [bead], "unmapped": "all"}, "test")
+    found = cgenn.map_trajectory(*words[:2], definition, words[3], temperature=300.0, forces=False)
+    assert "Cmiddle-mm" in found.topology.types
 
 
 def test_one_frame_says_nothing_of_rigidity(chain):

@@ -21,9 +21,10 @@ def bare(smiles):
     [
         "CCO", "C=C", "C#C", "CC#N", "O=C=O", "C=C=C", "C#CC#C", "c1ccccc1", "c1ccc2ccccc2c1", "c1ccncc1", "c1cc[nH]c1",
         "CC(=O)O", "CC(=O)[O-]", "CC(=O)NC", "CC(=O)OC", "[O-]c1ccccc1", "C[N+](C)(C)CCO", "CC[NH3+]",
-        "NC(=[NH2+])N", "C[n+]1ccn(C)c1", "c1c[nH]c[nH+]1", "C[N+](=O)[O-]", "O=[N+]([O-])[O-]", "CS(=O)(=O)[O-]", "CS(C)=O",
+        "NC(=[NH2+])N", "C[n+]1ccn(C)c1", "c1c[nH]c[nH+]1", "C[N+](=O)[O-]", "O=[N+]([O-])[O-]", "CS(=O)(=O)[O-]",
+        "CS(C)=O",
         "CS(C)(=O)=O", "C[S+](C)C", "COP(=O)([O-])OC", "F[P-](F)(F)(F)(F)F", "F[B-](F)(F)F", "[O-]Cl(=O)(=O)=O", "CSSC",
-         "Cn1cnc2c1c(=O)n(C)c(=O)n2C", "[Na+]", "[Cl-]", "O", "[OH3+]", "C[P+](C)(C)C",
+        "Cn1cnc2c1c(=O)n(C)c(=O)n2C", "[Na+]", "[Cl-]", "O", "[OH3+]", "C[P+](C)(C)C",
         "NC(Cc1c[nH]c2ccccc12)C(=O)NCC(=O)[O-]",
     ],
 )  # fmt: skip

@@ -19,7 +19,10 @@ from cgenn.mapping.mapping import Mapping
 
 pytest.importorskip("rdkit")
 DATA = Path(openmm.app.__file__).parent / "data"
-AMINO = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
+AMINO = (
+    "ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE", "LEU", "LYS", "MET", "PHE", "PRO", "SER", "THR",
+    "TRP", "TYR", "VAL",
+)  # fmt: skip
 
 
 def covered(name, atoms, positions=None):

@@ -78,6 +78,6 @@ def test_tacticity_never_shares_a_type_silently():
         Mapping.build(MappingDefinition.parse({"beads": beads}, "test"), polymer.atoms, polymer.positions)
     polymer = build_polymer("[*]CC(Cl)[*]", 12, tacticity="atactic")
     with pytest.raises(
-        ValueError, match="bead type 'C-middle' has stereocentres of different (tacticity: [mr]|handedn)"
+        ValueError, match=r"bead type 'C-middle' has stereocentres of different (tacticity: [mr]|handedn)"
     ):
         Mapping.build(MappingDefinition.parse({"beads": beads}, "test"), polymer.atoms, polymer.positions)
