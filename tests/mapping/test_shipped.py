@@ -20,8 +20,8 @@ from cgenn.mapping.mapping import Mapping
 pytest.importorskip("rdkit")
 DATA = Path(openmm.app.__file__).parent / "data"
 AMINO = (
-    "ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE", "LEU", "LYS", "MET", "PHE", "PRO", "SER", "THR",
-    "TRP", "TYR", "VAL",
+    "ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE", "LEU", "LYS", "MET", "PHE", "PRO", "SER",
+    "THR", "TRP", "TYR", "VAL",
 )  # fmt: skip
 
 
