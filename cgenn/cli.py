@@ -10,8 +10,9 @@ import runpy
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from cgenn import shipped
-from cgenn.body import Body
+from cgenn.chemistry import commands as chemistry
 from cgenn.settings import describe, read_settings
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.watch import SimulationError
@@ -209,12 +210,13 @@ def map_command(
     as_json: Json = False,
 ) -> None:
     """Map all-atom positions and forces to beads."""
+    from cgenn.data.dataset import read_bodies
     from cgenn.data.map_trajectory import map_trajectory
 
     if suggest == bool(mapping) or (suggest and len(trajectory) != 1):
         raise ValueError("expected either --mapping, or --suggest with one topology file or SMILES")
     if suggest:
-        return _suggest(str(trajectory[0]), out, as_json)
+        return _show(chemistry.suggest(str(trajectory[0]), out), as_json)
     if force_map not in ("optimal", "sum"):
         raise ValueError(f"--force-map must be optimal or sum, got {force_map!r}")
     dataset = map_trajectory(
@@ -227,68 +229,29 @@ def map_command(
         forces=forces,
         periodic=periodic,
         stride=stride,
-        bodies=None if bodies is None else _bodies(bodies),
+        bodies=None if bodies is None else read_bodies(bodies),
     )
     atoms, rigid = dataset.provenance["atoms"], dataset.provenance.get("rigidity", {})
     made = {"dataset": str(out), "frames": len(dataset), "beads": len(dataset.topology), "atoms": atoms}
     _show({**made, "rigidity": rigid} if rigid else made, as_json)
 
 
-def _suggest(source: str, out: Path, as_json: bool) -> None:
-    from cgenn.chemistry.suggest import suggest_mapping
-    from cgenn.files import atomic
+def _shown(command: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+    """A command that shows what the function returns."""
 
-    text = suggest_mapping(source)
-    with atomic(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    _show({"mapping": str(out), "rules": text.count("[[beads]]")}, as_json)
+    @wraps(command)
+    def shown(*, as_json: bool = False, **words: Any) -> None:
+        _show(command(as_json=as_json, **words), as_json)
 
-
-@app.command(epilog="[bold]Example:[/] cgenn audit aa/topology.pdb --mapping backbone --out audit")
-def audit(
-    topology: Annotated[Path, typer.Argument(help="Topology file.")],
-    mapping: Annotated[str, typer.Option(help="Name of a shipped mapping (cgenn list) or a TOML file.")],
-    trajectory: Annotated[Path | None, typer.Option(help="Conformations; default those of the topology.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for audit.json, molecules.svg and view.html.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Show what a mapping does with the atoms: a table of bead types, and pictures."""
-    from cgenn.chemistry.audit import audit_table, write_audit
-
-    report = write_audit(topology, mapping, trajectory, out)
-    if as_json:
-        return _show(report, as_json)
-    Console().print(audit_table(report))
-    _show({key: value for key, value in report.items() if key != "types"}, as_json)
+    return shown
 
 
-@app.command(epilog=r"[bold]Example:[/] cgenn polymer '\[*]CCO\[*]' --length 10 --out chain.pdb")
-def polymer(
-    smiles: Annotated[str, typer.Argument(help="Of the repeat unit, with two [*].")],
-    length: Annotated[int, typer.Option(help="Number of repeat units.")],
-    out: Annotated[Path, typer.Option(help="File to write: .pdb (bonds) or .sdf (bond orders).")],
-    head: Annotated[str, typer.Option(help="What the first unit is bonded to, with one [*].")] = "[*][H]",
-    tail: Annotated[str, typer.Option(help="What the last unit is bonded to, with one [*].")] = "[*][H]",
-    tacticity: Annotated[str, typer.Option(help="isotactic, syndiotactic or atactic.")] = "atactic",
-    seed: Annotated[int, typer.Option(help="Of the conformation and of atactic chains.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Build a chain from the SMILES of its repeat unit."""
-    from cgenn.chemistry.polymer import build_polymer
-
-    chain = build_polymer(smiles, length, head=head, tail=tail, tacticity=tacticity, seed=seed)  # type: ignore[arg-type]
-    chain.save(out)
-    _show({"file": str(out), "atoms": len(chain.atoms), "residues": length}, as_json)
-
-
-def _bodies(path: Path) -> Mapping[str, Body]:
-    from cgenn.data.dataset import BeadDataset
-
-    try:
-        return BeadDataset.open(path).topology.bodies
-    except ValueError as error:
-        said = "expected a bead dataset, whose geometries of oriented beads are to be used"
-        raise ValueError(f"--bodies: {said}: {error}") from None
+app.command(epilog="[bold]Example:[/] cgenn audit aa/topology.pdb --mapping backbone --out audit")(
+    _shown(chemistry.audit)
+)
+app.command(epilog=r"[bold]Example:[/] cgenn polymer '\[*]CCO\[*]' --length 10 --out chain.pdb")(
+    _shown(chemistry.polymer)
+)
 
 
 @_with_settings(TrainingConfig, "cgenn train cg.h5 --out model --set epochs=20 --set network.cutoff=0.8")

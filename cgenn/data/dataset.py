@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from cgenn.body import Body
 from cgenn.files import atomic
 from cgenn.h5md import Frames, H5MDFile, H5MDWriter
 from cgenn.h5md.frames import check_finite
@@ -282,3 +283,16 @@ class DatasetWriter:
     def __exit__(self, *error: Any) -> None:
         if self._file is not None:
             self._file.__exit__(*error)
+
+
+def read_bodies(path: str | Path) -> Mapping[str, Body]:
+    """Geometries of the oriented beads of a dataset, by type.
+
+    Raises:
+        ValueError: if it is not a dataset.
+    """
+    try:
+        return BeadDataset.open(path).topology.bodies
+    except ValueError as error:
+        said = "expected a bead dataset, whose geometries of oriented beads are to be used"
+        raise ValueError(f"--bodies: {said}: {error}") from None
