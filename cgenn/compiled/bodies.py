@@ -102,9 +102,8 @@ class Bodies:
 
     def forward(self, edges: Edges, orientations: Float[Tensor, "beads 3 3"], features: Tensor) -> None:
         """Tensors and sites, whose energy is added to that of the beads; what is not scalar of the features."""
-        beads, width = len(self.tensors), features.shape[1]
         self.version += 1
-        self.offsets[1:] = torch.cumsum((edges.last - edges.first)[:beads], 0)
+        self.offsets[1:] = torch.cumsum((edges.last - edges.first)[: len(self.tensors)], 0)
         self.orientations.copy_(orientations)
         self.turn()
         torch.bmm(self.orientations, self.in_body, out=self.sites)
@@ -114,9 +113,9 @@ class Bodies:
         self.meet()
         self.share.give({**edges.arguments, 3: self.pairs})
         self.share()
-        features[beads:].zero_()
+        features[:, 1:].zero_()
         for (number, degree), weight in zip(self.constants.chosen, self.embedding, strict=True):
-            made = _of_degree(features, degree, beads).view(beads, -1, width)
+            made = _of_degree(features, degree)
             made[:, :, : weight.shape[2]] = self._tensors(number, degree).transpose(1, 2) @ weight
 
     def start_backward(self, edges: Edges, by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
@@ -130,11 +129,10 @@ class Bodies:
         """Derivatives by the orientations, from what the layers added and those by the features."""
         self.collect.give({**edges.arguments, 3: self.there})
         self.collect()
-        beads = len(self.tensors)
         for (number, degree), weight, turn in zip(
             self.constants.chosen, self.embedding, self.constants.generators, strict=True
         ):
-            slopes = _of_degree(by_features, degree, beads).view(beads, 2 * degree + 1, -1)[:, :, : weight.shape[2]]
+            slopes = _of_degree(by_features, degree)[:, :, : weight.shape[2]]
             by_tensors = weight @ slopes.transpose(1, 2)
             self.turns += torch.einsum("bna,xac,bnc->bx", by_tensors, turn, self._tensors(number, degree))
         turns = 0.5 * self.oriented * self.turns
@@ -146,8 +144,8 @@ class Bodies:
         return self.tensors[:, start : start + count * size].unflatten(1, (count, size))
 
 
-def _of_degree(features: Tensor, degree: int, beads: int) -> Tensor:
-    return features[degree**2 * beads : (degree + 1) ** 2 * beads]
+def _of_degree(features: Tensor, degree: int) -> Tensor:
+    return features[:, degree**2 : (degree + 1) ** 2]
 
 
 def _generators(degree: int) -> Float[Tensor, "3 components components"]:

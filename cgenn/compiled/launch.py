@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import linecache
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import warp as wp
@@ -32,6 +33,17 @@ _FEWEST = 128
 _WORTH_A_WORD = 1.0
 """Seconds; what is in the cache is loaded in less."""
 _log = logging.getLogger(__name__)
+_ACCESS = """
+@wp.func_native("return values.data[place];")
+def number(values: wp.array(dtype=Real), place: wp.int64) -> Real: ...
+
+@wp.func_native("return values.data[place];")
+def vector(values: wp.array(dtype=Lanes), place: wp.int64) -> Lanes: ...
+
+@wp.func_native("values.data[place] = value;")
+def put(values: wp.array(dtype=Lanes), place: wp.int64, value: Lanes): ...
+"""
+"""Elements of flat arrays; in brackets, numbers from the end would be allowed, and be looked for."""
 
 
 def padded(channels: int) -> int:
@@ -72,6 +84,7 @@ def kinds(dtype: torch.dtype, lanes: int) -> Kinds:
 def kernel(text: str, dtype: torch.dtype, lanes: int) -> Any:
     """A kernel from its source; compiled when it is first launched, and kept by Warp for the next process."""
     name = text[len("def ") : text.index("(")]
+    text += _ACCESS
     file = f"<{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     scope = dict(kinds(dtype, lanes).names)
@@ -96,6 +109,39 @@ def load(kernels: Sequence[Any], device: torch.device) -> None:
         _log.info("the kernels of the network were compiled in %.0f s; they are kept for the next time", took)
 
 
+class Command:
+    """A kernel with its arguments for one thread; what changes from launch to launch is set in place."""
+
+    def __init__(self, kernel: Any, shape: tuple[int, int], arguments: Sequence[Any], device: torch.device) -> None:
+        self.command = wp.launch(kernel, shape, inputs=arguments, device=str(device), record_cmd=True)
+        self.stream = wp.stream_from_torch(device) if device.type == "cuda" else None
+        values = self.command.params[1:]
+        self.names = [f"_{number}" for number in range(len(values))]
+        fields = [(name, type(value)) for name, value in zip(self.names, values, strict=True)]
+        self.arguments = type("Arguments", (ctypes.Structure,), {"_fields_": fields})(*values)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What a launch needs; on a CPU there is less to do than in Warp's own function."""
+        command = self.command
+        if self.stream is not None:
+            self.launch = partial(command.launch, self.stream)
+        else:
+            given = ctypes.byref(command.bounds), ctypes.byref(self.arguments)
+            self.launch = partial(command.hooks.forward, *given)
+
+    def set(self, number: int, value: Any) -> None:
+        """Another value for an argument."""
+        setattr(self.arguments, self.names[number], value)
+        if self.stream is not None:
+            self.command.set_param_at_index_from_ctype(number, value)
+
+    def resize(self, shape: tuple[int, int]) -> None:
+        """Another number of rows and blocks."""
+        self.command.set_dim(shape)
+        self._prepare()
+
+
 class Launch:
     """A kernel with its arguments, to be launched again and again over beads and blocks of channels."""
 
@@ -109,13 +155,9 @@ class Launch:
         parts: int | None = None,
     ) -> None:
         given = [_argument(value, wanted.type) for value, wanted in zip(arguments, kernel.adj.args[1:], strict=True)]
-        self.stream = wp.stream_from_torch(device) if device.type == "cuda" else None
-        if parts is None:
-            parts = 1 if device.type == "cuda" else max(1, min(torch.get_num_threads(), beads // _FEWEST))
-        cuts = [beads * part // parts for part in range(parts + 1)]
+        cuts = bounds(beads, device, parts)
         self.parts = [
-            wp.launch(kernel, (last - first, blocks), inputs=[first, *given], device=str(device), record_cmd=True)
-            for first, last in pairwise(cuts)
+            Command(kernel, (last - first, blocks), [first, *given], device) for first, last in pairwise(cuts)
         ]
         self.kernel, self.kept, self.beads, self.wide = kernel, list(arguments), beads, blocks
         self.range = (0, beads)
@@ -128,7 +170,7 @@ class Launch:
             found = _argument(value, self.kernel.adj.args[number + 1].type, raw=True)
             self.kept[number] = value
             for part in self.parts:
-                part.set_param_at_index_from_ctype(number + 1, found)
+                part.set(number + 1, found)
 
     def over(self, first: int, last: int) -> None:
         """Only these beads, from now on."""
@@ -136,18 +178,68 @@ class Launch:
             self.range, count = (first, last), len(self.parts)
             cuts = [first + (last - first) * part // count for part in range(count + 1)]
             for part, start, stop in zip(self.parts, cuts[:-1], cuts[1:], strict=True):
-                part.set_dim((stop - start, self.wide))
-                part.set_param_at_index(0, start)
+                part.resize((stop - start, self.wide))
+                part.set(0, start)
 
     def blocks(self, number: int) -> None:
         """Another number of blocks of channels, for a kernel in one part."""
-        self.parts[0].set_dim((self.beads, number))
+        if number != self.wide:
+            self.wide = number
+            self.parts[0].resize((self.beads, number))
 
     def __call__(self) -> None:
-        if len(self.parts) == 1:
-            self.parts[0].launch(self.stream)
-        else:
-            list(_pool(len(self.parts)).map(lambda part: part.launch(), self.parts))
+        in_threads([part.launch for part in self.parts])
+
+
+class Step(NamedTuple):
+    """A kernel over some beads, with the arguments after `chunk`: where these beads begin, and how many they are."""
+
+    kernel: Any
+    blocks: int
+    arguments: Sequence[Tensor | float]
+    rows: int = 1
+    """Beads of a thread of the kernel."""
+
+
+class Steps:
+    """Kernels that follow each other for a few beads at a time, so that what is between them stays in the cache."""
+
+    def __init__(self, first: int, last: int, size: int, steps: Sequence[Step], device: torch.device) -> None:
+        self.kept = steps  # commands hold addresses only
+        self.starts = list(range(first, last, size))
+        self.rest = last - self.starts[-1] if self.starts else 0
+        self.chunk = torch.tensor([first, size], dtype=torch.int32, device=device)
+        self.full = [_step(step, self.chunk, size, device) for step in steps]
+        self.last = [_step(step, self.chunk, self.rest, device) for step in steps]
+        self.size = size
+
+    def __call__(self) -> None:
+        for first in self.starts:
+            ending = first == self.starts[-1]
+            self.chunk[0], self.chunk[1] = first, self.rest if ending else self.size
+            for command in self.last if ending else self.full:
+                command.launch()
+
+
+def _step(step: Step, chunk: Tensor, beads: int, device: torch.device) -> Command:
+    kinds = [each.type for each in step.kernel.adj.args]
+    given = [_argument(value, kind) for value, kind in zip([chunk, *step.arguments], kinds, strict=True)]
+    return Command(step.kernel, (-(-beads // step.rows), step.blocks), given, device)
+
+
+def bounds(beads: int, device: torch.device, parts: int | None = None) -> list[int]:
+    """Where the beads of each thread begin, and the end."""
+    if parts is None:
+        parts = 1 if device.type == "cuda" else max(1, min(torch.get_num_threads(), beads // _FEWEST))
+    return [beads * part // parts for part in range(parts + 1)]
+
+
+def in_threads(calls: Sequence[Callable[[], None]]) -> None:
+    """All of them, each in a thread of its own."""
+    if len(calls) == 1:
+        calls[0]()
+    else:
+        list(_pool(len(calls)).map(lambda call: call(), calls))
 
 
 @cache
@@ -161,6 +253,6 @@ def _argument(value: Tensor | float, wanted: Any, *, raw: bool = False) -> Any:
     length = getattr(wanted.dtype, "_length_", 0)
     if length > 1:
         value = value.view(*value.shape[:-1], value.shape[-1] // length, length)
-        if value.dim() - 1 > wanted.ndim:
-            value = value.squeeze(-2)
+    if value.dim() - (length > 1) > wanted.ndim:
+        value = value.flatten(0, value.dim() - wanted.ndim - (length > 1)) if wanted.ndim == 1 else value.squeeze(-2)
     return wp.from_torch(value, dtype=wanted.dtype, return_ctype=raw)

@@ -1,13 +1,15 @@
-"""One layer of the network from kernels and matrix products, forwards and backwards.
+"""One layer of the network from kernels, forwards and backwards.
 
-Features of n beads are stored degree by degree, those of degree l as n times 2 l + 1 rows of channels: each degree is
-one matrix, whose product with its weights mixes channels. Channels are padded with zeros to whole vectors.
+Features are stored bead by bead: components of all degrees, each a row of channels. These are padded with zeros to
+whole vectors.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -16,12 +18,25 @@ from torch import Tensor, nn
 from cgenn.compiled import node_source, source
 from cgenn.compiled.bodies import Bodies
 from cgenn.compiled.ladder import couplings
-from cgenn.compiled.launch import Launch, kernel, lanes, padded
-from cgenn.compiled.perceptron import Perceptron, WeightedMessages
+from cgenn.compiled.launch import Launch, Step, kernel, lanes, padded
+from cgenn.compiled.mixing_source import AT_ONCE, mixing
+from cgenn.compiled.perceptron import AROUND, Perceptron, WeightedMessages
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.layers import InteractionLayer, IrrepsLinear
 from cgenn.nn.network import BodyFeatures
+
+CHUNK = 64
+"""Beads at a time: what is computed of them stays in the cache."""
+THIRD = 3**-0.5
+"""A layer is the sum of three parts."""
+
+
+class Both(NamedTuple):
+    """Weights, forwards and backwards."""
+
+    there: Tensor
+    back: Tensor
 
 
 class LayerConstants:
@@ -54,41 +69,57 @@ class LayerConstants:
             self.table = torch.zeros(1, 1, self.channels, dtype=dtype, device=device)
             self.perceptron = Perceptron(layer.radial, terms, layer.channels, frames, dtype, device, receiving=first)
         self.knots = float(len(self.table))
+        self.room = CHUNK * self.channels * (2 * self.gathered + 2 * self.out + round(self.out**0.5) + 1)
 
         def stored(*parts: Tensor) -> Tensor:
             return torch.cat([self._stored(part, dtype, device) for part in parts], dim=-1)
 
-        self.receiver, self.skip = stored(layer.scale * layer.receiver.weight), stored(layer.skip.weight)
-        self.before, self.linear, self.after = (
-            [stored(part) for part in _matrices(linear)] for linear in (layer.before, layer.linear, layer.after)
+        def degrees(parts: Sequence[Tensor]) -> Both:
+            weights = torch.stack([stored(part) for part in parts])
+            return Both(weights, weights.transpose(1, 2).contiguous())
+
+        self.receiver, self.skip = stored(layer.scale * layer.receiver.weight), stored(THIRD * layer.skip.weight)
+        self.before = degrees(_matrices(layer.before))
+        self.linear, self.after = (
+            degrees([THIRD * part for part in _matrices(linear)]) for linear in (layer.linear, layer.after)
         )
-        self.pairs = [stored(*parts) for parts in zip(_matrices(layer.left), _matrices(layer.right), strict=True)]
+        sides = [[stored(part) for part in _matrices(side)] for side in (layer.left, layer.right)]
+        pairs = torch.stack([torch.cat(both, dim=1) for both in zip(*sides, strict=True)])
+        self.pairs = Both(pairs, pairs.transpose(1, 2).contiguous())
         self.weights = stored(layer.square.weight)
         gates = layer.gate.gates
-        self.gates = None if gates is None else [stored(*part) for part in _split(gates, layer.channels)]
+        self.gates: Both | None = None
+        self.bias = torch.zeros(1, self.channels, dtype=dtype, device=device)
+        if gates is not None:
+            weights, bias = _split(gates, layer.channels)
+            joined = stored(*weights)
+            self.gates, self.bias = Both(joined, joined.T.contiguous()), torch.stack([stored(part) for part in bias])
         hidden, last = readout[0], readout[2]
         assert isinstance(hidden, Dense)
         assert isinstance(last, Dense)
         assert hidden.bias is not None
-        self.hidden = [stored(_padded_rows(hidden.scale * hidden.weight)), stored(hidden.bias)]
+        self.hidden, self.hidden_bias = degrees([_padded_rows(hidden.scale * hidden.weight)]), stored(hidden.bias)
         self.energy = stored(SILU_GAIN * last.scale * last.weight[:, 0])
 
         path, i, j, k = layer.square.terms.tolist()
         values = layer.square.values.exact.tolist()
         square = list(zip(path, i, j, k, values, strict=True))
-        degrees = list(range(round(self.out**0.5)))
+        blocks, sizes = self.channels // self.lanes, (self.inputs, self.gathered)
+        ranks = list(range(round(self.out**0.5)))
+        way = {"features": not first, "given": given, "receiving": given and first}
         texts = {
-            "forward": source.forward(terms, self.gathered, given=given),
-            "backward": source.backward(terms, self.inputs, features=not first, given=given, receiving=given and first),
+            "forward": source.forward(terms, *sizes, blocks, given=given),
+            "backward": source.backward(terms, *sizes, blocks, **way),
             "product": node_source.product(square, self.gathered, self.out),
             "product_backward": node_source.product_backward(square, self.gathered, self.out),
-            "mix": node_source.mix(degrees, self.kept),
-            "unmix": node_source.unmix(degrees, self.kept),
-            "gate": node_source.gate(degrees, SILU_GAIN, SIGMOID_GAIN),
-            "gate_backward": node_source.gate_backward(degrees, SILU_GAIN, SIGMOID_GAIN),
+            "gate": node_source.gate(ranks, SILU_GAIN, SIGMOID_GAIN),
+            "gate_backward": node_source.gate_backward(ranks, SILU_GAIN, SIGMOID_GAIN),
             "readout": node_source.READOUT,
-            "readout_backward": node_source.READOUT_BACKWARD,
-            "scale": node_source.scale(self.gathered),
+            "mixing": mixing(),
+            "mixing_onto": mixing(onto=True),
+            "mixing_kept": mixing(kept=True),
+            "mixing_scaled": mixing(scaled=True),
+            "mixing_onto_scaled": mixing(onto=True, scaled=True),
         }
         self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
 
@@ -101,133 +132,160 @@ class LayerConstants:
 class Layer:
     """A layer for a number of beads.
 
-    What it computed forwards stays until it is asked for derivatives; the derivative by `features`, `sent`, `got`,
-    `pairs`, `products` and `gated` takes the place of what is no longer needed.
+    Of each bead only what it sends, gets and gives to the next layer is kept, and what its energy depends on; all else
+    is computed for some beads at a time, and again for the derivatives. The derivative by `features`, `sent`, `got` and
+    `gated` takes the place of what is no longer needed.
     """
 
     def __init__(
         self,
         constants: LayerConstants,
         types: Int[Tensor, " beads"],
-        before: Layer | None,
-        features: Tensor,
-        energies: Tensor,
-        slopes: Tensor,
+        features: Float[Tensor, "beads inputs channels"],
+        energies: Float[Tensor, " beads"],
+        slopes: Float[Tensor, " beads"],
         bodies: Bodies | None = None,
     ) -> None:
         self.constants = c = constants
         beads, width, new = len(types), c.channels, features.new_zeros
-        self.features, self.first = features, c.first
-        self.beads = beads
-        self.sent, self.got = new(c.inputs * beads, width), new(c.gathered * beads, width)
-        self.pairs = new(c.gathered * beads, 2 * width)
-        self.products, self.mixed, self.gated = (new(c.out * beads, width) for _ in range(3))
-        gates = max(round(c.out**0.5) - 1, 1)
-        self.gates, self.hidden = new(beads, gates * width), new(beads, width)
+        self.types, self.features, self.energies, self.slopes = types, features, energies, slopes
+        self.sent, self.got = new(beads, c.inputs, width), new(beads, c.gathered, width)
+        self.gated, self.reads = new(beads, c.out, width), new(beads, width)
         blocks = width // c.lanes
-
-        def launch(name: str, *arguments: Tensor | float, wide: int = blocks) -> Launch:
-            return Launch(c.kernels[name], beads, wide, arguments, features.device)
-
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
         nothing = new(1, 3)
-        edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, beads, self.sent]
+        edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, self.sent]
         given = [] if c.perceptron is None else [nobody]
-        self.gather = launch("forward", *edges, types, c.receiver, self.got, *given)
-        back_to = [self.got, new(1, blocks, 3), *([] if self.first else [self.sent])]
-        self.ungather = launch("backward", *edges, *back_to, *given, *([c.table] if given else []))
+        to = [types, c.receiver, self.got]
+        self.gather = Launch(c.kernels["forward"], beads, blocks, [*edges, *to, *given], features.device)
+        to = [self.got, new(1, blocks, 3), *([] if c.first else [self.sent]), *given, *([c.table] if given else [])]
+        self.ungather = Launch(c.kernels["backward"], beads, blocks, [*edges, *to], features.device)
         self.weighted = None
         if c.perceptron is not None:
             self.weighted = WeightedMessages(self.gather, self.ungather, c.perceptron, bodies, receiving=c.first)
-        self.multiply = launch("product", beads, self.pairs, c.weights, self.products)
-        self.unmultiply = launch("product_backward", beads, self.pairs, c.weights, self.products, self.pairs)
-        self.mix = launch("mix", beads, types, features, c.skip, self.mixed)
-        self.unmix = launch("unmix", beads, types, c.skip, self.gated, features)
-        self.gate = launch("gate", beads, self.mixed, self.gates, self.gated)
-        self.ungate = launch("gate_backward", beads, self.mixed, self.gates, self.gated, self.gates)
-        self.read = launch("readout", self.hidden, c.energy, energies, wide=1)
-        self.unread = launch("readout_backward", self.hidden, c.energy, slopes, self.hidden)
-        self.scale = launch("scale", beads, types, c.receiver, self.got)
 
-        def back(weights: Sequence[Tensor]) -> list[Tensor]:
-            return [weight.T for weight in weights]
+    def sending(self) -> list[Step]:
+        """From `features` to `sent`."""
+        return [self._mix(Rows(self.features), self.constants.before.there, Rows(self.sent))]
 
-        by_scalars = self.gated[:beads]
-        self.before = Mixing(features, c.before, self.sent, beads)
-        self.pair = Mixing(self.got, c.pairs, self.pairs, beads)
-        self.pass_on = Mixing(self.got, c.linear, self.mixed, beads)
-        self.after = Mixing(self.products, c.after, self.mixed, beads, onto=c.out)
-        self.unhidden = Mixing(self.hidden, back(c.hidden[:1]), by_scalars, beads, onto=1)
-        self.unafter = Mixing(self.gated, back(c.after), self.products, beads)
-        self.unpair = Mixing(self.pairs, back(c.pairs), self.got, beads)
-        self.unpass = Mixing(self.gated, back(c.linear), self.got, beads, onto=c.out)
-        self.unbefore = Mixing(self.sent, back(c.before), self.features, beads, onto=c.kept)
+    def unsending(self) -> list[Step]:
+        """From the derivatives by `sent` and by what was mixed to those by `features`."""
+        kept: list[Tensor | float] = [self.types, self.constants.skip, self.gated, self.gated.shape[1]]
+        back = self.constants.before.back
+        return [self._mix(Rows(self.sent), back, Rows(self.features), "kept", [*kept, self._kept])]
+
+    def nodes(self, room: Tensor) -> list[Step]:
+        """From `got` to `gated`, and the energy of the beads."""
+        c, rooms = self.constants, Rooms(self.constants, room)
+        gated = Rows(self.gated)
+        return [
+            *self._mixed(rooms),
+            self._step("gate", rooms.mixed.values, rooms.gates.values, c.bias, self.gated),
+            self._mix(gated, c.hidden.there, rooms.hidden),
+            self._step("readout", rooms.hidden.values[:, 0], c.hidden_bias, c.energy, self.energies, wide=1),
+            self._mix(rooms.hidden, c.hidden.back, Rows(self.reads.unsqueeze(1))),
+        ]
+
+    def unnodes(self, room: Tensor) -> list[Step]:
+        """From the derivatives by `gated` to those by `got`, before they were scaled."""
+        c, rooms = self.constants, Rooms(self.constants, room)
+        gated, got, scale = Rows(self.gated), Rows(self.got), [self.types, c.receiver]
+        mixed, gates, products, pairs = (
+            each.values for each in (rooms.mixed, rooms.gates, rooms.products, rooms.pairs)
+        )
+        steps = self._mixed(rooms)
+        steps.append(self._step("gate_backward", mixed, gates, c.bias, self.reads, self.slopes, self.gated))
         if c.gates is not None:
-            self.ungates = Mixing(self.gates, back(c.gates[:1]), by_scalars, beads, onto=1)
+            steps.append(self._mix(rooms.joined, c.gates.back.unsqueeze(0), gated, "onto"))
+        return [
+            *steps,
+            self._mix(gated, c.after.back, rooms.products),
+            self._step("product_backward", pairs, c.weights, products, pairs),
+            self._mix(rooms.pairs, c.pairs.back, got, "scaled", scale),
+            self._mix(gated, c.linear.back, got, "onto_scaled", scale),
+        ]
 
     def forward(self, edges: dict[int, Tensor]) -> None:
-        """From `features` to `gated`, and the energy of the beads."""
-        c = self.constants
-        self.before()
+        """From `sent` to `got`."""
         if self.weighted is not None:
             self.weighted.forward(edges)
         else:
             self.gather.give(edges)
             self.gather()
-        self.pair()
-        self.multiply()
-        self.pass_on()
-        self.after()
-        self.mix()
-        if c.gates is not None:
-            torch.addmm(c.gates[1], self.mixed[: self.beads], c.gates[0], out=self.gates)
-        self.gate()
-        torch.addmm(c.hidden[1], self.gated[: self.beads], c.hidden[0], out=self.hidden)
-        self.read()
 
     def backward(self, edges: dict[int, Tensor], by_vectors: Tensor) -> None:
-        """From the derivatives by `gated` to those by `features`, and onto those by the vectors."""
-        self.unread()
-        self.unhidden()
-        self.ungate()
-        if self.constants.gates is not None:
-            self.ungates()
-        self.unmix()
-        self.unafter()
-        self.unmultiply()
-        self.unpair()
-        self.unpass()
-        self.scale()
+        """From the derivatives by `got` to those by `sent`, and onto those by the vectors."""
         if self.weighted is not None:
             self.weighted.backward(edges, by_vectors)
         else:
-            self.ungather.give({**edges, 10: by_vectors})
+            self.ungather.give({**edges, AROUND: by_vectors})
             self.ungather()
-        if not self.first:
-            self.unbefore()
 
+    @property
+    def _kept(self) -> int:
+        return round(self.constants.kept**0.5)
 
-class Mixing:
-    """out = values times the weights of each degree that there are any for; added to the first `onto` components."""
+    def _mixed(self, rooms: Rooms) -> list[Step]:
+        """From `got` to what is gated, and the gates."""
+        c, got = self.constants, Rows(self.got)
+        kept: list[Tensor | float] = [self.types, c.skip, self.features, self.features.shape[1], self._kept]
+        steps = [
+            self._mix(got, c.pairs.there, rooms.pairs),
+            self._step("product", rooms.pairs.values, c.weights, rooms.products.values),
+            self._mix(got, c.linear.there, rooms.mixed, "kept", kept),
+            self._mix(rooms.products, c.after.there, rooms.mixed, "onto"),
+        ]
+        if c.gates is not None:
+            steps.append(self._mix(rooms.mixed, c.gates.there.unsqueeze(0), rooms.joined))
+        return steps
 
-    def __init__(
+    def _step(self, name: str, *arguments: Tensor | float, wide: int | None = None) -> Step:
+        blocks = self.constants.channels // self.constants.lanes
+        return Step(self.constants.kernels[name], blocks if wide is None else wide, arguments)
+
+    def _mix(
         self,
-        values: Float[Tensor, "rows inputs"],
-        weights: Sequence[Tensor],
-        out: Float[Tensor, "rows outputs"],
-        beads: int,
-        onto: int = 0,
-    ) -> None:
-        parts = [slice(degree**2 * beads, (degree + 1) ** 2 * beads) for degree in range(len(weights))]
-        products = [(values[part], weight, out[part]) for part, weight in zip(parts, weights, strict=True)]
-        degrees = min(round(onto**0.5), len(weights))
-        self.added, self.set = products[:degrees], products[degrees:]
+        values: Rows,
+        weights: Float[Tensor, "degrees channels out"],
+        out: Rows,
+        kind: str = "",
+        others: Sequence[Tensor | float] = (),
+    ) -> Step:
+        """See `mixing_source.mixing`."""
+        blocks = out.values.shape[2] // self.constants.lanes
+        arguments: list[Tensor | float] = [
+            len(weights),
+            blocks,
+            values.values,
+            values.values.shape[1],
+            int(values.apart),
+        ]
+        arguments += [weights.shape[1], weights, out.values, out.values.shape[1], int(out.apart), *others]
+        name = f"mixing_{kind}" if kind else "mixing"
+        return Step(self.constants.kernels[name], blocks, arguments, AT_ONCE)
 
-    def __call__(self) -> None:
-        for values, weight, out in self.added:
-            out.addmm_(values, weight)
-        for values, weight, out in self.set:
-            torch.mm(values, weight, out=out)
+
+class Rows(NamedTuple):
+    """Features of the beads, or of those of a chunk."""
+
+    values: Float[Tensor, "beads components channels"]
+    apart: bool = False
+
+
+class Rooms:
+    """Where what is computed for the beads of a chunk lies."""
+
+    def __init__(self, constants: LayerConstants, room: Float[Tensor, " numbers"]) -> None:
+        c, width = constants, constants.channels
+        gates = len(c.bias)
+        shapes = [(c.gathered, 2 * width), (c.out, width), (c.out, width), (gates, width), (1, width)]
+        starts = [0, *accumulate(CHUNK * size * wide for size, wide in shapes)]
+        parts = [
+            Rows(room[start:end].view(CHUNK, *shape), apart=True)
+            for start, end, shape in zip(starts, starts[1:], shapes, strict=False)
+        ]
+        self.pairs, self.products, self.mixed, self.gates, self.hidden = parts
+        self.joined = Rows(self.gates.values.view(CHUNK, 1, gates * width), apart=True)
 
 
 def _matrices(linear: IrrepsLinear) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from cgenn.compiled.bodies import Bodies, BodyConstants
 from cgenn.compiled.edges import Edges, ListedEdges
-from cgenn.compiled.launch import load
-from cgenn.compiled.layer import Layer, LayerConstants
+from cgenn.compiled.launch import Step, Steps, bounds, in_threads, load
+from cgenn.compiled.layer import CHUNK, Layer, LayerConstants
 from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
@@ -42,17 +43,35 @@ class Workspace:
         beads, device = len(types), types.device
         self.energies = torch.zeros(beads, dtype=dtype, device=device)
         self.slopes, self.ones = torch.zeros_like(self.energies), torch.ones_like(self.energies)
-        self.features = torch.zeros(constants[0].inputs * beads, constants[0].channels, dtype=dtype, device=device)
-        self.scalars = self.features[:beads]
+        inputs, width = constants[0].inputs, constants[0].channels
+        self.features = torch.zeros(beads, inputs, width, dtype=dtype, device=device)
         self.bodies = None if bodies is None else Bodies(bodies, types, self.energies, self.slopes)
         self.layers: list[Layer] = []
-        kinds, before = types.to(torch.int32), None
+        kinds, features = types.to(torch.int32), self.features
         for each in constants:
-            features = self.features if before is None else before.gated
-            before = Layer(each, kinds, before, features, self.energies, self.slopes, self.bodies)
-            self.layers.append(before)
+            self.layers.append(Layer(each, kinds, features, self.energies, self.slopes, self.bodies))
+            features = self.layers[-1].gated
+        self._plan(beads, max(each.room for each in constants))
         self.version = 0
         self.known: tuple[tuple[Tensor, Tensor, Tensor], ListedEdges] | None = None
+
+    def _plan(self, beads: int, size: int) -> None:
+        """What is done for the beads between two passes over edges, in each thread for its own beads."""
+        first = self.layers[0]
+        forward: list[list[Steps]] = [[] for _ in range(len(self.layers) + 1)]
+        backward: list[list[Steps]] = [[] for _ in range(len(self.layers) + 1)]
+        for start, end in pairwise(bounds(beads, self.features.device)):
+            room = self.features.new_zeros(size)
+
+            def steps(each: list[Step], start: int = start, end: int = end) -> Steps:
+                return Steps(start, end, CHUNK, each, self.features.device)
+
+            forward[0].append(steps(first.sending()))
+            backward[0].append(steps([] if first.constants.first else first.unsending()))
+            for number, (layer, then) in enumerate(zip_longest(self.layers, self.layers[1:]), start=1):
+                forward[number].append(steps(layer.nodes(room) + ([] if then is None else then.sending())))
+                backward[number].append(steps(([] if then is None else then.unsending()) + layer.unnodes(room)))
+        self.nodes, self.unnodes = forward, backward
 
     def edges(self, graph: BeadGraph, cutoff: float) -> ListedEdges:
         """The edges of a graph, which may reach beyond the cutoff; the last neighbour list is kept."""
@@ -73,12 +92,14 @@ class Workspace:
     ) -> None:
         """Energies of the beads and features of the last layer."""
         self.version += 1
-        self.scalars[:, : scalars.shape[1]] = scalars
+        self.features[:, 0, : scalars.shape[1]] = scalars
         self.energies.zero_()
         if self.bodies is not None and orientations is not None:
             self.bodies.forward(edges, orientations, self.features)
-        for layer in self.layers:
+        in_threads(self.nodes[0])
+        for layer, nodes in zip(self.layers, self.nodes[1:], strict=True):
             layer.forward(edges.arguments)
+            in_threads(nodes)
 
     def backward(
         self, edges: Edges, energies: Tensor | None, features: Tensor | None
@@ -91,8 +112,10 @@ class Workspace:
         by_vectors = edges.slopes(constants.channels // constants.lanes)
         if self.bodies is not None:
             self.bodies.start_backward(edges, by_vectors)
-        for layer in reversed(self.layers):
+        for layer, unnodes in zip(self.layers[::-1], self.unnodes[:0:-1], strict=True):
+            in_threads(unnodes)
             layer.backward(edges.arguments, by_vectors)
+        in_threads(self.unnodes[0])
         return by_vectors
 
     def by_orientations(self, edges: Edges) -> Float[Tensor, "beads 3 3"] | None:
@@ -223,13 +246,13 @@ class CompiledNetwork(nn.Module):
         with torch.no_grad():
             scalars = self._scalars(types, inputs)
         energies, features = _Run.apply(moved, orientations, cells, edges, scalars, self._space(types))
-        features = features[:, : network.embedding.weight.shape[1]]
-        scalars, vectors = features[: len(types)], features[len(types) :]
+        features = features[:, :, : network.embedding.weight.shape[1]]
+        scalars, vectors = features[:, 0], features[:, 1:]
         charges = weights = dipoles = None
         if network.charge_readout is not None:
             charges, weights = network.charge_readout(scalars)
         if network.dipole_readout is not None:
-            dipoles = network.dipole_readout(scalars, vectors.unflatten(0, (-1, 3)))
+            dipoles = network.dipole_readout(scalars, vectors)
         return BeadOutputs(energies, charges, weights, dipoles)
 
     def _space(self, types: Int[Tensor, " beads"]) -> Workspace:

@@ -1,6 +1,6 @@
 """The Warp source of the kernels over beads of one layer: products, gates and the readout of the energy.
 
-What mixes channels is left to matrix products; these do the rest in one pass each.
+What mixes channels is left to `mixing_source`; these do the rest in one pass each.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ Term = tuple[int, int, int, int, float]
 
 _BEADS = """\
 def {name}(
-    begin: wp.int32,
-    beads: wp.int32,
+    chunk: wp.array(dtype=wp.int32),
 {arguments}) -> None:
     row, block = wp.tid()
-    bead = begin + row
 """
 
 
 def product(terms: Sequence[Term], size: int, out: int) -> str:
     """out_k = sum c w_p left_i right_j; left and right are the two halves of the channels of `pairs`."""
-    text = _header("product", ["pairs", "weights", "products"]) + "    half = products.shape[1]\n" + _operands(size)
+    text = _header("product", ["pairs", "weights", "products"]) + "    half = products.shape[2]\n" + _operands(size)
     groups = _grouped(terms)
     for (path, k), group in groups.items():
         products = weighted_sum([(value, f"wp.cw_mul(a{i}, b{j})") for i, j, value in group])
@@ -39,7 +37,7 @@ def product(terms: Sequence[Term], size: int, out: int) -> str:
 def product_backward(terms: Sequence[Term], size: int, out: int) -> str:
     """The derivatives by both halves of `pairs`, from those by the products."""
     text = _header("product_backward", ["pairs", "weights", "slopes", "by_pairs"])
-    text += "    half = slopes.shape[1]\n" + _operands(size)
+    text += "    half = slopes.shape[2]\n" + _operands(size)
     text += "".join(f"    s{k} = slopes[{row(k)}, block]\n" for k in range(out))
     left: dict[int, list[str]] = defaultdict(list)
     right: dict[int, list[str]] = defaultdict(list)
@@ -57,103 +55,70 @@ def product_backward(terms: Sequence[Term], size: int, out: int) -> str:
     return text
 
 
-def mix(degrees: Sequence[int], kept: int) -> str:
-    """Add what was there before, and scale: mixed = (mixed + skip_type features) / sqrt(3)."""
-    text = _header("mix", ["types", "features", "skip", "mixed"])
-    text += "    kept = skip[types[bead], block]\n"
-    for k in range(_size(degrees)):
-        value = f"mixed[{row(k)}, block]"
-        if k < kept:
-            value = f"({value} + wp.cw_mul(kept, features[{row(k)}, block]))"
-        text += f"    mixed[{row(k)}, block] = Real({3**-0.5!r}) * {value}\n"
-    return text
-
-
 def gate(degrees: Sequence[int], silu: float, sigmoid: float) -> str:
     """silu of the scalars; the rest is multiplied by the sigmoids of the gates."""
-    text = _header("gate", ["mixed", "gates", "gated"])
-    text += "    blocks = mixed.shape[1]\n    s = mixed[bead, block]\n    g = squashed(s)\n"
-    text += f"    gated[bead, block] = Real({silu!r}) * wp.cw_mul(s, g)\n"
+    text = _header("gate", ["mixed", "gates", "bias", "gated"], apart=False)
+    text += f"    s = mixed[{row(0, 'row')}, block]\n    g = squashed(s)\n"
+    text += f"    gated[{row(0)}, block] = Real({silu!r}) * wp.cw_mul(s, g)\n"
     for number, degree in enumerate(degrees[1:]):
-        text += f"    g{number} = Real({sigmoid!r}) * squashed(gates[bead, {number} * blocks + block])\n"
+        text += f"    g{number} = Real({sigmoid!r}) * squashed(gates[row, {number}, block] + bias[{number}, block])\n"
         for k in range(degree**2, (degree + 1) ** 2):
-            text += f"    gated[{row(k)}, block] = wp.cw_mul(mixed[{row(k)}, block], g{number})\n"
+            text += f"    gated[{row(k)}, block] = wp.cw_mul(mixed[{row(k, 'row')}, block], g{number})\n"
     return text
 
 
 def gate_backward(degrees: Sequence[int], silu: float, sigmoid: float) -> str:
-    """Derivatives by what was mixed, in place of those by what was gated, and by the gates."""
-    text = _header("gate_backward", ["mixed", "gates", "slopes", "by_gates"])
-    text += "    blocks = mixed.shape[1]\n    one = Lanes(Real(1.0))\n    s = mixed[bead, block]\n    g = squashed(s)\n"
-    text += f"    slopes[bead, block] = Real({silu!r}) * wp.cw_mul(slopes[bead, block], "
-    text += "wp.cw_mul(g, one + wp.cw_mul(s, one - g)))\n"
+    """Derivatives by what was mixed, in place of those by what was gated, and by the gates, in place of them.
+
+    What the scalars add to the energy comes on top: `by_energies` times `reads`.
+    """
+    text = _header("gate_backward", ["mixed", "gates", "bias", "reads", "by_energies", "slopes"], apart=False)
+    text += f"    one = Lanes(Real(1.0))\n    s = mixed[{row(0, 'row')}, block]\n    g = squashed(s)\n"
+    text += f"    v = slopes[{row(0)}, block] + by_energies[bead] * reads[bead, block]\n"
+    text += f"    slopes[{row(0)}, block] = Real({silu!r}) * wp.cw_mul(v, wp.cw_mul(g, one + wp.cw_mul(s, one - g)))\n"
     for number, degree in enumerate(degrees[1:]):
-        text += f"    g{number} = squashed(gates[bead, {number} * blocks + block])\n    sum{number} = Lanes()\n"
+        text += f"    g{number} = squashed(gates[row, {number}, block] + bias[{number}, block])\n"
+        text += f"    sum{number} = Lanes()\n"
         for k in range(degree**2, (degree + 1) ** 2):
             text += f"    v{k} = slopes[{row(k)}, block]\n"
-            text += f"    sum{number} += wp.cw_mul(mixed[{row(k)}, block], v{k})\n"
+            text += f"    sum{number} += wp.cw_mul(mixed[{row(k, 'row')}, block], v{k})\n"
             text += f"    slopes[{row(k)}, block] = Real({sigmoid!r}) * wp.cw_mul(v{k}, g{number})\n"
-        text += f"    by_gates[bead, {number} * blocks + block] = Real({sigmoid!r}) * "
+        text += f"    gates[row, {number}, block] = Real({sigmoid!r}) * "
         text += f"wp.cw_mul(sum{number}, wp.cw_mul(g{number}, one - g{number}))\n"
-    return text
-
-
-def unmix(degrees: Sequence[int], kept: int) -> str:
-    """Derivatives by the two sums that were mixed, in place of those by the result, and by the features."""
-    text = _header("unmix", ["types", "skip", "slopes", "by_features"])
-    text += "    kept = skip[types[bead], block]\n"
-    for k in range(_size(degrees)):
-        text += f"    v{k} = Real({3**-0.5!r}) * slopes[{row(k)}, block]\n    slopes[{row(k)}, block] = v{k}\n"
-        if k < kept:
-            text += f"    by_features[{row(k)}, block] = wp.cw_mul(kept, v{k})\n"
     return text
 
 
 READOUT = """\
 def readout(
-    begin: wp.int32,
+    chunk: wp.array(dtype=wp.int32),
     hidden: wp.array2d(dtype=Lanes),
+    bias: wp.array(dtype=Lanes),
     weights: wp.array(dtype=Lanes),
     energies: wp.array(dtype=Real),
 ) -> None:
     row, single = wp.tid()
-    bead = begin + row
+    one = Lanes(Real(1.0))
     total = Lanes()
     for block in range(weights.shape[0]):
-        h = hidden[bead, block]
-        total += wp.cw_mul(weights[block], wp.cw_mul(h, squashed(h)))
-    energies[bead] += wp.dot(total, Lanes(Real(1.0)))
+        h = hidden[row, block] + bias[block]
+        g = squashed(h)
+        total += wp.cw_mul(weights[block], wp.cw_mul(h, g))
+        hidden[row, block] = wp.cw_mul(weights[block], wp.cw_mul(g, one + wp.cw_mul(h, one - g)))
+    energies[chunk[0] + row] += wp.dot(total, one)
 """
-
-READOUT_BACKWARD = """\
-def readout_backward(
-    begin: wp.int32,
-    hidden: wp.array2d(dtype=Lanes),
-    weights: wp.array(dtype=Lanes),
-    slopes: wp.array(dtype=Real),
-    by_hidden: wp.array2d(dtype=Lanes),
-) -> None:
-    row, block = wp.tid()
-    bead = begin + row
-    one = Lanes(Real(1.0))
-    h = hidden[bead, block]
-    g = squashed(h)
-    by_hidden[bead, block] = slopes[bead] * wp.cw_mul(weights[block], wp.cw_mul(g, one + wp.cw_mul(h, one - g)))
-"""
+"""Adds to the energy of the beads; what is hidden, without its bias, becomes the derivative by it."""
 
 
-def scale(size: int) -> str:
-    """Multiply by a factor of the type."""
-    text = _header("scale", ["types", "factors", "values"]) + "    factor = factors[types[bead], block]\n"
-    for k in range(size):
-        text += f"    values[{row(k)}, block] = wp.cw_mul(factor, values[{row(k)}, block])\n"
-    return text
-
-
-def _header(name: str, arguments: Sequence[str]) -> str:
-    kinds = {"types": "wp.array(dtype=wp.int32)"}
-    lines = [f"    {label}: {kinds.get(label, 'wp.array2d(dtype=Lanes)')},\n" for label in arguments]
-    return _BEADS.format(name=name, arguments="".join(lines))
+def _header(name: str, arguments: Sequence[str], *, apart: bool = True) -> str:
+    """For the beads of a chunk; with `apart`, all arrays begin where it does."""
+    kinds = {
+        "bias": "wp.array2d(dtype=Lanes)",
+        "weights": "wp.array2d(dtype=Lanes)",
+        "reads": "wp.array2d(dtype=Lanes)",
+    }
+    kinds["by_energies"] = "wp.array(dtype=Real)"
+    lines = [f"    {label}: {kinds.get(label, 'wp.array3d(dtype=Lanes)')},\n" for label in arguments]
+    return _BEADS.format(name=name, arguments="".join(lines)) + f"    bead = {'row' if apart else 'chunk[0] + row'}\n"
 
 
 def _operands(size: int) -> str:
@@ -167,7 +132,3 @@ def _grouped(terms: Sequence[Term]) -> dict[tuple[int, int], list[tuple[int, int
     for path, i, j, k, value in terms:
         groups[path, k].append((i, j, value))
     return groups
-
-
-def _size(degrees: Sequence[int]) -> int:
-    return (degrees[-1] + 1) ** 2

@@ -27,7 +27,7 @@ _AT_ONCE = 16 * 2**20
 """Bytes of what is kept of edges at a time."""
 _TYPICAL = 32
 """Edges of a bead."""
-_TABLE, _AROUND = 6, 10
+_TABLE, AROUND = 6, 9
 """Numbers of arguments of the kernels of messages: the radial functions, and derivatives by vectors."""
 
 
@@ -172,7 +172,7 @@ class WeightedMessages:
         numbers = starts[bounds].tolist()
         chunks = list(zip(bounds, bounds[1:], numbers, numbers[1:], strict=False))
         launch = self.launches[by_vectors is not None]
-        launch.give(edges if by_vectors is None else {**edges, _AROUND: by_vectors})
+        launch.give(edges if by_vectors is None else {**edges, AROUND: by_vectors})
         for start, stop, first, last in chunks if by_vectors is None else chunks[::-1]:
             launch.over(start, stop)
             if first == last:  # beads without neighbours: what they get or send is zero

@@ -20,9 +20,8 @@ def {name}(
     vectors: wp.array(dtype=Vector),
     cutoff: Real,
     knots: Real,
-    table: wp.array3d(dtype=Lanes),
-    beads: wp.int32,
-    features: wp.array2d(dtype=Lanes),
+    table: wp.array(dtype=Lanes),
+    features: wp.array(dtype=Lanes),
 {arguments}) -> None:
     row, block = wp.tid()
     bead = begin + row
@@ -63,13 +62,13 @@ _AT = "        at = offsets[bead] + edge - first[bead]\n"
 _OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n"
 
 
-def forward(terms: Sequence[Coupling], outputs: int, *, given: bool = False) -> str:
+def forward(terms: Sequence[Coupling], inputs: int, outputs: int, blocks: int, *, given: bool = False) -> str:
     """T sum over the edges of a bead of W(r, u) x, x the features of the sender and T the factor of its type.
 
     With `given` radial functions the table holds their values on each edge; those of a bead begin at its offset.
     """
-    body = Body(terms, given)
-    body.load("features[{}, block]", "f", body.sources, "other")
+    body = Body(terms, blocks, given)
+    body.load("features", inputs, "f", body.sources)
     body.descend()
     for number in range(len(terms)):
         body.radial(number)
@@ -80,16 +79,24 @@ def forward(terms: Sequence[Coupling], outputs: int, *, given: bool = False) -> 
             body.mix(name, target, rank)
             if rank > min(ranks):
                 body.climb(name, f"z{target}_{rank - 1}", step(rank - 1, rank))
-    arguments = _RECEIVER + "    messages: wp.array2d(dtype=Lanes),\n" + (_OFFSETS if given else "")
+    arguments = _RECEIVER + "    messages: wp.array(dtype=Lanes),\n" + (_OFFSETS if given else "")
     text = _HEADER.format(name="forward", arguments=arguments)
     text += "".join(f"    {_sum(k)} = Lanes()\n" for k in range(outputs))
     text += EDGE.format(sign="", near=NEAR, gain=1 + NEAR) + body.text
-    text += "    scale = receiver[types[bead], block]\n"
-    return text + "".join(f"    messages[{row(k)}, block] = wp.cw_mul(scale, {_sum(k)})\n" for k in range(outputs))
+    text += "    scale = receiver[types[bead], block]\n" + _first("bead", outputs, blocks, " " * 4)
+    lines = [f"put(messages, {_at('bead', k, blocks)}, wp.cw_mul(scale, {_sum(k)}))" for k in range(outputs)]
+    return text + "".join(f"    {line}\n" for line in lines)
 
 
 def backward(
-    terms: Sequence[Coupling], inputs: int, *, features: bool, given: bool = False, receiving: bool = False
+    terms: Sequence[Coupling],
+    inputs: int,
+    outputs: int,
+    blocks: int,
+    *,
+    features: bool,
+    given: bool = False,
+    receiving: bool = False,
 ) -> str:
     """Derivatives by the features, if they are wanted, and by the vectors, which are added to what is there.
 
@@ -97,10 +104,10 @@ def backward(
     message is taken back: v is the derivative by f, h that by the turned f, and g that by z. The derivatives by radial
     functions that are `given` come instead of those by the distance. With `receiving` a bead is the receiver.
     """
-    body = Body(terms, given)
-    ends = [("features", "f", body.sources), ("slopes", "g", body.targets)]
-    (mine, own, degrees), (theirs, name, loaded) = ends[::-1] if receiving else ends
-    body.load(f"{theirs}[{{}}, block]", name, loaded, "other")
+    body = Body(terms, blocks, given)
+    ends = [("features", inputs, "f", body.sources), ("slopes", outputs, "g", body.targets)]
+    (mine, size, own, degrees), theirs = ends[::-1] if receiving else ends
+    body.load(*theirs)
     body.descend()
     for target in body.targets:
         for rank in range(target, min(body.ranks(target=target)), -1):
@@ -112,7 +119,7 @@ def backward(
         products = [f"wp.cw_mul({there}_{m}, {here}_{m})" for m in range(2 * term.rank + 1)]
         body.line(f"p{number} = " + " + ".join(products))
         if given:
-            body.line(f"by_weights[at, {number}, block] = p{number}")
+            body.line(f"put(by_weights, {_at('knot', number, blocks)}, p{number})")
         else:
             body.add("radial", f"wp.cw_mul(d{number}, p{number})")
         for m in range(2 * term.rank + 1):
@@ -144,16 +151,17 @@ def backward(
     body.line("along -= (u0 * s0 + u1 * s1 + u2 * s2) * inverse")
     parts = ", ".join(f"{'' if receiving else '-'}(u{b} * along + s{b} * inverse)" for b in range(3))
     body.line(f"by_vectors[edge, block] += Vector({parts})")
-    arguments = "    slopes: wp.array2d(dtype=Lanes),\n    by_vectors: wp.array2d(dtype=Vector),\n"
+    arguments = "    slopes: wp.array(dtype=Lanes),\n    by_vectors: wp.array2d(dtype=Vector),\n"
     if features:
-        arguments += "    by_features: wp.array2d(dtype=Lanes),\n"
+        arguments += "    by_features: wp.array(dtype=Lanes),\n"
     if given:
-        arguments += _OFFSETS + "    by_weights: wp.array3d(dtype=Lanes),\n"
+        arguments += _OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n"
     text = _HEADER.format(name="backward", arguments=arguments)
     text += "    ones = Lanes(Real(1.0))\n"
     wanted = [k for k in range(inputs) if _degree(k) in body.sources]
     kept = [k for degree in degrees for k in range(degree**2, (degree + 1) ** 2)]
-    text += "".join(f"    {own}{_degree(k)}_{_name(k)} = {mine}[{row(k)}, block]\n" for k in kept)
+    text += _first("bead", size, blocks, " " * 4)
+    text += "".join(f"    {own}{_degree(k)}_{_name(k)} = vector({mine}, {_at('bead', k, blocks)})\n" for k in kept)
     text += "".join(f"    {_sum(k)} = Lanes()\n" for k in wanted if features)
     text += (
         EDGE.format(sign="" if receiving else "-", near=NEAR, gain=1 + NEAR)
@@ -161,7 +169,7 @@ def backward(
         + body.text
     )
     if features:
-        text += "".join(f"    by_features[{row(k)}, block] = {_sum(k)}\n" for k in wanted)
+        text += "".join(f"    put(by_features, {_at('bead', k, blocks)}, {_sum(k)})\n" for k in wanted)
     return text
 
 
@@ -171,11 +179,12 @@ class Body:
     f, t and z are tensors of (degree of the features or of the message)_(rank)_(component).
     """
 
-    def __init__(self, terms: Sequence[Coupling], given: bool = False) -> None:
-        self.terms, self.given = terms, given
+    def __init__(self, terms: Sequence[Coupling], blocks: int, given: bool = False) -> None:
+        self.terms, self.blocks, self.given = terms, blocks, given
         self.sources = sorted({term.source for term in terms})
         self.targets = sorted({term.target for term in terms})
-        self.text = _AT if given else ""
+        size = len(terms) if given else POWERS * len(terms)
+        self.text = (_AT if given else "") + _first("at" if given else "knot", size, blocks, " " * 8, "knot")
         self.known: set[str] = set()
 
     def ranks(self, source: int | None = None, target: int | None = None) -> set[int]:
@@ -195,11 +204,12 @@ class Body:
         self.line(f"{name} {'+=' if name in self.known or name.startswith('sum') else '='} {value}")
         self.known.add(name)
 
-    def load(self, source: str, name: str, degrees: Sequence[int], bead: str) -> None:
-        """The components of a bead as they are stored, of the highest rank."""
+    def load(self, array: str, size: int, name: str, degrees: Sequence[int]) -> None:
+        """The components of the other bead as they are stored, of the highest rank."""
+        self.text += _first("other", size, self.blocks, " " * 8)
         for degree in degrees:
             for m in range(2 * degree + 1):
-                self.line(f"{name}{degree}_{degree}_{m} = {source.format(row(degree**2 + m, bead))}")
+                self.line(f"{name}{degree}_{degree}_{m} = vector({array}, {_at('other', degree**2 + m, self.blocks)})")
 
     def descend(self) -> None:
         """Contract the features with the direction down to the ranks that are needed, and turn them."""
@@ -236,10 +246,10 @@ class Body:
     def radial(self, number: int, *, slope: bool = False) -> None:
         """The value of a radial function, and its slope."""
         if self.given:
-            self.line(f"w{number} = table[at, {number}, block]")
+            self.line(f"w{number} = vector(table, {_at('knot', number, self.blocks)})")
             return
         for power in range(POWERS):
-            self.line(f"c{power}_{number} = table[knot, {POWERS * number + power}, block]")
+            self.line(f"c{power}_{number} = vector(table, {_at('knot', POWERS * number + power, self.blocks)})")
         parts = [f"c{power}_{number}" for power in range(POWERS)]
         self.line(f"w{number} = " + " + t * (".join(parts) + ")" * (POWERS - 1))
         if slope:
@@ -247,10 +257,8 @@ class Body:
 
 
 def row(component: int, bead: str = "bead") -> str:
-    """Where a component is stored."""
-    degree = _degree(component)
-    first = f"{degree**2} * beads + " if degree else ""
-    return f"{first}{2 * degree + 1} * {bead} + {component - degree**2}"
+    """Where a component is stored, in an array of beads, components and blocks of channels."""
+    return f"{bead}, {component}"
 
 
 def weighted_sum(parts: Sequence[tuple[float, str]]) -> str:
@@ -261,6 +269,15 @@ def weighted_sum(parts: Sequence[tuple[float, str]]) -> str:
         sign = " - " if value < 0 else " + " if size in groups else ""
         groups[size] = groups.get(size, "") + sign + text
     return " + ".join(_scaled(size, f"({text})") for size, text in groups.items())
+
+
+def _first(bead: str, size: int, blocks: int, indent: str, name: str = "") -> str:
+    """Where what is stored of a bead begins, in this block."""
+    return f"{indent}{name or bead}_at = wp.int64({bead}) * wp.int64({size * blocks}) + wp.int64(block)\n"
+
+
+def _at(bead: str, component: int, blocks: int) -> str:
+    return f"{bead}_at + wp.int64({component * blocks})"
 
 
 def _degree(component: int) -> int:

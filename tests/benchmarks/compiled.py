@@ -7,6 +7,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -15,8 +16,7 @@ import openmm
 import torch
 import typer
 
-from cgenn.compiled.launch import Launch
-from cgenn.compiled.layer import Mixing
+from cgenn.compiled.launch import Launch, in_threads
 from cgenn.graph import build_graph
 from cgenn.potential.compiled import CompiledPotential, compiled
 from cgenn.potential.potential import Potential, PotentialConfig
@@ -73,10 +73,10 @@ def parts(potential: Potential, melt: Graph) -> dict[str, float]:
     space = fast.kernels._space(graph.types)
     for layer in space.layers:
         for name, part in vars(layer).items():
-            if isinstance(part, Mixing):
-                found["matrix products"] += median(part)
-            elif isinstance(part, Launch):
-                found[EDGES.get(name, "products, gates, readouts")] += median(part)
+            if isinstance(part, Launch):
+                found[EDGES[name]] += median(part)
+    for steps in (*space.nodes, *space.unnodes):
+        found["beads: mixing of channels, products, gates, readouts"] += median(partial(in_threads, steps))
     edges = space.edges(graph, melt.cutoff)
     by_vectors = edges.slopes(1)
     found["edges at new positions, and forces from them"] = median(lambda: edges.move(graph.positions, graph.cell))

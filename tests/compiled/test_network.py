@@ -143,3 +143,15 @@ def test_types_and_features_matter() -> None:
             agree(potential, other, KERNELS)
             seen.append(compiled(potential).network_energy(other))
     assert len({round(float(energies.sum()), 6) for energies in seen}) == 4
+
+
+@pytest.mark.parametrize("size", [4, 7])
+def test_some_beads_at_a_time(size: int, monkeypatch) -> None:
+    """Whole fours of beads, and what is left over."""
+    potential = random_potential(lmax=1)
+    graph = periodic_graph(potential)
+    expected = energy_and_forces(compiled(potential).learned_energy, graph)
+    for module in ("layer", "network"):
+        monkeypatch.setattr(f"cgenn.compiled.{module}.CHUNK", size)
+    for found, right in zip(energy_and_forces(compiled(potential).learned_energy, graph), expected, strict=True):
+        close(found, right, 1e-12)
