@@ -26,7 +26,7 @@ from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.layers import InteractionLayer, IrrepsLinear
 from cgenn.nn.network import BodyFeatures
 
-CHUNK = 64
+CHUNK = 128
 """Beads at a time: what is computed of them stays in the cache."""
 THIRD = 3**-0.5
 """A layer is the sum of three parts."""
