@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cgenn.compiled import node_source, source
+from cgenn.compiled import node_source, product_source, source
 from cgenn.compiled.bodies import Bodies
 from cgenn.compiled.ladder import couplings
 from cgenn.compiled.launch import Launch, kernel, lanes, padded
@@ -75,13 +75,14 @@ class LayerConstants:
 
         path, i, j, k = layer.square.terms.tolist()
         values = layer.square.values.exact.tolist()
-        square = list(zip(path, i, j, k, values, strict=True))
+        square = product_source.term_lists(list(zip(path, i, j, k, values, strict=True)))
+        self.square, self.unsquare = ((places.to(device), each.to(device, dtype)) for places, each in square)
         degrees = list(range(round(self.out**0.5)))
         texts = {
             "forward": source.forward(terms, self.gathered, given=given),
             "backward": source.backward(terms, self.inputs, features=not first, given=given, receiving=given and first),
-            "product": node_source.product(square, self.gathered, self.out),
-            "product_backward": node_source.product_backward(square, self.gathered, self.out),
+            "product": product_source.forward(self.gathered, self.out, dtype, self.lanes),
+            "product_backward": product_source.backward(self.gathered, self.out, dtype, self.lanes),
             "mix": node_source.mix(degrees, self.kept),
             "unmix": node_source.unmix(degrees, self.kept),
             "gate": node_source.gate(degrees, SILU_GAIN, SIGMOID_GAIN),
@@ -139,8 +140,8 @@ class Layer:
         self.weighted = None
         if c.perceptron is not None:
             self.weighted = WeightedMessages(self.gather, self.ungather, c.perceptron, bodies, receiving=c.first)
-        self.multiply = launch("product", beads, self.pairs, c.weights, self.products)
-        self.unmultiply = launch("product_backward", beads, self.pairs, c.weights, self.products, self.pairs)
+        self.multiply = launch("product", beads, *c.square, c.weights, self.pairs, self.products)
+        self.unmultiply = launch("product_backward", beads, *c.unsquare, c.weights, self.pairs, self.products)
         self.mix = launch("mix", beads, types, features, c.skip, self.mixed)
         self.unmix = launch("unmix", beads, types, c.skip, self.gated, features)
         self.gate = launch("gate", beads, self.mixed, self.gates, self.gated)
