@@ -58,6 +58,7 @@ class Workspace:
         """The edges of a graph, which may reach beyond the cutoff; the last neighbour list is kept."""
         listed = graph.receivers, graph.senders, graph.shifts
         if self.known is None or any(one is not other for one, other in zip(self.known[0], listed, strict=True)):
+            self.known = None  # its memory is free before the next one is made
             with torch.inference_mode(False), torch.no_grad():
                 batch, cells = graph.batch, graph.n_systems
                 if graph.cell is None:  # one cell, which is not used, serves all

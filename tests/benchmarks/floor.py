@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from cgenn.compiled.ladder import Coupling, couplings, step
-from cgenn.compiled.layer import Layer, LayerConstants
+from cgenn.compiled.layer import Layer
 from cgenn.nn.network import EquivariantNetwork
 
 SIDE, COPIED = 1024, 2**26
@@ -33,18 +34,17 @@ def median(call: Callable[[], object], repeats: int = 31) -> float:
     return statistics.median(times[1:])
 
 
-def operations(network: EquivariantNetwork, constants: Sequence[LayerConstants], neighbors: float) -> float:
+def operations(network: EquivariantNetwork, neighbors: float) -> float:
     """Of one bead, energy and forces."""
     total = 0.0
-    for layer, each in zip(network.layers, constants, strict=True):
+    for layer, readout in zip(network.layers, network.readouts, strict=True):
         product = layer.product
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
-        channels = layer.channels
-        total += 3 * channels * (neighbors * message(terms) + 3 * len(each.square[1]))
-        mixed = [each.before, each.pairs, each.linear, each.after]
-        for matrices in mixed:
-            total += 4 * sum((2 * degree + 1) * matrix.numel() for degree, matrix in enumerate(matrices))
-        total += 4 * (each.hidden[0].numel() + (0 if each.gates is None else each.gates[0].numel()))
+        total += 3 * layer.channels * (neighbors * message(terms) + 3 * layer.square.terms.shape[1])
+        for linear in (layer.before, layer.left, layer.right, layer.linear, layer.after):
+            total += 4 * sum((2 * degree + 1) * matrix.numel() for degree, matrix in enumerate(linear.weight))
+        gates = layer.gate.gates
+        total += 4 * (readout[0].weight.numel() + (0 if gates is None else gates.weight.numel()))
     return total
 
 
@@ -63,8 +63,8 @@ def message(terms: Sequence[Coupling]) -> int:
 
 def bytes_moved(layers: Sequence[Layer], beads: int, neighbors: float) -> float:
     """Of one bead, energy and forces."""
-    names = ("sent", "got", "pairs", "products", "mixed", "gated", "gates", "hidden")
-    kept = sum(getattr(layer, name).nbytes for layer in layers for name in names)
+    tensors = [each for layer in layers for each in vars(layer).values() if isinstance(each, Tensor)]
+    kept = sum({each.data_ptr(): each.nbytes for each in tensors if len(each) >= beads}.values())
     real = layers[0].gated.element_size()
     return 4 * kept / beads + len(layers) * neighbors * (2 * (3 * real + 4) + 6 * real)
 

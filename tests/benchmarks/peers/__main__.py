@@ -9,7 +9,7 @@ a GPU: on the clock), with the neighbour list that the package comes with, or el
 (`us_per_bead`), and without it (`us_per_bead_model`). `peak_kb_per_bead`: how far the resident memory of the process
 rose during the calls.
 
-"scaling": cgenn with 100 to 1 000 000 beads (16 GB of memory). "cores": the same on more threads, on the clock.
+"scaling": cgenn with 100 to 1 000 000 beads (20 GB of memory). "cores": the same on more threads, on the clock.
 "compiled", "systems", "electrostatics": scripts of these names beside this folder, which say what they do.
 """
 
