@@ -23,6 +23,7 @@ import typer
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.map_trajectory import map_trajectory
 from cgenn.mapping.atoms import AtomTopology
+from cgenn.neighbors import neighbors
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors, RepulsionPrior, type_key
@@ -81,6 +82,8 @@ def measured(system: AllAtomSystem, beads: Beads, threads: int, seconds: float) 
     model.setPositions(start.particles[0])
     all_atom, own = (pace(each, threads, seconds, system.definition.temperature) for each in (atoms, model))
     config, count = potential.config, len(dataset.topology)
+    cell = None if start.box is None else torch.as_tensor(start.box)[None]
+    near = neighbors(torch.as_tensor(start.positions[0]), config.cutoff, cell=cell)
     per_day = 86.4 * system.definition.timestep / all_atom, 86.4 * beads.timestep / own
     return {
         "model": "cgenn" if config.reflection_invariant else "cgenn-so3",
@@ -92,6 +95,7 @@ def measured(system: AllAtomSystem, beads: Beads, threads: int, seconds: float) 
         "mapping": beads.mapping,
         "atoms": atoms.getSystem().getNumParticles(),
         "beads": count,
+        "pairs_per_bead": len(near.senders) / count,
         "fs_all_atom": 1e3 * system.definition.timestep,
         "fs": 1e3 * beads.timestep,
         "us_per_step_all_atom": 1e6 * all_atom,
