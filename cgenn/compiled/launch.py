@@ -88,7 +88,8 @@ def load(kernels: Sequence[Any], device: torch.device) -> None:
     """
     modules = list({id(kernel.module): kernel.module for kernel in kernels}.values())
     start = perf_counter()
-    notice = Timer(_WORTH_A_WORD, _log.info, ["compiling the kernels of the network: seconds up to lmax 2, a minute or two at lmax 3"])
+    said = "compiling the kernels of the network: seconds up to lmax 2, a minute or two at lmax 3"
+    notice = Timer(_WORTH_A_WORD, _log.info, [said])
     notice.daemon = True
     notice.start()
     try:
