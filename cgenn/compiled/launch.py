@@ -88,8 +88,7 @@ def load(kernels: Sequence[Any], device: torch.device) -> None:
     """
     modules = list({id(kernel.module): kernel.module for kernel in kernels}.values())
     start = perf_counter()
-    said = "compiling the kernels of the network: seconds up to lmax 2, a minute or two at lmax 3"
-    notice = Timer(_WORTH_A_WORD, _log.info, [said])
+    notice = Timer(_WORTH_A_WORD, _log.info, ["compiling the kernels of the network, which takes some ten seconds"])
     notice.daemon = True
     notice.start()
     try:

@@ -19,9 +19,13 @@ from cgenn.compiled.ladder import couplings
 from cgenn.compiled.launch import Launch, kernel, lanes, padded
 from cgenn.compiled.perceptron import Perceptron, WeightedMessages
 from cgenn.compiled.radial import radial_table
+from cgenn.compiled.vector_source import in_vectors
 from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.layers import InteractionLayer, IrrepsLinear
 from cgenn.nn.network import BodyFeatures
+
+_MOST_IN_LOOPS = 9
+"""Components of messages: those of lmax 3 would take two minutes to compile, in vectors of C++ ten seconds."""
 
 
 class LayerConstants:
@@ -91,6 +95,8 @@ class LayerConstants:
             "readout_backward": node_source.READOUT_BACKWARD,
             "scale": node_source.scale(self.gathered),
         }
+        if self.gathered > _MOST_IN_LOOPS:
+            texts |= {name: in_vectors(texts[name], dtype, self.lanes) for name in ("forward", "backward")}
         self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
 
     def _stored(self, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:

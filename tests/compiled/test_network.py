@@ -56,10 +56,9 @@ def agree(potential: Potential, graph: BeadGraph, tolerance: float) -> None:
         {"lmax": 1, "reflection_invariant": True, "channels": 5, **DIPOLES},
         {"lmax": 2, "reflection_invariant": True, "channels": 5},
         {"lmax": 2, "layers": 3, "bead_features": ("charge", "mass"), **CHARGES},
-        {"lmax": 3, "layers": 1},
+        {"lmax": 3, **DIPOLES},
         pytest.param({"lmax": 2, "channels": 64, **DIPOLES}, marks=pytest.mark.slow),
         pytest.param({"lmax": 3, "reflection_invariant": True}, marks=pytest.mark.slow),
-        pytest.param({"lmax": 3, **DIPOLES}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
