@@ -17,7 +17,7 @@ from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
 _KEPT = 4
-_MOST_COMPONENTS = 16
+_MOST_COMPONENTS = 25
 
 
 def refusal(network: EquivariantNetwork) -> str | None:
@@ -25,7 +25,7 @@ def refusal(network: EquivariantNetwork) -> str | None:
     if network.embedding.weight.device.type != "cpu":
         return "kernels for GPUs have not been tried"
     if network.components > _MOST_COMPONENTS:
-        return "messages of features of degree four and higher would take minutes to compile"
+        return "messages of features of degree five and higher would take minutes to compile"
     return None
 
 

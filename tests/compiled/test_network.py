@@ -59,6 +59,7 @@ def agree(potential: Potential, graph: BeadGraph, tolerance: float) -> None:
         {"lmax": 3, **DIPOLES},
         pytest.param({"lmax": 2, "channels": 64, **DIPOLES}, marks=pytest.mark.slow),
         pytest.param({"lmax": 3, "reflection_invariant": True}, marks=pytest.mark.slow),
+        pytest.param({"lmax": 4, "reflection_invariant": True}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
