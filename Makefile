@@ -4,7 +4,8 @@
 # make test-slow     the tests that take minutes
 # make test-gpu      the tests that need a CUDA device
 # make ala2          the published alanine dipeptide benchmark, three seeds (about an hour)
-# make bench         time and memory per bead beside other packages, which it installs (ARGS=--quick: minutes)
+# make bench         time and memory per bead beside other packages, which it installs, scaling, cores, whole systems
+#                    (ARGS=--quick: minutes; ARGS="--only systems": one of the tables)
 # make lint, make format, make build, make clean
 
 PYTHON ?= python3
@@ -56,6 +57,7 @@ test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu
 
 bench: $(VENV)/.run
+	$(BIN)/pip install -q -e ".[openmm-torch,benchmark]"
 	$(BIN)/python -m tests.benchmarks.peers $(ARGS)
 
 ala2: $(VENV)/.run

@@ -77,7 +77,8 @@ def neighbors(
             _search_periodic(points[start:stop], cells[system], cutoff, start, both)
             for system, (start, stop) in enumerate(pairwise(starts.tolist()))
         ]
-    receivers, senders, shifts = (np.concatenate(entries) for entries in zip(*parts, strict=True))
+    joined = parts[0] if len(parts) == 1 else [np.concatenate(entries) for entries in zip(*parts, strict=True)]
+    receivers, senders, shifts = joined
     return Neighbors(
         torch.from_numpy(receivers).to(positions.device),
         torch.from_numpy(senders).to(positions.device),
@@ -100,7 +101,10 @@ def _search_periodic(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     search = vesin.NeighborList(cutoff=cutoff, full_list=both, sorted=both, n_threads=1)
     i, j, shift = search.compute(points, cell, True, "ijS")
-    return i.astype(np.int64) + offset, j.astype(np.int64) + offset, shift
+    i, j = i.view(np.int64), j.view(np.int64)  # long lists are not copied
+    i += offset
+    j += offset
+    return i, j, shift
 
 
 def _side_by_side(points: np.ndarray, batch: np.ndarray, n_systems: int, cutoff: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
+from threading import Timer
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -100,10 +101,15 @@ def load(kernels: Sequence[Any], device: torch.device) -> None:
     """
     modules = list({id(kernel.module): kernel.module for kernel in kernels}.values())
     start = perf_counter()
+    notice = Timer(_WORTH_A_WORD, _log.info, ["compiling the kernels of the network, which takes some ten seconds"])
+    notice.daemon = True
+    notice.start()
     try:
         wp.force_load(device=str(device), modules=modules, max_workers=None)
     except Exception as error:  # Warp raises nothing more special
         raise RuntimeError(f"the kernels of the network cannot be compiled: {error}") from error
+    finally:
+        notice.cancel()
     took = perf_counter() - start
     if took > _WORTH_A_WORD:
         _log.info("the kernels of the network were compiled in %.0f s; they are kept for the next time", took)

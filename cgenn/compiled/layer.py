@@ -15,13 +15,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cgenn.compiled import node_source, source
+from cgenn.compiled import node_source, product_source, source
 from cgenn.compiled.bodies import Bodies
 from cgenn.compiled.ladder import couplings
 from cgenn.compiled.launch import Launch, Step, kernel, lanes, padded
 from cgenn.compiled.mixing_source import AT_ONCE, mixing
 from cgenn.compiled.perceptron import AROUND, Perceptron, WeightedMessages
 from cgenn.compiled.radial import radial_table
+from cgenn.compiled.vector_source import in_vectors
 from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.layers import InteractionLayer, IrrepsLinear
 from cgenn.nn.network import BodyFeatures
@@ -30,6 +31,8 @@ CHUNK = 128
 """Beads at a time: what is computed of them stays in the cache."""
 THIRD = 3**-0.5
 """A layer is the sum of three parts."""
+_MOST_IN_LOOPS = 9
+"""Components of messages: those of lmax 3 would take two minutes to compile, in vectors of C++ ten seconds."""
 
 
 class Both(NamedTuple):
@@ -103,15 +106,16 @@ class LayerConstants:
 
         path, i, j, k = layer.square.terms.tolist()
         values = layer.square.values.exact.tolist()
-        square = list(zip(path, i, j, k, values, strict=True))
+        square = product_source.term_lists(list(zip(path, i, j, k, values, strict=True)))
+        self.square, self.unsquare = ((places.to(device), each.to(device, dtype)) for places, each in square)
         blocks, sizes = self.channels // self.lanes, (self.inputs, self.gathered)
         ranks = list(range(round(self.out**0.5)))
         way = {"features": not first, "given": given, "receiving": given and first}
         texts = {
             "forward": source.forward(terms, *sizes, blocks, given=given),
             "backward": source.backward(terms, *sizes, blocks, **way),
-            "product": node_source.product(square, self.gathered, self.out),
-            "product_backward": node_source.product_backward(square, self.gathered, self.out),
+            "product": product_source.forward(self.gathered, self.out, dtype, self.lanes),
+            "product_backward": product_source.backward(self.gathered, self.out, dtype, self.lanes),
             "gate": node_source.gate(ranks, SILU_GAIN, SIGMOID_GAIN),
             "gate_backward": node_source.gate_backward(ranks, SILU_GAIN, SIGMOID_GAIN),
             "readout": node_source.READOUT,
@@ -121,6 +125,8 @@ class LayerConstants:
             "mixing_scaled": mixing(scaled=True),
             "mixing_onto_scaled": mixing(onto=True, scaled=True),
         }
+        if self.gathered > _MOST_IN_LOOPS:
+            texts |= {name: in_vectors(texts[name], dtype, self.lanes) for name in ("forward", "backward")}
         self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
 
     def _stored(self, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -200,7 +206,7 @@ class Layer:
         return [
             *steps,
             self._mix(gated, c.after.back, rooms.products),
-            self._step("product_backward", pairs, c.weights, products, pairs),
+            self._step("product_backward", *c.unsquare, c.weights, pairs, products),
             self._mix(rooms.pairs, c.pairs.back, got, "scaled", scale),
             self._mix(gated, c.linear.back, got, "onto_scaled", scale),
         ]
@@ -231,7 +237,7 @@ class Layer:
         kept: list[Tensor | float] = [self.types, c.skip, self.features, self.features.shape[1], self._kept]
         steps = [
             self._mix(got, c.pairs.there, rooms.pairs),
-            self._step("product", rooms.pairs.values, c.weights, rooms.products.values),
+            self._step("product", *c.square, c.weights, rooms.pairs.values, rooms.products.values),
             self._mix(got, c.linear.there, rooms.mixed, "kept", kept),
             self._mix(rooms.products, c.after.there, rooms.mixed, "onto"),
         ]

@@ -18,7 +18,7 @@ from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
 _KEPT = 4
-_MOST_COMPONENTS = 9
+_MOST_COMPONENTS = 25
 
 
 def refusal(network: EquivariantNetwork) -> str | None:
@@ -26,7 +26,7 @@ def refusal(network: EquivariantNetwork) -> str | None:
     if network.embedding.weight.device.type != "cpu":
         return "kernels for GPUs have not been tried"
     if network.components > _MOST_COMPONENTS:
-        return "products of features of degree three and higher would take minutes to compile"
+        return "messages of features of degree five and higher would take minutes to compile"
     return None
 
 
@@ -77,6 +77,7 @@ class Workspace:
         """The edges of a graph, which may reach beyond the cutoff; the last neighbour list is kept."""
         listed = graph.receivers, graph.senders, graph.shifts
         if self.known is None or any(one is not other for one, other in zip(self.known[0], listed, strict=True)):
+            self.known = None  # its memory is free before the next one is made
             with torch.inference_mode(False), torch.no_grad():
                 batch, cells = graph.batch, graph.n_systems
                 if graph.cell is None:  # one cell, which is not used, serves all

@@ -1,17 +1,13 @@
-"""The Warp source of the kernels over beads of one layer: products, gates and the readout of the energy.
+"""The Warp source of the kernels over beads of one layer: gates and the readout of the energy.
 
 What mixes channels is left to `mixing_source`; these do the rest in one pass each.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
-from cgenn.compiled.source import row, weighted_sum
-
-Term = tuple[int, int, int, int, float]
-"""(path, first, second, out, coefficient) of a product."""
+from cgenn.compiled.source import row
 
 _BEADS = """\
 def {name}(
@@ -19,40 +15,6 @@ def {name}(
 {arguments}) -> None:
     row, block = wp.tid()
 """
-
-
-def product(terms: Sequence[Term], size: int, out: int) -> str:
-    """out_k = sum c w_p left_i right_j; left and right are the two halves of the channels of `pairs`."""
-    text = _header("product", ["pairs", "weights", "products"]) + "    half = products.shape[2]\n" + _operands(size)
-    groups = _grouped(terms)
-    for (path, k), group in groups.items():
-        products = weighted_sum([(value, f"wp.cw_mul(a{i}, b{j})") for i, j, value in group])
-        text += f"    t{path}_{k} = {products}\n"
-    for k in range(out):
-        parts = [f"wp.cw_mul(weights[{path}, block], t{path}_{k})" for path, found in groups if found == k]
-        text += f"    products[{row(k)}, block] = {' + '.join(parts) or 'Lanes()'}\n"
-    return text
-
-
-def product_backward(terms: Sequence[Term], size: int, out: int) -> str:
-    """The derivatives by both halves of `pairs`, from those by the products."""
-    text = _header("product_backward", ["pairs", "weights", "slopes", "by_pairs"])
-    text += "    half = slopes.shape[2]\n" + _operands(size)
-    text += "".join(f"    s{k} = slopes[{row(k)}, block]\n" for k in range(out))
-    left: dict[int, list[str]] = defaultdict(list)
-    right: dict[int, list[str]] = defaultdict(list)
-    for (path, k), group in _grouped(terms).items():
-        text += f"    u{path}_{k} = wp.cw_mul(weights[{path}, block], s{k})\n"
-        for side, here, there in ((left, 0, "b{1}"), (right, 1, "a{0}")):
-            by: dict[int, list[tuple[float, str]]] = defaultdict(list)
-            for i, j, value in group:
-                by[(i, j)[here]].append((value, there.format(i, j)))
-            for component, factors in by.items():
-                side[component].append(f"wp.cw_mul({weighted_sum(factors)}, u{path}_{k})")
-    for place, side in (("block", left), ("half + block", right)):
-        for component in range(size):
-            text += f"    by_pairs[{row(component)}, {place}] = {' + '.join(side[component]) or 'Lanes()'}\n"
-    return text
 
 
 def gate(degrees: Sequence[int], silu: float, sigmoid: float) -> str:
@@ -119,16 +81,3 @@ def _header(name: str, arguments: Sequence[str], *, apart: bool = True) -> str:
     kinds["by_energies"] = "wp.array(dtype=Real)"
     lines = [f"    {label}: {kinds.get(label, 'wp.array3d(dtype=Lanes)')},\n" for label in arguments]
     return _BEADS.format(name=name, arguments="".join(lines)) + f"    bead = {'row' if apart else 'chunk[0] + row'}\n"
-
-
-def _operands(size: int) -> str:
-    return "".join(
-        f"    a{i} = pairs[{row(i)}, block]\n    b{i} = pairs[{row(i)}, half + block]\n" for i in range(size)
-    )
-
-
-def _grouped(terms: Sequence[Term]) -> dict[tuple[int, int], list[tuple[int, int, float]]]:
-    groups: dict[tuple[int, int], list[tuple[int, int, float]]] = defaultdict(list)
-    for path, i, j, k, value in terms:
-        groups[path, k].append((i, j, value))
-    return groups

@@ -1,6 +1,6 @@
 """Energy, forces and dE/dq of particle-mesh Ewald against OpenMM's with fixed charges and against nvalchemiops'.
 
-python tests/benchmarks/electrostatics.py [--quick] [--accuracy 2e-4] [--beads 1000,8000,64000]
+python -m tests.benchmarks.electrostatics [--quick] [--accuracy 2e-4] [--beads 1000,8000,64000]
 
 Jittered rock salt (0.03 nm), 44.6 ions/nm^3, the same positions for all. OpenMM's CPU platform, one thread, and
 nvalchemiops (single precision, `pip install "cgenn[benchmark]"`): cutoff 0.9 nm, alpha 3.5/nm, mesh 0.088 nm. Ours, in
@@ -17,13 +17,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from typing import Annotated
 
 import openmm
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from cgenn.electrostatics.coulomb import coulomb_energy
@@ -32,6 +30,7 @@ from cgenn.electrostatics.pme import pme_energy
 from cgenn.electrostatics.real_space import real_space_energy
 from cgenn.electrostatics.settings import CoulombSettings, tune
 from cgenn.units import COULOMB
+from tests.benchmarks.records import Record, show, versions
 
 DENSITY, JITTER, SKIN, STEPS_PER_LIST = 44.6, 0.03, 0.1, 20
 
@@ -124,8 +123,8 @@ def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[st
     return {name: 1e3 * statistics.median(values[2:]) for name, values in times.items()}
 
 
-def measure(beads: int, accuracy: float) -> list[str]:
-    """One row of the table."""
+def measure(beads: int, accuracy: float) -> Record:
+    """Times [ms], those of OpenMM's [1], and errors of the forces [1]."""
     salt = Salt.build(beads).to(torch.float32)
     double = Salt.build(beads).to(torch.float64)
     settings = tune(double.cell, beads, accuracy=accuracy, method="pme")
@@ -151,32 +150,45 @@ def measure(beads: int, accuracy: float) -> list[str]:
     listed = double.pairs(exact)
     expected = -double.derivatives(lambda x, q: coulomb_energy(x, q, None, listed, exact, cell=double.cell))[0]
     ours = -salt.derivatives(lambda x, q: coulomb_energy(x, q, None, pairs, settings, **where))[0]
-    forces = (theirs(), -10 * COULOMB * other()[0], ours)
-    errors = [float((found - expected).norm() / expected.norm()) for found in forces]
+
+    def error(found: Tensor) -> float:
+        return float((found - expected).norm() / expected.norm())
+
     total = time_of["kept"] + time_of["pairs"] / STEPS_PER_LIST
-    ratios = [time_of["other"], time_of["other"] + time_of["other pairs"], total, time_of["fresh"]]
-    return [
-        f"{beads}",
-        f"{time_of['openmm']:.1f}",
-        *[f"{value / time_of['openmm']:.1f}" for value in ratios],
-        *[f"{time_of[part]:.1f}" for part in ("real", "mesh", "pairs")],
-        *[f"{error:.1e}" for error in errors],
-        f"{settings.cutoff:.2f}",
-        f"{settings.mesh}",
-    ]
+    return {
+        "model": "cgenn-pme",
+        "lmax": None,
+        "layers": None,
+        "channels": None,
+        "threads": 1,
+        "beads": beads,
+        "us_per_bead": 1e3 * total / beads,
+        "peak_kb_per_bead": None,
+        "openmm_ms": time_of["openmm"],
+        "over_openmm_kept": total / time_of["openmm"],
+        "over_openmm_new": time_of["fresh"] / time_of["openmm"],
+        "nvalchemiops_over_openmm_kept": time_of["other"] / time_of["openmm"],
+        "nvalchemiops_over_openmm_new": (time_of["other"] + time_of["other pairs"]) / time_of["openmm"],
+        "real_space_ms": time_of["real"],
+        "mesh_ms": time_of["mesh"],
+        "pairs_ms": time_of["pairs"],
+        "error_openmm": error(theirs()),
+        "error_nvalchemiops": error(-10 * COULOMB * other()[0]),
+        "error": error(ours),
+        "cutoff": settings.cutoff,
+        "mesh": str(settings.mesh),
+        "versions": versions("openmm", "nvalchemi-toolkit-ops"),
+    }
 
 
-def main(quick: bool = False, accuracy: float = 2e-4, beads: str = "1000,8000,64000") -> None:
+def main(
+    quick: bool = False,
+    accuracy: float = 2e-4,
+    beads: str = "1000,8000,64000",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
     torch.set_num_threads(1)
-    ratios = [f"{name}, {pairs} / OpenMM" for name in ("nvalchemiops", "cgenn") for pairs in ("kept", "new")]
-    parts = [f"cgenn: {part} (ms)" for part in ("real space", "mesh", "pairs")]
-    errors = [f"error of {name}" for name in ("OpenMM", "nvalchemiops", "cgenn")]
-    columns = ("ions", "OpenMM (ms)", *ratios, *parts, *errors, "cutoff (nm)", "mesh")
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "openmm", "nvalchemi-toolkit-ops"))
-    table = Table(*columns, title=f"Particle-mesh Ewald: CPU time, one thread; {versions}")
-    for number in (1000,) if quick else map(int, beads.split(",")):
-        table.add_row(*measure(number, accuracy))
-    Console(width=160).print(table)
+    show((measure(number, accuracy) for number in ([1000] if quick else map(int, beads.split(",")))), as_json)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from .peers import __main__ as driver
-from .peers.graphs import CONTACT, melt
+from .peers.cases import Job, cases
+from .peers.graphs import CONTACT, melt, write_graph
 from .peers.table import markdown
+from .records import table
 
 KEYS = {"model", "lmax", "layers", "channels", "beads", "threads", "us_per_bead", "us_per_bead_model"}
 KEYS |= {"peak_kb_per_bead", "versions", "hardware", "date"}
@@ -19,9 +22,10 @@ def test_what_is_there_is_measured_and_the_rest_named(tmp_path: Path, monkeypatc
         raise ValueError(f"{name} could not be installed")
 
     monkeypatch.setattr(driver, "python", refuse)
-    chosen = [case for case in driver.cases(quick=True) if case.model in ("cgenn-e3nn", "nequip")]
+    named = {case.model: case for case in cases(quick=True)}
+    chosen = [Job("peers", named[name], (100,), 1) for name in ("cgenn-e3nn", "nequip")]
     out = tmp_path / "bench.json"
-    records, missing = driver.run(chosen, (100,), out, tmp_path / "work", threads=1, repeats=1, device="cpu")
+    records, missing = driver.run(chosen, out, tmp_path / "work", quick=True, device="cpu")
     assert missing == ["nequip could not be installed"]
     assert records == json.loads(out.read_text())
     (record,) = records
@@ -49,3 +53,22 @@ def test_others_are_compared_with_the_same_size_of_ours() -> None:
         "| schnet | 0 | 2 | 32 | 30.0 (7.5x) | 10 |",
         "| nequip | 2 | 2 | 32 | 200 | 10 |",
     ]
+
+
+def test_what_all_records_share_stands_above_the_table() -> None:
+    shared = {"model": "cgenn", "lmax": 1, "layers": 2, "channels": 32, "threads": 1, "peak_kb_per_bead": None}
+    found = table([{**shared, "beads": beads, "us_per_bead": 0.01234 * beads} for beads in (100, 1000)])
+    assert found.splitlines() == [
+        "model cgenn, lmax 1, layers 2, channels 32, threads 1", "",
+        "| beads | us_per_bead |", "|---|---|", "| 100 | 1.23 |", "| 1000 | 12.3 |",
+    ]  # fmt: skip
+
+
+def test_boxes_made_of_smaller_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many pairs as if they had been searched in the large box."""
+    monkeypatch.setattr("tests.benchmarks.peers.graphs.LARGEST", 200)
+    with np.load(write_graph(tmp_path, 1600)) as file:
+        positions, edge = file["positions"].astype(float), float(file["edge"])
+        found = cKDTree(positions % edge, boxsize=edge).query_pairs(1.0, output_type="ndarray")
+        assert len(positions) == len(file["types"]) == 1600
+        assert 2 * len(found) == file["pairs"] > 0

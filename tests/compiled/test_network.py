@@ -56,7 +56,10 @@ def agree(potential: Potential, graph: BeadGraph, tolerance: float) -> None:
         {"lmax": 1, "reflection_invariant": True, "channels": 5, **DIPOLES},
         {"lmax": 2, "reflection_invariant": True, "channels": 5},
         {"lmax": 2, "layers": 3, "bead_features": ("charge", "mass"), **CHARGES},
+        {"lmax": 3, **DIPOLES},
         pytest.param({"lmax": 2, "channels": 64, **DIPOLES}, marks=pytest.mark.slow),
+        pytest.param({"lmax": 3, "reflection_invariant": True}, marks=pytest.mark.slow),
+        pytest.param({"lmax": 4, "reflection_invariant": True}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -74,6 +77,7 @@ def test_agrees_in_double_precision(options: dict, place) -> None:
         (DIPOLES, torch.float32),
         ({"channels": 32}, torch.float32),
         pytest.param({"lmax": 2, "channels": 32, "layers": 3}, torch.float32, marks=pytest.mark.slow),
+        pytest.param({"lmax": 3, "channels": 32}, torch.float32, marks=pytest.mark.slow),
     ],
     ids=str,
 )

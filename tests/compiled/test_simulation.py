@@ -48,8 +48,8 @@ def test_what_is_refused_runs_as_it_is(potential, monkeypatch, caplog):  # noqa:
         CompiledNetwork(potential.network)
 
 
-def test_degree_three_runs_as_it_is(caplog):
-    deep = random_potential(lmax=3)
+def test_degree_five_runs_as_it_is(caplog):
+    deep = random_potential(lmax=5)
     with caplog.at_level(logging.INFO, logger="cgenn"):
         assert compiled(deep) is deep
     assert "would take minutes to compile" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -32,6 +33,10 @@ MODELS = {
 LARGER = ("cgenn", "nequip-aotinductor", "e3nn")
 """How the names of the models begin that are also measured with more layers and with more channels."""
 BEADS, QUICK_BEADS = (100, 1000, 8000), (100, 1000)
+DEFAULT = "cgenn-so3"
+"""What is measured for more beads and on more cores."""
+SCALING, QUICK_SCALING = (100, 1000, 10_000, 100_000, 1_000_000), (100, 1000, 8000)
+CORES, QUICK_CORES = (1000, 8000, 64_000), (1000,)
 
 
 class Case(NamedTuple):
@@ -54,3 +59,23 @@ def cases(quick: bool) -> Iterator[Case]:
                 yield Case(name, lmax, layers, channels)
             elif lmax == 1:
                 yield Case(name, model.degree, layers, channels)
+
+
+class Job(NamedTuple):
+    """A case of one of the tables, for some numbers of beads."""
+
+    table: str
+    case: Case
+    beads: tuple[int, ...]
+    threads: int
+
+
+def jobs(quick: bool, threads: int, device: str) -> Iterator[Job]:
+    """All that is measured on melts: "peers", "scaling", and on a CPU "cores"."""
+    for case in cases(quick):
+        yield Job("peers", case, QUICK_BEADS if quick else BEADS, threads)
+    case = Case(DEFAULT, 1, 2, 32)
+    yield Job("scaling", case, QUICK_SCALING if quick else SCALING, threads)
+    cores = os.cpu_count() or 1
+    for count in [2**power for power in range(cores.bit_length()) if device == "cpu"]:
+        yield Job("cores", case, QUICK_CORES if quick else CORES, count)

@@ -15,6 +15,8 @@ from cgenn.files import atomic
 
 CUTOFF, DENSITY, TYPES = 1.0, 7.4, 8
 """Cutoff [nm], beads per nm^3, number of bead types."""
+LARGEST = 8000
+"""Beads of a box with more are those of a smaller one again and again, where that is possible."""
 CHAIN, BOND, CONTACT, APART = 20, 0.38, 0.36, 0.5
 """Beads of a chain, length of a bond [nm], least distance of two beads [nm], distance at which they first push [nm]."""
 
@@ -49,11 +51,15 @@ def write_graph(folder: Path, beads: int) -> Path:
     path = folder / f"{beads}.npz"
     if path.is_file():
         return path
-    random = np.random.default_rng(beads)
-    edge = (beads / DENSITY) ** (1 / 3)
-    positions = melt(beads, edge, random).astype(np.float32) % np.float32(edge)
-    pairs = len(cKDTree(positions % edge, boxsize=edge).query_pairs(CUTOFF, output_type="ndarray"))
-    types = random.integers(0, TYPES, beads)
+    times = max(k for k in range(1, 11) if beads % k**3 == 0 and (k == 1 or beads // k**3 >= LARGEST))
+    single = beads // times**3
+    random = np.random.default_rng(single)
+    edge = (single / DENSITY) ** (1 / 3)
+    positions = melt(single, edge, random).astype(np.float32) % np.float32(edge)
+    pairs = times**3 * len(cKDTree(positions % edge, boxsize=edge).query_pairs(CUTOFF, output_type="ndarray"))
+    types = np.tile(random.integers(0, TYPES, single), times**3)
+    cells = edge * np.stack(np.meshgrid(*[np.arange(times)] * 3), axis=-1).reshape(-1, 1, 3)
+    positions, edge = (positions + cells).reshape(-1, 3).astype(np.float32), times * edge
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, positions=positions, types=types, edge=edge, cutoff=CUTOFF, pairs=2 * pairs)
     return path

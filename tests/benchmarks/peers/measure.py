@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WARM_UP = 2
+WARM_UP, MOST = 2, 1_000_000
+"""Calls that are not counted, and most beads that all the others are about."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def measured(calls: Calls, graph: Graph, chosen: argparse.Namespace, repeats: in
     """Medians of time and the peak of memory, per bead."""
     clock, memory = stopwatch(chosen), Peak(chosen.device)
     torch.set_num_threads(chosen.threads)
+    repeats = max(1, min(repeats, MOST // len(graph.positions)))
     searches, evaluations = [], []
     for _ in range(WARM_UP + repeats):
         start = clock()

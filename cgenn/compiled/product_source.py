@@ -1,0 +1,123 @@
+"""The Warp source of the product of what each bead gathered with itself, and of its derivatives.
+
+A loop over a list of terms, of which there are 137 at lmax 2, 611 at lmax 3 and 2052 at lmax 4: written out they would
+take minutes to compile. The loop is C++ with vectors of its own, as those of Warp take twice the time here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Term = tuple[int, int, int, int, float]
+"""(path, first, second, out, coefficient) of a product."""
+Terms = tuple[Int[Tensor, "terms 4"], Float[Tensor, " terms"]]
+"""The first four of each, and the coefficients."""
+
+_KERNEL = '''\
+def {name}(
+    chunk: wp.array(dtype=wp.int32),
+    terms: wp.array(dtype=wp.vec4i),
+    values: wp.array(dtype=Real),
+    weights: wp.array2d(dtype=Lanes),
+    pairs: wp.array3d(dtype=Lanes),
+    products: wp.array3d(dtype=Lanes),
+) -> None:
+    row, block = wp.tid()
+    components(row, block, terms, values, weights, pairs, products)
+
+@wp.func_native("""
+    typedef {number} Many __attribute__((ext_vector_type({lanes}), aligned(4)));
+    const auto weight = [&](int path) {{ return *(Many*)&wp::index(weights, path, block); }};
+    const auto many = [bead](auto& array, int component, int block) -> Many& {{
+        return *(Many*)&wp::index(array, bead, component, block);
+    }};
+    const auto add = [&](Many* sums, const Many* one, const Many* other, int first, int last) {{
+        const auto* const term = terms.data;
+        const {number}* const value = values.data;
+        Many part = 0;
+        for (int at = first; at < last; ++at) {{
+            part += value[at] * one[term[at][1]] * other[term[at][2]];
+            if (const int to = term[at][3]; to >= 0) {{
+                sums[to] += weight(term[at][0]) * part;
+                part = 0;
+            }}
+        }}
+    }};
+    const int half = products.shape[2], count = terms.shape[0];
+    Many left[{size}], right[{size}], sums[{sums}] = {{}};
+    for (int k = 0; k < {size}; ++k) {{
+        left[k] = many(pairs, k, block);
+        right[k] = many(pairs, k, half + block);
+    }}
+{body}\
+""")
+def components(
+    bead: wp.int32,
+    block: wp.int32,
+    terms: wp.array(dtype=wp.vec4i),
+    values: wp.array(dtype=Real),
+    weights: wp.array2d(dtype=Lanes),
+    pairs: wp.array3d(dtype=Lanes),
+    products: wp.array3d(dtype=Lanes),
+): ...
+'''
+
+_FORWARD = """\
+    add(sums, left, right, 0, count);
+    for (int k = 0; k < {out}; ++k) many(products, k, block) = sums[k];
+"""
+
+_BACKWARD = """\
+    Many slopes[{out}];
+    for (int k = 0; k < {out}; ++k) slopes[k] = many(products, k, block);
+    add(sums, right, slopes, 0, count / 2);
+    for (int k = 0; k < {size}; ++k) many(pairs, k, block) = sums[k], sums[k] = 0;
+    add(sums, left, slopes, count / 2, count);
+    for (int k = 0; k < {size}; ++k) many(pairs, k, half + block) = sums[k];
+"""
+
+
+def forward(size: int, out: int, dtype: torch.dtype, lanes: int) -> str:
+    """out_k = sum c w_p left_i right_j; left and right are the two halves of the channels of `pairs`."""
+    return _text("product", _FORWARD, size, out, out, dtype, lanes)
+
+
+def backward(size: int, out: int, dtype: torch.dtype, lanes: int) -> str:
+    """The derivatives by both halves of `pairs`, in place of them, from those by the products."""
+    return _text("product_backward", _BACKWARD, size, out, size, dtype, lanes)
+
+
+def term_lists(terms: Sequence[Term]) -> tuple[Terms, Terms]:
+    """What `forward` and `backward` go through: for the latter first the terms of left, then those of right.
+
+    Those with the same path and the same sum follow each other; the last of them says which sum, the others -1.
+    """
+    by_left = _ordered([(path, j, k, i, value) for path, i, j, k, value in terms])
+    by_right = _ordered([(path, i, k, j, value) for path, i, j, k, value in terms])
+    return _tensors(_ordered(terms)), _tensors(by_left + by_right)
+
+
+def _ordered(terms: Sequence[Term]) -> list[Term]:
+    groups: dict[tuple[int, int], list[Term]] = defaultdict(list)
+    for term in terms:
+        path, i, j, k, value = term
+        groups[k, path].append((path, i, j, -1, value))
+    for (k, _), group in groups.items():
+        group[-1] = (*group[-1][:3], k, group[-1][4])
+    return [term for key in sorted(groups) for term in groups[key]]
+
+
+def _tensors(terms: Sequence[Term]) -> Terms:
+    places = torch.tensor([term[:4] for term in terms], dtype=torch.int32)
+    return places, torch.tensor([term[4] for term in terms], dtype=torch.float64)
+
+
+def _text(name: str, body: str, size: int, out: int, sums: int, dtype: torch.dtype, lanes: int) -> str:
+    number = "float" if dtype == torch.float32 else "double"
+    body = body.format(size=size, out=out)
+    return _KERNEL.format(name=name, number=number, lanes=lanes, size=size, sums=sums, body=body)
