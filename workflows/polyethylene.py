@@ -19,7 +19,18 @@ import typer
 from rich.console import Console
 
 import cgenn
-from cgenn.analysis import angles, distances, jensen_shannon, radial_distributions, rdf_deviation
+from cgenn.analysis import (
+    Diffusion,
+    angles,
+    diffusion,
+    distances,
+    end_to_end_distance,
+    jensen_shannon,
+    radial_distributions,
+    radius_of_gyration,
+    rdf_deviation,
+    unwrapped,
+)
 from cgenn.comparison import data_ensemble, model_ensemble
 from cgenn.files import atomic, write_json
 from cgenn.h5md import Frames
@@ -52,7 +63,7 @@ def main(
         console.rule(f"atoms, {chain}")
         given = {"length": length * LENGTHS[chain]}
         if quick:
-            given = {"length": 0.24, "equilibration": 0.04, "interval": 0.02}
+            given = {"length": 0.32, "equilibration": 0.04, "interval": 0.008}
         aa = cgenn.run_reference(f"polyethylene-{chain}", out / f"aa-{chain}", **given)
         if not (out / f"{chain}.h5").exists():
             cgenn.map_trajectory(aa.folder, None, "residue-com", out / f"{chain}.h5")
@@ -62,7 +73,7 @@ def main(
     curves = {}
     for chain in TRAINED + UNSEEN:
         console.rule(f"beads, {chain}")
-        steps, interval = (40, 4) if quick else (20000, 50)
+        steps, interval = (64, 2) if quick else (20000, 50)
         settings = cgenn.SimulationConfig(
             timestep=TIMESTEP,
             steps=steps,
@@ -100,9 +111,9 @@ def compared(data: cgenn.BeadDataset, run: cgenn.Run, intervals: dict[str, float
     ensembles = {"aa": data_ensemble(data), "cg": model_ensemble(run)}
     found, curves = {}, {}
     for label, frames in (("aa", data.read()), ("cg", run.read())):
-        found[label], displacement = measured(topology, frames, intervals[label])
+        found[label], moved = measured(topology, frames, intervals[label])
         radial = radial_distributions(topology.types, ensembles[label], r_max=R_MAX, molecules=topology.molecules)
-        curves[label] = (radial, intervals[label] * np.arange(len(displacement)), displacement)
+        curves[label] = (radial, moved.time, moved.displacement)
     result: dict[str, float] = {}
     for key in found["aa"]:
         (atoms, atoms_error), (beads, beads_error) = found["aa"][key], found["cg"][key]
@@ -120,33 +131,20 @@ def compared(data: cgenn.BeadDataset, run: cgenn.Run, intervals: dict[str, float
     return result, curves
 
 
-def measured(topology: BeadTopology, frames: Frames, interval: float) -> tuple[dict[str, Value], np.ndarray]:
-    """Density, sizes of the chains and diffusion coefficient, each with its standard error; displacements by lag."""
+def measured(topology: BeadTopology, frames: Frames, interval: float) -> tuple[dict[str, Value], Diffusion]:
+    """Density, sizes of the chains and diffusion coefficient, each with its standard error."""
     assert frames.box is not None
     chains = np.stack([np.flatnonzero(topology.molecules == chain) for chain in range(topology.molecules.max() + 1)])
     positions, masses = frames.positions[:, chains].astype(float), topology.masses[chains[0]]
-    centres = np.average(positions, axis=2, weights=masses)
-    squares = ((positions - centres[:, :, None]) ** 2).sum(3)
-    gyration = np.sqrt(np.average(squares, axis=2, weights=masses)).mean(1)
-    ends = np.linalg.norm(positions[:, :, -1] - positions[:, :, 0], axis=2).mean(1)
-    density = topology.masses.sum() * AMU_PER_NM3 / np.linalg.det(frames.box)
-    moved = displacement(centres, frames.box)
-    chosen = slice(len(moved) // 3, None)
-    lags = interval * np.arange(len(moved))[chosen]
-    slopes = np.polyfit(lags, moved[chosen], 1)[0] / 6.0
-    error = float(slopes.std(ddof=1)) / np.sqrt(len(slopes))
-    values = {"density": density, "rg": gyration, "ree": ends}
+    values = {
+        "density": topology.masses.sum() * AMU_PER_NM3 / np.linalg.det(frames.box),
+        "rg": radius_of_gyration(positions, masses).mean(1),
+        "ree": end_to_end_distance(positions).mean(1),
+    }
     pieces = {key: [float(piece.mean()) for piece in np.array_split(value, 10)] for key, value in values.items()}
     result = {key: (float(np.mean(value)), float(np.std(value, ddof=1)) / 10**0.5) for key, value in pieces.items()}
-    return result | {"diffusion": (float(slopes.mean()), error)}, moved.mean(1)
-
-
-def displacement(centres: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Mean square displacement of each molecule by lag [nm^2], followed across the boundaries of a changing box."""
-    steps = np.diff(centres @ np.linalg.inv(box), axis=0)
-    path = np.concatenate([centres[:1] * 0, np.cumsum((steps - np.rint(steps)) @ box[1:], axis=0)])
-    lags = max(6, len(path) // 8)
-    return np.stack([np.square(path[lag:] - path[: len(path) - lag]).sum(2).mean(0) for lag in range(lags)])
+    moved = diffusion([unwrapped(np.average(positions, axis=2, weights=masses), frames.box)], interval)
+    return result | {"diffusion": (moved.coefficient, moved.coefficient_error or 0.0)}, moved
 
 
 def speed(potential: cgenn.Potential, chain: str, out: Path, steps: int) -> dict[str, float]:
