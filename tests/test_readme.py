@@ -86,3 +86,13 @@ def test_make_targets_exist():
     for block in _blocks("bash"):
         for target in re.findall(r"^make (\S+)", block, re.MULTILINE):
             assert re.search(rf"^{target}:", (README.parent / "Makefile").read_text(), re.MULTILINE), target
+
+
+def test_polymers_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    names: dict = {}
+    for block in _blocks("python", README.parent / "docs" / "polymers.md"):
+        exec(compile(block, "docs/polymers.md", "exec"), names)
+    assert names["potential"].config.types == ("END-COM", "MID-COM")
+    assert names["potential"].provenance["frames"] == [9, 9]

@@ -26,6 +26,7 @@ from cgenn.mapping.forces import ForceMap, find_constraints, is_summable, mean_s
 from cgenn.mapping.frames import FrameMap, MappedFrames
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.rigidity import Rigidity
+from cgenn.mapping.virial import bead_virials
 from cgenn.mapping.whole import Tree
 from cgenn.provenance import describe_file, versions
 from cgenn.units import thermal_energy
@@ -60,8 +61,9 @@ def map_trajectory(
     Beads with a frame get orientations and torques too, and velocities and angular velocities where the atoms have
     velocities. The force on them is the plain sum whatever the `force_map`.
 
-    Charges and dipoles of the atoms in each frame are mapped too. Energies and virials are kept if every atom is a
-    bead of its own; those of several atoms are not the beads', whose potential is a free energy.
+    Charges and dipoles of the atoms in each frame are mapped too, and virials if every molecule has a bead
+    (mapping/virial.py). Energies are kept if every atom is a bead of its own; those of several atoms are not the
+    beads', whose potential is a free energy.
 
     Args:
         trajectory: file or files of the same atoms, or the folder of a reference run.
@@ -294,15 +296,21 @@ def _warn_of_floppy(rigidity: dict[str, Any]) -> None:
 def _mapped(mapping: Mapping, frames: Frames, forces: np.ndarray | None) -> tuple[Frames, np.ndarray]:
     """Frames of the beads, and positions of the atoms with whole molecules; `forces` are mapped already."""
     whole = _whole(mapping, replace(frames, positions=frames.positions.astype(float)))
+    found, virials = mapping.map_positions(whole), frames.virials
+    if virials is not None and not mapping.is_renaming:
+        if frames.forces is None or forces is None:
+            virials = None
+        else:
+            virials = bead_virials(mapping, virials, whole, frames.forces, found, forces)
     charged = frames.charges is not None or mapping.atoms.charges is not None
     beads = Frames(
-        mapping.map_positions(whole),
+        found,
         forces,
         frames.box,
         charges=None if frames.charges is None else mapping.map_charges(frames.charges),
         dipoles=mapping.map_dipoles(whole, charges=frames.charges, dipoles=frames.dipoles) if charged else None,
         energies=frames.energies if mapping.is_renaming else None,
-        virials=frames.virials if mapping.is_renaming else None,
+        virials=virials,
         times=frames.times,
     )
     return beads, whole

@@ -39,10 +39,13 @@ class SystemDefinition(Config):
         hydrogen_mass: mass that hydrogens are given at the cost of their neighbour [amu]; configurations are not
             affected, and the masses that are recorded are those of the elements.
         temperature: [K].
-        pressure: [bar]; the box is equilibrated at it and then kept.
+        pressure: [bar]; the box is equilibrated at it and, at constant volume, then kept.
+        ensemble: of the production run: "nvt", or "npt" with a Monte Carlo barostat.
+        virials: whether the derivative of the energy by strain is recorded too, at the cost of twelve energies for each
+            frame: what a coarse-grained model needs to have the pressure of the atoms.
         timestep: [ps].
         friction: [1/ps].
-        equilibration: [ps]; with a pressure, once at constant pressure and once at constant volume.
+        equilibration: [ps]; with a pressure and "nvt", once at constant pressure and once at constant volume.
         length: of the production run [ps].
         interval: between recorded frames [ps].
     """
@@ -58,6 +61,8 @@ class SystemDefinition(Config):
     hydrogen_mass: PositiveFloat | None = None
     temperature: PositiveFloat
     pressure: PositiveFloat | None = None
+    ensemble: Literal["nvt", "npt"] = "nvt"
+    virials: bool = False
     timestep: PositiveFloat
     friction: PositiveFloat = 1.0
     equilibration: PositiveFloat
@@ -73,8 +78,10 @@ class SystemDefinition(Config):
     def _fits_together(self) -> Self:
         if self.periodic and self.cutoff is None:
             raise ValueError(f'nonbonded = "{self.nonbonded}" needs a `cutoff` [nm]')
-        for key in ("cutoff", "switch", "pressure", "solvent"):
-            if not self.periodic and getattr(self, key) is not None:
+        if self.ensemble == "npt" and self.pressure is None:
+            raise ValueError('`ensemble` "npt" needs a `pressure` [bar]')
+        for key in ("cutoff", "switch", "pressure", "solvent", "virials"):
+            if not self.periodic and getattr(self, key):
                 raise ValueError(f'`{key}` needs a periodic box, but nonbonded = "none"')
         if self.switch is not None and self.cutoff is not None and self.switch >= self.cutoff:
             raise ValueError(f"`switch` must be below `cutoff` ({self.cutoff} nm), got {self.switch} nm")

@@ -12,6 +12,7 @@ from openmm import unit
 
 from cgenn.reference.records import record_type
 from cgenn.reference.settings import RunSettings
+from cgenn.reference.virial import VirialReader
 from cgenn.units import GAS_CONSTANT
 
 _VOLUME_SAMPLES = 100
@@ -42,20 +43,19 @@ def make_context(system: openmm.System, settings: RunSettings, seeds: Seeds) -> 
 
 
 def equilibrate(system: openmm.System, positions: np.ndarray, settings: RunSettings, seeds: Seeds) -> openmm.State:
-    """Minimise, then run for the equilibration time; with a pressure, half-way through it at a fixed box.
+    """Minimise, then run for the equilibration time.
 
-    The box kept is the sampled one whose volume is closest to the mean of the second half at constant pressure.
+    With a pressure, but no barostat in the System, once at this pressure and once more at a fixed box: the sampled one
+    whose volume is closest to the mean of the second half at constant pressure.
 
     Raises:
         FloatingPointError: if it diverges.
     """
     steps = max(1, round(settings.equilibration / settings.timestep))
     state: openmm.State | None = None
-    if settings.pressure is not None:
+    if settings.pressure is not None and not any(map(_is_barostat, system.getForces())):
         barostatted = copy.deepcopy(system)
-        barostat = openmm.MonteCarloBarostat(settings.pressure, settings.temperature)
-        barostat.setRandomNumberSeed(seeds.barostat)
-        barostatted.addForce(barostat)
+        add_barostat(barostatted, settings, seeds)
         context = _start(make_context(barostatted, settings, seeds), positions, settings, seeds)
         advance(context, steps // 2)
         state = _mean_volume(context, steps - steps // 2)
@@ -67,6 +67,17 @@ def equilibrate(system: openmm.System, positions: np.ndarray, settings: RunSetti
         context.setState(state)
     advance(context, steps)
     return context.getState(positions=True, velocities=True)
+
+
+def add_barostat(system: openmm.System, settings: RunSettings, seeds: Seeds) -> None:
+    """Keep the pressure of the settings constant from now on."""
+    barostat = openmm.MonteCarloBarostat(settings.pressure, settings.temperature)
+    barostat.setRandomNumberSeed(seeds.barostat)
+    system.addForce(barostat)
+
+
+def _is_barostat(force: openmm.Force) -> bool:
+    return isinstance(force, openmm.MonteCarloBarostat)
 
 
 def _start(context: openmm.Context, positions: np.ndarray, settings: RunSettings, seeds: Seeds) -> openmm.Context:
@@ -140,7 +151,7 @@ def energy_terms(context: openmm.Context) -> dict[str, float]:
         .getPotentialEnergy()
         .value_in_unit(_KJ)
         for force in context.getSystem().getForces()
-        if not isinstance(force, openmm.CMMotionRemover)
+        if not isinstance(force, openmm.CMMotionRemover | openmm.MonteCarloBarostat)
     }
 
 
@@ -151,12 +162,13 @@ class FrameReader:
     map that respects the constraints needs. Virtual sites have none: theirs is already on the atoms that carry them.
     """
 
-    def __init__(self, system: openmm.System, periodic: bool):
+    def __init__(self, system: openmm.System, periodic: bool, virials: bool = False):
         particles = range(system.getNumParticles())
         massive = sum(system.getParticleMass(i).value_in_unit(unit.dalton) > 0 for i in particles)
         self._type = record_type(len(particles))
         self._sites = np.flatnonzero([system.isVirtualSite(i) for i in particles])
-        self._periodic = periodic
+        self._periodic, self._virials = periodic, virials
+        self._virial: VirialReader | None = None
         momentum = 3 * any(isinstance(force, openmm.CMMotionRemover) for force in system.getForces())
         self._freedom = 3 * massive - system.getNumConstraints() - momentum
 
@@ -174,4 +186,8 @@ class FrameReader:
         record["forces"][self._sites] = 0.0
         if self._periodic:
             record["box"] = state.getPeriodicBoxVectors(asNumpy=True)._value
+        if self._virials:
+            self._virial = self._virial or VirialReader(context.getSystem(), context.getPlatform())
+            positions, forces = (np.array(record[key], dtype=float) for key in ("positions", "forces"))
+            record["virial"] = self._virial.read(positions, record["box"], forces)
         return record

@@ -21,7 +21,8 @@ _CHUNK = 1000
 
 
 def record_type(n_atoms: int) -> np.dtype:
-    """One frame: step, time [ps], energy [kJ/mol], temperature [K], box and positions [nm], forces [kJ/mol/nm]."""
+    """One frame: step, time [ps], energy [kJ/mol], temperature [K], box and positions [nm], forces [kJ/mol/nm], virial
+    [kJ/mol]."""
     return np.dtype(
         [
             ("step", "<i8"),
@@ -29,6 +30,7 @@ def record_type(n_atoms: int) -> np.dtype:
             ("potential", "<f8"),
             ("temperature", "<f8"),
             ("box", "<f8", (3, 3)),
+            ("virial", "<f8", (3, 3)),
             ("positions", "<f4", (n_atoms, 3)),
             ("forces", "<f4", (n_atoms, 3)),
         ]
@@ -92,9 +94,9 @@ def write_state(records: np.ndarray, path: Path, mass: float, periodic: bool) ->
             rows.writerow(row + [f"{volume:.6f}", f"{mass * AMU_PER_NM3 / volume:.6f}"] * periodic)
 
 
-def write_trajectory(records: np.ndarray, path: Path, **particles: object) -> None:
+def write_trajectory(records: np.ndarray, path: Path, *, virials: bool = False, **particles: object) -> None:
     """Write positions, forces, energies and box as H5MD; `particles` as `H5MDWriter` takes them."""
-    holds = {"forces": True, "energies": True, "group": "atoms"}
+    holds = {"forces": True, "energies": True, "virials": virials, "group": "atoms"}
     with atomic(path) as temporary, H5MDWriter(temporary, **holds, **particles) as writer:  # type: ignore[arg-type]
         for start in range(0, len(records), _CHUNK):
             chunk = records[start : start + _CHUNK]
@@ -103,6 +105,7 @@ def write_trajectory(records: np.ndarray, path: Path, **particles: object) -> No
                 box=chunk["box"] if particles["periodic"] else None,
                 forces=chunk["forces"],
                 energies=chunk["potential"],
+                virials=chunk["virial"] if virials else None,
                 time=chunk["time"],
                 step=chunk["step"],
             )

@@ -15,7 +15,7 @@ import openmm.app
 
 from cgenn.files import atomic, named
 from cgenn.mapping.atoms import AtomTopology
-from cgenn.reference.dynamics import FrameReader, Seeds, advance, equilibrate, make_context
+from cgenn.reference.dynamics import FrameReader, Seeds, add_barostat, advance, equilibrate, make_context
 from cgenn.reference.manifest import Manifest
 from cgenn.reference.records import FrameLog, read_log, write_state, write_trajectory
 from cgenn.reference.settings import RunSettings
@@ -50,6 +50,8 @@ class Replica:
             return
         topology, system, positions = self.system.build()
         seeds = Seeds.of(self.settings.seed, self.index)
+        if self.system.definition.ensemble == "npt":
+            add_barostat(system, self.settings, seeds)
         context = make_context(system, self.settings, seeds)
         if self._checkpoint.exists():
             self._resume(context)
@@ -77,7 +79,8 @@ class Replica:
     def _produce(self, context: openmm.Context, report: Callable[[int], None]) -> None:
         settings = self.settings
         system = context.getSystem()
-        reader = FrameReader(system, self.system.definition.periodic)
+        definition = self.system.definition
+        reader = FrameReader(system, definition.periodic, definition.virials)
         done = context.getStepCount() // settings.steps_per_frame
         log = FrameLog(self._log, system.getNumParticles(), keep=done)
         with named(self._log), log, self._checkpoints(context, log) as save:
@@ -113,11 +116,11 @@ class Replica:
     def _publish(self, topology: openmm.app.Topology, system: openmm.System, metadata: dict[str, Any]) -> None:
         atoms = AtomTopology.from_openmm(topology, system)
         particles = _particles(atoms)
-        periodic = self.system.definition.periodic
+        periodic, virials = self.system.definition.periodic, self.system.definition.virials
         records = read_log(self._log, len(atoms))
         write_state(records, self.state, float(particles["masses"].sum()), periodic)
         metadata = metadata | {"replica": self.index, "constraints": np.asarray(atoms.constraints).tolist()}
-        write_trajectory(records, self.trajectory, metadata=metadata, periodic=periodic, **particles)
+        write_trajectory(records, self.trajectory, metadata=metadata, periodic=periodic, virials=virials, **particles)
         del records
         self._log.unlink()
         self._checkpoint.unlink()

@@ -36,6 +36,7 @@ from cgenn.simulation.reporters import DipoleReporter, H5MDReporter, StateReport
 from cgenn.simulation.rigid import CONSTRAINT_TOLERANCE, RigidBeads
 from cgenn.simulation.start import Start, StartSource
 from cgenn.simulation.system import assemble
+from cgenn.simulation.transfer import beyond_training
 from cgenn.simulation.watch import Watch
 from cgenn.threads import torch_threads
 from cgenn.topology import BeadTopology
@@ -81,8 +82,9 @@ def simulate(
         raise ValueError('ensemble "npt" needs a box, but the start has none')
     temperature = config.temperature or potential.config.temperature
     advice = check_turns(origin.topology, config.timestep, temperature)
-    if advice is not None:
-        log.warning("%s", advice)
+    for said in (advice, *beyond_training(potential, origin.topology, temperature)):
+        if said is not None:
+            log.warning("%s", said)
     listed = origin.box is None and len(origin.topology) <= EXPLICIT_PAIRS
     platform, properties = choose_platform(config, "Reference" if listed else "CPU")
     settings = {

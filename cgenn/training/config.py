@@ -27,7 +27,8 @@ class LossWeights(Config):
         total_dipole: of the system, the sum of those, per square root of the number of beads, in the same unit.
         energies: of the system per bead, in kT, whatever their zero: the mean error of the frames in a batch is free.
         virials: of the system per bead, in kT. The virial is the derivative of the potential energy by a strain of
-            positions and box, dE/de, symmetric; the pressure without its kinetic part is -trace/(3 V).
+            positions and box, dE/de, symmetric; the pressure without its kinetic part is -trace/(3 V). What errors of
+            the forces within molecules, which must be whole, add to those of the virial does not count.
         torques: on the beads that have an orientation, divided by the radius of gyration of their body,
             sqrt(tr I / 2 M), in the unit of the forces.
     """

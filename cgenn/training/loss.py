@@ -102,10 +102,27 @@ def square_errors(
         away = (energy - targets.energies) / len(topology)
         errors["energies"] = away - away.mean()
     if targets.virials is not None and "virials" in found:
-        errors["virials"] = (found["virials"] - targets.virials) / len(topology)
+        errors["virials"] = found["virials"] - targets.virials + _within_molecules(graph, errors["forces"], topology)
+        errors["virials"] = errors["virials"] / len(topology)
     if moments is not None:
         errors |= _moment_errors(moments, graph, group, topology, tree)
     return {name: (error.square().sum(), error.numel()) for name, error in errors.items() if getattr(weights, name) > 0}
+
+
+def _within_molecules(
+    graph: BeadGraph, forces: Float[Tensor, "beads 3"], topology: BeadTopology
+) -> Float[Tensor, "systems 3 3"]:
+    """sum_I F_I (r_I - X), symmetric, X the centre of the molecule of bead I, which is whole [kJ/mol].
+
+    With the errors of the forces, what these add to the error of a virial. Taken out, the strain of the centres of
+    molecules is left, all that is not in the forces, with less than half the noise.
+    """
+    molecules = torch.from_numpy(np.array(topology.molecules)).to(graph.positions.device)
+    positions = graph.positions.detach().view(graph.n_systems, len(topology), 3)
+    sums = positions.new_zeros(graph.n_systems, int(molecules.max()) + 1, 3).index_add_(1, molecules, positions)
+    arms = positions - (sums / torch.bincount(molecules)[:, None])[:, molecules]
+    within = forces.view_as(positions).transpose(1, 2) @ arms
+    return 0.5 * (within + within.transpose(1, 2))
 
 
 def _evaluate(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import least_squares
 
 from cgenn.neighbors import edge_vectors, neighbors
 from cgenn.potential import bonded
@@ -176,8 +177,25 @@ def _angle(key: str, values: np.ndarray, kt: float, notes: list[str]) -> AnglePr
     fitted = _parabola(values, np.sin, kt)
     if fitted is None:
         notes.append(f"angle {key}: -kT ln p is not a single well; mean and variance were used")
-        fitted = float(values.mean()), kt / max(float(values.var()), 1e-6)
+        fitted = _angle_of_moments(values, kt)
     return AnglePrior(angle=fitted[0], k=fitted[1])
+
+
+def _angle_of_moments(values: np.ndarray, kt: float) -> tuple[float, float]:
+    """Centre and curvature with which p ~ sin(theta) exp(-E / kT) has mean and variance of the angles.
+
+    Without the sine chains of soft angles, as of a few carbons in a bead, would be bent by 0.2 rad too much.
+    """
+    grid = np.linspace(0.0, np.pi, 1001)
+    wanted = np.array([values.mean(), max(values.std(), 1e-3)])
+
+    def away(given: np.ndarray) -> np.ndarray:
+        weights = np.sin(grid) * np.exp(-0.5 * ((grid - given[0]) / given[1]) ** 2)
+        mean = np.average(grid, weights=weights)
+        return np.array([mean, np.sqrt(np.average((grid - mean) ** 2, weights=weights))]) - wanted
+
+    found = least_squares(away, wanted, bounds=([0.0, 0.5 * wanted[1]], [np.pi, 5.0])).x
+    return float(found[0]), kt / float(found[1]) ** 2
 
 
 def _dihedral(key: str, values: np.ndarray, kt: float, notes: list[str]) -> DihedralPrior:

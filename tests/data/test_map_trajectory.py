@@ -133,7 +133,7 @@ def test_mistakes_are_named_and_leave_nothing(tmp_path, ala2, source, changes, o
 
 
 def test_dipoles_of_beads_and_energies_of_ions(tmp_path, ala2, source):
-    """Charges and dipoles are mapped; energies and virials stay only where every atom is a bead."""
+    """Charges, dipoles and virials are mapped; energies stay only where every atom is a bead."""
     rng = np.random.default_rng(1)
     charges, energies, virials = rng.normal(size=22), rng.normal(size=200), rng.normal(size=(200, 3, 3))
     virials = virials + virials.transpose(0, 2, 1)
@@ -141,7 +141,7 @@ def test_dipoles_of_beads_and_energies_of_ions(tmp_path, ala2, source):
     options = {"temperature": 300, "constraints": []}
     dataset = map_trajectory(path, ala2, "residue-com", tmp_path / "cg.h5", **options)
     assert (dataset.has_charges, dataset.has_dipoles, dataset.has_energies, dataset.has_virials) == (
-        False, True, False, False,
+        False, True, False, True,
     )  # fmt: skip
     frames, atoms = dataset.read(), np.load(path)["positions"]
     total = dataset.topology.charges @ frames.positions + frames.dipoles.sum(axis=1)

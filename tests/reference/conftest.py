@@ -1,3 +1,5 @@
+import json
+
 import openmm
 import pytest
 
@@ -36,8 +38,7 @@ def own_system(vacuum, tmp_path):
         given = vacuum.definition.model_dump(exclude_none=True) | entries
         lines = []
         for key, value in given.items():
-            text = f'"{value}"' if isinstance(value, str) else str(list(value) if isinstance(value, tuple) else value)
-            lines.append(f"{key} = {text}")
+            lines.append(f"{key} = {json.dumps(value)}")
         (folder / "system.toml").write_text("\n".join(lines))
         return folder
 

@@ -31,6 +31,8 @@ def test_defaults():
         ({"switch": 1.0}, "`switch` must be below `cutoff`"),
         ({"nonbonded": "none"}, '`cutoff` needs a periodic box, but nonbonded = "none"'),
         ({"nonbonded": "none", "cutoff": None, "pressure": 1.0}, "`pressure` needs a periodic box"),
+        ({"ensemble": "npt"}, '`ensemble` "npt" needs a `pressure` [bar]'.replace("[", r"\[")),
+        ({"nonbonded": "none", "cutoff": None, "virials": True}, "`virials` needs a periodic box"),
         ({"nonbonded": "ewald"}, "`nonbonded`: Input should be 'none', 'cutoff' or 'pme'"),
         ({"force_field": []}, "`force_field`"),
         ({"solvent": {"model": "tip3p"}}, "`solvent.padding` is missing"),

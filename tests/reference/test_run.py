@@ -17,6 +17,7 @@ from cgenn.h5md import H5MDFile
 from cgenn.reference.records import record_type
 from cgenn.reference.run import ReferenceRun, run_reference
 from cgenn.reference.system import load_system
+from cgenn.reference.virial import VirialReader
 
 FAST = {"interval": 0.2, "equilibration": 0.2, "progress": False}
 
@@ -274,3 +275,18 @@ def test_density_of_water(tmp_path):
     oxygen = frames.positions[:, ::3]
     edge = frames.box[:, 0, 0]
     assert np.all((oxygen > -0.2) & (oxygen < edge[:, None, None] + 0.2))
+
+
+def test_constant_pressure_and_virials(tmp_path):
+    """The box changes; every frame has the virial that belongs to its positions, and so have the beads."""
+    times = {"length": 0.6, "interval": 0.2, "equilibration": 0.2, "platform": "CPU"}
+    reference = run_reference("polyethylene-c12", tmp_path / "aa", progress=False, **times)
+    frames = H5MDFile(reference.trajectories[0]).read()
+    assert len(np.unique(np.linalg.det(frames.box))) > 1
+    _, system, _ = load_system("polyethylene-c12").build()
+    reader = VirialReader(system, openmm.Platform.getPlatformByName("CPU"))
+    last = (entry[-1].astype(float) for entry in (frames.positions, frames.box, frames.forces))
+    np.testing.assert_allclose(reader.read(*last), frames.virials[-1], atol=20.0)  # kJ/mol; 7 bar in this box
+    dataset = map_trajectory(reference.folder, None, "residue-com", tmp_path / "cg.h5", fit_frames=3)
+    assert set(dataset.topology.types) == {"END-COM", "MID-COM"}
+    assert np.isfinite(dataset.read().virials).all()

@@ -10,6 +10,7 @@ import numpy as np
 import openmm
 import openmm.app
 import pytest
+from scipy.sparse import coo_array
 
 from cgenn import shipped
 from cgenn.mapping.atoms import AtomTopology
@@ -27,7 +28,7 @@ def energy(system, positions, platform="CPU"):
 
 
 def test_names():
-    assert len(NAMES) == 9
+    assert len(NAMES) == 12
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -167,3 +168,39 @@ def test_benzene_has_the_forces_and_torques_of_published_frames(data_folder):
     force, torque = (found - forces).sum(axis=1), np.cross(arms, found - forces).sum(axis=1)
     assert np.sqrt(np.mean(force**2)) / 41.84 < 0.032
     assert np.sqrt(np.mean(torque**2)) / 4.184 < 0.052
+
+
+def test_polyethylene_has_the_lennard_jones_energy_of_published_numbers():
+    """Summed over pairs from those of L-OPLS in kcal/mol and A; half of it three bonds apart, nothing nearer."""
+    topology, system, positions = load_system("polyethylene-c12").build()
+    carbon = np.array([atom.element.symbol == "C" for atom in topology.atoms()])
+    methyl = np.array([atom.residue.name == "END" and atom.name[1] == "1" for atom in topology.atoms()])
+    epsilon = 4.184 * np.where(carbon, 0.066, np.where(methyl, 0.03, 0.026290630975))
+    sigma = 0.1 * np.where(carbon, 3.5, 2.5)
+    bonds = np.array([(bond[0].index, bond[1].index) for bond in topology.bonds()])
+    one = coo_array((np.ones(len(bonds)), bonds.T), shape=(len(carbon),) * 2).tocsr()
+    one = one + one.T
+    apart = [one.toarray() > 0, (one @ one).toarray() > 0, (one @ one @ one).toarray() > 0]
+    scale = np.where(apart[0] | apart[1], 0.0, np.where(apart[2], 0.5, 1.0))
+    edges = np.array(topology.getUnitCellDimensions()._value)
+    vectors = positions[:, None] - positions
+    vectors -= edges * np.round(vectors / edges)
+    distance = np.linalg.norm(vectors, axis=2) + 10.0 * np.eye(len(carbon))
+    ratio = np.sqrt(np.outer(sigma, sigma)) / distance
+    pairs = 4.0 * np.sqrt(np.outer(epsilon, epsilon)) * (ratio**12 - ratio**6) * scale * (distance < 1.0)
+    found = 0.0
+    for force in system.getForces():
+        if isinstance(force, openmm.NonbondedForce):
+            force.setUseDispersionCorrection(False)
+            for atom in range(force.getNumParticles()):
+                force.setParticleParameters(atom, 0.0, *force.getParticleParameters(atom)[1:])
+            for pair in range(force.getNumExceptions()):
+                first, second, _, *rest = force.getExceptionParameters(pair)
+                force.setExceptionParameters(pair, first, second, 0.0, *rest)
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(positions)
+    for force in system.getForces():
+        if force.getName() in ("NonbondedForce", "Repulsion", "LennardJones14"):
+            group = {force.getForceGroup()}
+            found += context.getState(energy=True, groups=group).getPotentialEnergy()._value
+    assert found == pytest.approx(0.5 * pairs.sum(), rel=1e-5)

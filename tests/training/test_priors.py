@@ -87,6 +87,23 @@ def test_two_topologies_share_the_priors_of_their_types(chain, chain_frames):
     assert fit.priors.bonds["A|B"].length == pytest.approx(LENGTH, abs=2e-3)
 
 
+def test_soft_angles_keep_mean_and_variance():
+    """Trans and gauche: no single well. p ~ sin(theta) exp(-E / kT) of the prior has the moments of the data."""
+    random = np.random.default_rng(0)
+    theta = np.concatenate([random.normal(2.05, 0.12, 8000), random.normal(2.7, 0.15, 12000)])
+    theta = theta[theta < np.pi]
+    trio = BeadTopology.build(["A"] * 3, [1.0] * 3, bonds=[(0, 1), (1, 2)])
+    positions = np.zeros((len(theta), 3, 3))
+    positions[:, 0, 0], positions[:, 2, 0], positions[:, 2, 1] = 1.0, np.cos(theta), np.sin(theta)
+    fit = fit_priors([(trio, positions, None)], TEMPERATURE, reach=0.1)
+    assert any("not a single well" in note for note in fit.notes if note.startswith("angle"))
+    prior, grid = fit.priors.angles["A|A|A"], np.linspace(0, np.pi, 2001)
+    weights = np.sin(grid) * np.exp(-0.5 * prior.k * (grid - prior.angle) ** 2 / KT)
+    mean = np.average(grid, weights=weights)
+    assert mean == pytest.approx(theta.mean(), abs=1e-3)
+    assert np.average((grid - mean) ** 2, weights=weights) == pytest.approx(theta.var(), rel=1e-2)
+
+
 def test_negative_temperature_is_refused(chain, chain_frames):
     with pytest.raises(ValueError, match="temperature must be positive, got -1"):
         fit_priors([(chain, chain_frames.positions, None)], -1.0, reach=1.0)

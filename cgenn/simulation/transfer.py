@@ -1,0 +1,35 @@
+"""What a simulation asks of a potential that was not in its training data."""
+
+from __future__ import annotations
+
+from cgenn.potential.linkage import Linkage
+from cgenn.potential.potential import Potential
+from cgenn.potential.priors import type_key
+from cgenn.topology import BeadTopology
+
+_SAME_TEMPERATURE = 0.01
+"""Relative difference of temperatures that does not matter."""
+
+
+def beyond_training(potential: Potential, topology: BeadTopology, temperature: float) -> list[str]:
+    """Sentences for a warning: another temperature [K], or bonded beads of types that were never bonded like that.
+
+    A potential of beads is a free energy and holds at the temperature of its training data. Priors go by the types of
+    beads, so that chains of other lengths have them too, as long as the shorter ones had all their neighbourhoods.
+    """
+    trained, found = potential.config.temperature, []
+    if abs(temperature - trained) > _SAME_TEMPERATURE * trained:
+        found.append(
+            f"the model was trained at {trained:g} K and is simulated at {temperature:g} K: a potential of beads is a "
+            "free energy, and how it changes with temperature was not in the data"
+        )
+    linkage = Linkage.of(topology.with_bodies(potential.config.bodies))
+    for kind in ("bonds", "angles", "dihedrals"):
+        known = getattr(potential.priors, kind)
+        keys = {type_key(linkage.names[point] for point in row) for row in getattr(linkage, kind).tolist()}
+        if known and (new := sorted(keys - known.keys())):
+            found.append(
+                f"no {kind} of {', '.join(new[:3])}{', ...' if len(new) > 3 else ''} were in the training data: "
+                "no prior acts there"
+            )
+    return found
