@@ -92,6 +92,26 @@ def test_single_frames_survive_a_kill_after_flush_and_are_continued(tmp_path):
         H5MDWriter(path, 3, append=True, **{**options, "species": ["A"] * 3, "masses": [1, 1, 1]})
 
 
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_no_chunk_is_written_twice(tmp_path, at_once):
+    """A kill while a chunk is written again spoils what was in it: chunks fit between two flushes."""
+    path, written = tmp_path / "frames.h5", {}
+    options = {"metadata": {}, "species": ["A"] * 300, "masses": [1.0] * 300, "periodic": False, "forces": False}
+    with H5MDWriter(path, 300, flushed=140, **options) as writer:
+        for number in range(0, 560, at_once):
+            writer.write(np.random.default_rng(number).normal(size=(at_once, 300, 3)))
+            if (number + at_once) % 140 == 0:
+                writer.flush()
+            with h5py.File(path, "r") as file:
+                values = file["particles/beads/position/value"].id
+                chunks = [values.get_chunk_info(k) for k in range(values.get_num_chunks())]
+            found = {chunk.chunk_offset: (chunk.byte_offset, chunk.size) for chunk in chunks}
+            assert written.items() <= found.items()
+            written = found
+    assert len(written) == 560 // 70
+    assert H5MDFile(path).n_frames == 560
+
+
 def test_mdanalysis_reads_the_same(tmp_path):
     universe = pytest.importorskip("MDAnalysis").Universe.empty(6, trajectory=False)
     written = write(tmp_path / "a.h5", 5)

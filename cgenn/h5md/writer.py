@@ -46,6 +46,7 @@ class H5MDWriter:
         angular_velocities: bool = False,
         group: str = "beads",
         dtype: str = "float32",
+        flushed: int | None = None,
         append: bool = False,
     ):
         """Open `path` for writing; with `append` it must exist already and hold the same particles and quantities.
@@ -58,6 +59,8 @@ class H5MDWriter:
             periodic: whether each frame has a box.
             forces, velocities, frame_charges, dipoles, energies, virials, orientations, torques, angular_velocities:
                 which of them each frame has.
+            flushed: frames between calls of `flush`. Whole chunks are written then, and never again: a process that is
+                killed while it writes a chunk for the second time spoils the frames that were there before.
 
         Raises:
             ValueError: if lengths differ, charges are given both for all frames and for each, or the file to append to
@@ -85,16 +88,18 @@ class H5MDWriter:
             self._reserve(256 * n_particles)
             _write_preamble(self._file)
             self._group = self._file.create_group(f"particles/{group}")
-            self._create_frames(dtype, periodic)
+            self._create_frames(dtype, periodic, flushed)
             self._create_particles(list(species), np.asarray(masses), charges, np.asarray(bonds))
             self.set_metadata(metadata)
         self._chunk = self._group["position/value"].chunks[0]
 
-    def _create_frames(self, dtype: str, periodic: bool) -> None:
+    def _create_frames(self, dtype: str, periodic: bool, flushed: int | None) -> None:
         box = self._group.create_group("box")
         box.attrs["dimension"] = 3
         box.attrs.create("boundary", ["periodic" if periodic else "none"] * 3, dtype=h5py.string_dtype())
         per_chunk = int(np.clip(_CHUNK_BYTES // (12 * self.n_particles), 1, 4096))
+        if flushed is not None:
+            per_chunk = max(size for size in range(1, per_chunk + 1) if flushed % size == 0)
         for quantity in self._quantities:
             shape = quantity.frame_shape(self.n_particles)
             entry = self._file.create_group(quantity.path(self._group_name))
@@ -207,7 +212,7 @@ class H5MDWriter:
         entry["time"] = numbers.astype(float) if time is None else np.broadcast_to(time, (frames,)).copy()
         self._pending.append(entry)
         if sum(len(entry["step"]) for entry in self._pending) >= self._chunk:
-            self._write_pending()
+            self._write_pending(whole=True)
 
     def _checked(self, quantity: Quantity, values: float | np.ndarray, frames: int, single: bool) -> np.ndarray:
         array = np.array(values)[None] if single else np.array(values)
@@ -216,18 +221,23 @@ class H5MDWriter:
             raise ValueError(f"{self.path}: `{quantity.element}` must have shape {shape}, got {array.shape}")
         return array
 
-    def _write_pending(self) -> None:
+    def _write_pending(self, *, whole: bool = False) -> None:
+        """All that was collected; with `whole` only what fills chunks."""
         if not self._pending:
             return
         start = len(self._group["position/value"])
         columns = {key: np.concatenate([entry[key] for entry in self._pending]) for key in self._pending[0]}
+        end = start + len(columns["step"])
+        if whole:
+            end = max(end // self._chunk * self._chunk, start)
         self._reserve(2 * sum(values.nbytes for values in columns.values()))
         for key, values in columns.items():
             dataset = self._group[f"position/{key}"] if key in ("step", "time") else self._file[f"{key}/value"]
-            dataset.resize(start + len(values), axis=0)
-            dataset[start:] = values
+            dataset.resize(end, axis=0)
+            dataset[start:] = values[: end - start]
         self._file.flush()
-        self._pending.clear()
+        left = {key: values[end - start :] for key, values in columns.items()}
+        self._pending = [left] if len(left["step"]) else []
 
     def flush(self) -> None:
         """Write everything to disk: a process killed after this leaves a file that can be read and appended to."""

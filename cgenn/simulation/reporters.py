@@ -44,9 +44,10 @@ class H5MDReporter:
         velocities: bool = False,
         forces: bool = False,
         provenance: dict[str, Any] | None = None,
+        flushed: int | None = None,
         append: bool = False,
     ) -> None:
-        """`topology` is that of one copy; `interval` in steps, `temperature` [K].
+        """`topology` is that of one copy; `interval` in steps, `temperature` [K]; `flush` comes after `flushed` reports.
 
         Constant charges are those of `moments`, or without it those of the topology. Where beads are oriented,
         `velocities` come with angular velocities, and `forces`, of all forces in the System, with torques.
@@ -85,6 +86,7 @@ class H5MDReporter:
             angular_velocities=oriented and velocities,
             frame_charges=self._moments is not None,
             dipoles=self._moments is not None and self._moments.has_dipoles,
+            flushed=None if flushed is None else flushed * replicas,
             append=append,
         )
 

@@ -216,6 +216,7 @@ class _Driver:
             periodic=self.learned.periodic, replicas=config.replicas, moments=self.moments, append=reports > 0,
             velocities="velocities" in config.store, forces="forces" in config.store,
             provenance={"simulation": self.folder.entries["settings"]},
+            flushed=config.checkpoint_steps // config.report_interval,
         )  # fmt: skip
         stack.push(lambda kind, *_: frames.close(discard=kind is not None))
         if reports:
