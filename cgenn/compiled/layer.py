@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cgenn.compiled import node_source, product_source, source
+from cgenn.compiled import message_source, node_source, product_source
 from cgenn.compiled.bodies import Bodies
 from cgenn.compiled.ladder import couplings
 from cgenn.compiled.launch import Launch, Step, kernel, lanes, padded
@@ -112,8 +112,8 @@ class LayerConstants:
         ranks = list(range(round(self.out**0.5)))
         way = {"features": not first, "given": given, "receiving": given and first}
         texts = {
-            "forward": source.forward(terms, *sizes, blocks, given=given),
-            "backward": source.backward(terms, *sizes, blocks, **way),
+            "forward": message_source.forward(terms, *sizes, blocks, given=given),
+            "backward": message_source.backward(terms, *sizes, blocks, **way),
             "product": product_source.forward(self.gathered, self.out, dtype, self.lanes),
             "product_backward": product_source.backward(self.gathered, self.out, dtype, self.lanes),
             "gate": node_source.gate(ranks, SILU_GAIN, SIGMOID_GAIN),
