@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cgenn.compiled import activation_source, orientation_source
-from cgenn.compiled.ladder import Coupling
+from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.compiled.launch import Launch, kernel, lanes, padded
 from cgenn.compiled.orientation_source import Tensors
 from cgenn.compiled.radial import radial_table
@@ -66,12 +66,8 @@ class Perceptron:
         self.mixing = stored(one.scale * one.weight[basis:], self.width)
         self.second = stored(two.scale * SILU_GAIN * two.weight, self.width, self.width)
         self.bias = stored(two.bias, self.width)
-        paths = torch.zeros(radial.outputs // channels, len(terms), dtype=torch.float64)
-        for number, term in enumerate(terms):
-            for path, weight in term.weights:
-                paths[path, number] = weight
         last = (three.scale * SILU_GAIN * three.weight).double().cpu().unflatten(1, (-1, channels))
-        last = torch.einsum("kpc,pn->knc", last, paths)
+        last = torch.einsum("np,kpc->knc", weights_of_paths(terms, last.shape[1]), last)
         self.last = stored(last, self.width, self.functions, self.channels).flatten(1)
         tensors = Tensors(frames.edges.kinds, frames.tensors.counts)
         silu = activation_source.silu(dtype, self.lanes)
@@ -107,7 +103,7 @@ class _FirstLayer:
         return self.basis(distance) @ self.weight + self.bias
 
 
-class Rooms:
+class EdgeRooms:
     """Room for what is computed of edges: the same memory again and again.
 
     Attributes:
