@@ -57,28 +57,20 @@ def lanes(channels: int) -> int:
     return next(width for width in _WIDTHS if channels % width == 0)
 
 
-class Kinds:
-    """What the source of a kernel calls Real, Lanes and Vector."""
-
-    def __init__(self, dtype: torch.dtype, lanes: int) -> None:
-        self.real = wp.float64 if dtype == torch.float64 else wp.float32
-        self.lanes, self.vector = wp.types.vector(lanes, self.real), wp.types.vector(3, self.real)
-        real, kind = self.real, self.lanes
-
-        @wp.func
-        def squashed(values: kind) -> kind:  # type: ignore[valid-type]
-            result = kind()
-            for k in range(lanes):
-                result[k] = real(1.0) / (real(1.0) + wp.exp(-values[k]))  # type: ignore[index]
-            return result
-
-        self.names = {"wp": wp, "Real": real, "Lanes": kind, "Vector": self.vector, "squashed": squashed}
-
-
 @cache
-def kinds(dtype: torch.dtype, lanes: int) -> Kinds:
-    """One for each precision and number of lanes."""
-    return Kinds(dtype, lanes)
+def _names(dtype: torch.dtype, lanes: int) -> dict[str, Any]:
+    """What the source of a kernel may use: Real, Lanes, Vector, and squashed, the sigmoid of each lane."""
+    real = wp.float64 if dtype == torch.float64 else wp.float32
+    kind = wp.types.vector(lanes, real)
+
+    @wp.func
+    def squashed(values: kind) -> kind:  # type: ignore[valid-type]
+        result = kind()
+        for k in range(lanes):
+            result[k] = real(1.0) / (real(1.0) + wp.exp(-values[k]))  # type: ignore[index]
+        return result
+
+    return {"wp": wp, "Real": real, "Lanes": kind, "Vector": wp.types.vector(3, real), "squashed": squashed}
 
 
 @cache
@@ -88,7 +80,7 @@ def kernel(text: str, dtype: torch.dtype, lanes: int) -> Any:
     text += _ACCESS
     file = f"<{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    scope = dict(kinds(dtype, lanes).names)
+    scope = dict(_names(dtype, lanes))
     exec(compile(text, file, "exec"), scope)
     return wp.kernel(scope[name], enable_backward=False, module="unique", module_options=OPTIONS)
 

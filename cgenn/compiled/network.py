@@ -19,7 +19,9 @@ from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
 _KEPT = 4
+"""Workspaces of a thread."""
 _MOST_COMPONENTS = 25
+"""Of features: those of lmax 4."""
 
 
 def refusal(network: EquivariantNetwork) -> str | None:
