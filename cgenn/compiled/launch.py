@@ -173,9 +173,8 @@ class Launch:
     def over(self, first: int, last: int) -> None:
         """Only these beads, from now on."""
         if self.range != (first, last):
-            self.range, count = (first, last), len(self.parts)
-            cuts = [first + (last - first) * part // count for part in range(count + 1)]
-            for part, start, stop in zip(self.parts, cuts[:-1], cuts[1:], strict=True):
+            self.range = (first, last)
+            for part, (start, stop) in zip(self.parts, pairwise(_cuts(first, last, len(self.parts))), strict=True):
                 part.resize((stop - start, self.wide))
                 part.set(0, start)
 
@@ -229,7 +228,11 @@ def bounds(beads: int, device: torch.device, parts: int | None = None) -> list[i
     """Where the beads of each thread begin, and the end."""
     if parts is None:
         parts = 1 if device.type == "cuda" else max(1, min(torch.get_num_threads(), beads // _FEWEST))
-    return [beads * part // parts for part in range(parts + 1)]
+    return _cuts(0, beads, parts)
+
+
+def _cuts(first: int, last: int, parts: int) -> list[int]:
+    return [first + (last - first) * part // parts for part in range(parts + 1)]
 
 
 def in_threads(calls: Sequence[Callable[[], None]]) -> None:

@@ -77,7 +77,7 @@ class Layer:
             *self._mixed(rooms),
             self._step("gate", rooms.mixed.values, rooms.gates.values, c.bias, self.gated),
             self._mix(gated, c.hidden.there, rooms.hidden),
-            self._step("readout", rooms.hidden.values[:, 0], c.hidden_bias, c.energy, self.energies, wide=1),
+            self._step("readout", rooms.hidden.values[:, 0], c.hidden_bias, c.energy, self.energies, blocks=1),
             self._mix(rooms.hidden, c.hidden.back, Rows(self.reads.unsqueeze(1))),
         ]
 
@@ -130,9 +130,9 @@ class Layer:
             steps.append(self._mix(rooms.mixed, c.gates.there, rooms.joined))
         return steps
 
-    def _step(self, name: str, *arguments: Tensor | float, wide: int | None = None) -> Step:
-        blocks = self.constants.channels // self.constants.lanes
-        return Step(self.constants.kernels[name], blocks if wide is None else wide, arguments)
+    def _step(self, name: str, *arguments: Tensor | float, blocks: int | None = None) -> Step:
+        c = self.constants
+        return Step(c.kernels[name], c.channels // c.lanes if blocks is None else blocks, arguments)
 
     def _mix(
         self,

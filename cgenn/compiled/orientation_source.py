@@ -12,7 +12,7 @@ from functools import cache
 
 from e3nn import o3
 
-from cgenn.compiled.edge_source import AT, SLOPES, over_edges
+from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, SLOPES, over_edges
 from cgenn.compiled.ladder import step
 from cgenn.compiled.radial import POWERS
 from cgenn.nn.orientation import EdgeInvariants, Kind
@@ -57,7 +57,7 @@ def {name}(
     bead = begin + row
 """
 
-_ENVELOPE = AT + "        share3 = share * share * share\n"
+_ON_EDGE = AT + "        share3 = share * share * share\n"
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     With `reverse` it is that of the message the other way. To be followed by the source of `silu`.
     """
     form = _Invariants(edges, tensors, "there" if reverse else "here")
-    text = _HEADER.format(name="hidden", arguments="") + _loop(tensors, "-" if reverse else "") + _ENVELOPE
+    text = _HEADER.format(name="hidden", arguments="") + _loop(tensors, "-" if reverse else "") + _ON_EDGE
     text += "        share6 = share3 * share3\n"
-    text += "        shares[at] = Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))\n"
+    text += f"        shares[at] = {ENVELOPE}\n"
     text += form.values() + "        for block in range(hidden.shape[1]):\n"
     text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
     powers = [f"table[knot, {power}, block]" for power in range(POWERS)]
@@ -129,9 +129,9 @@ def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -
     arguments = "    turns: wp.array(dtype=Vector),\n    there: wp.array(dtype=Vector),\n"
     arguments += "    by_vectors: wp.array2d(dtype=Vector),\n    by_invariants: wp.array2d(dtype=Real),\n"
     text = _HEADER.format(name="hidden_backward", arguments=arguments)
-    text += "    total = Vector()\n" + _loop(tensors, "-" if reverse else "") + SLOPES + _ENVELOPE
+    text += "    total = Vector()\n" + _loop(tensors, "-" if reverse else "") + SLOPES + _ON_EDGE
     text += "        gap = Real(1.0) - share\n"
-    text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
+    text += f"        along = {ENVELOPE_SLOPE} / cutoff * shares[at]\n"
     text += "        for block in range(hidden.shape[1]):\n"
     rises = [f"rise{power} * table[knot, {power}, block]" for power in range(2, POWERS)]
     text += "            rise = table[knot, 1, block] + " + " + ".join(rises) + "\n"

@@ -69,18 +69,20 @@ class Perceptron:
         last = (three.scale * SILU_GAIN * three.weight).double().cpu().unflatten(1, (-1, channels))
         last = torch.einsum("np,kpc->knc", weights_of_paths(terms, last.shape[1]), last)
         self.last = stored(last, self.width, self.functions, self.channels).flatten(1)
-        tensors = Tensors(frames.edges.kinds, frames.tensors.counts)
+        texts = self._texts(frames, dtype, receiving)
+        self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
+
+    def _texts(self, frames: BodyFeatures, dtype: torch.dtype, receiving: bool) -> dict[str, str]:
+        """The sources of the kernels; messages the other way are looked at unless beads are receivers throughout."""
+        given = frames.edges, Tensors(frames.edges.kinds, frames.tensors.counts)
         silu = activation_source.silu(dtype, self.lanes)
         texts = {
-            "hidden": orientation_source.hidden(frames.edges, tensors, reverse=False) + silu,
-            "reverse": orientation_source.hidden(frames.edges, tensors, reverse=True) + silu,
-            "backward": orientation_source.hidden_backward(frames.edges, tensors, reverse=not receiving),
+            "hidden": orientation_source.hidden(*given, reverse=False) + silu,
+            "backward": orientation_source.hidden_backward(*given, reverse=not receiving),
             "activate": activation_source.forward(dtype, self.lanes),
             "activate_backward": activation_source.BACKWARD,
         }
-        if receiving:
-            del texts["reverse"]
-        self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
+        return texts if receiving else {**texts, "reverse": orientation_source.hidden(*given, reverse=True) + silu}
 
     @property
     def beads(self) -> int:
