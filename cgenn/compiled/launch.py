@@ -157,7 +157,7 @@ class Launch:
         self.parts = [
             Command(kernel, (last - first, blocks), [first, *given], device) for first, last in pairwise(cuts)
         ]
-        self.kernel, self.kept, self.beads, self.wide = kernel, list(arguments), beads, blocks
+        self.kernel, self.kept, self.beads, self.blocks = kernel, list(arguments), beads, blocks
         self.range = (0, beads)
 
     def give(self, values: dict[int, Tensor]) -> None:
@@ -175,14 +175,14 @@ class Launch:
         if self.range != (first, last):
             self.range = (first, last)
             for part, (start, stop) in zip(self.parts, pairwise(_cuts(first, last, len(self.parts))), strict=True):
-                part.resize((stop - start, self.wide))
+                part.resize((stop - start, self.blocks))
                 part.set(0, start)
 
-    def blocks(self, number: int) -> None:
+    def resize(self, blocks: int) -> None:
         """Another number of blocks of channels, for a kernel in one part."""
-        if number != self.wide:
-            self.wide = number
-            self.parts[0].resize((self.beads, number))
+        if blocks != self.blocks:
+            self.blocks = blocks
+            self.parts[0].resize((self.beads, blocks))
 
     def __call__(self) -> None:
         in_threads([part.launch for part in self.parts])

@@ -57,6 +57,7 @@ class Layer:
         self.ungather = Launch(c.kernels["backward"], beads, blocks, [*edges, *to], features.device)
         self.weighted = None
         if c.perceptron is not None:
+            assert bodies is not None
             self.weighted = WeightedMessages(self.gather, self.ungather, c.perceptron, bodies, receiving=c.first)
 
     def sending(self) -> list[Step]:

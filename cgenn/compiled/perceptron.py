@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,9 @@ from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SILU_GAIN, Dense
 from cgenn.nn.network import BodyFeatures
 from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
+
+if TYPE_CHECKING:
+    from cgenn.compiled.bodies import Bodies
 
 _AT_ONCE = 16 * 2**20
 """Bytes of what is kept of edges at a time."""
@@ -133,12 +136,12 @@ class WeightedMessages:
 
     Args:
         forward, backward: launches of the kernels of the messages, as many arguments as both have, and the features.
-        bodies: the tensors of the beads, and room for derivatives (`bodies.Bodies`).
+        bodies: the tensors of the beads, and room for derivatives.
         receiving: whether the beads are receivers in both.
     """
 
     def __init__(
-        self, forward: Launch, backward: Launch, perceptron: Perceptron, bodies: Any, *, receiving: bool
+        self, forward: Launch, backward: Launch, perceptron: Perceptron, bodies: Bodies, *, receiving: bool
     ) -> None:
         self.launches, self.perceptron, self.bodies, self.receiving = (forward, backward), perceptron, bodies, receiving
         p, tensors = perceptron, bodies.tensors
