@@ -16,7 +16,7 @@ from cgenn.compiled import orientation_source, site_source
 from cgenn.compiled.edges import Edges
 from cgenn.compiled.launch import Launch, kernel
 from cgenn.compiled.orientation_source import Tensors, generator
-from cgenn.compiled.perceptron import Rooms
+from cgenn.compiled.perceptron import EdgeRooms
 from cgenn.nn.network import BodyFeatures
 from cgenn.nn.sites import SPACING
 
@@ -86,7 +86,7 @@ class Bodies:
         self.turns, self.there = torch.zeros(beads, 3, **kind), torch.zeros(1, 3, **kind)
         self.pairs = torch.zeros(1, 7, **kind)
         self.version = 0
-        self.rooms = Rooms(c.kind["dtype"], device)
+        self.rooms = EdgeRooms(c.kind["dtype"], device)
 
         def launch(name: str, *arguments: Tensor | float, parts: int | None = None) -> Launch:
             return Launch(c.kernels[name], beads, 1, arguments, device, parts)

@@ -145,7 +145,7 @@ class ListedEdges(Edges):
     def collect(self, by_vectors: Float[Tensor, "edges blocks 3"]) -> Float[Tensor, "beads 3"]:
         """Derivatives by the positions from those by the vectors."""
         self.by_positions.zero_()
-        self._collect.blocks(by_vectors.shape[1])
+        self._collect.resize(by_vectors.shape[1])
         self._collect.give({3: by_vectors})
         self._collect()
         return self.by_positions.clone()

@@ -67,6 +67,15 @@ def couplings(
     return [Coupling(*key, tuple(weights)) for key, weights in sorted(found.items())]
 
 
+def weights_of_paths(terms: Sequence[Coupling], paths: int) -> Float[Tensor, "functions paths"]:
+    """How much of each path each radial function holds."""
+    weights = torch.zeros(len(terms), paths, dtype=torch.float64)
+    for number, term in enumerate(terms):
+        for path, weight in term.weights:
+            weights[number, path] = weight
+    return weights
+
+
 @cache
 def step(before: int, after: int) -> list[Term]:
     """From degree to degree, down by one, up by one, or turned; the largest coefficient is one."""

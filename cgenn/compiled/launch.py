@@ -57,28 +57,20 @@ def lanes(channels: int) -> int:
     return next(width for width in _WIDTHS if channels % width == 0)
 
 
-class Kinds:
-    """What the source of a kernel calls Real, Lanes and Vector."""
-
-    def __init__(self, dtype: torch.dtype, lanes: int) -> None:
-        self.real = wp.float64 if dtype == torch.float64 else wp.float32
-        self.lanes, self.vector = wp.types.vector(lanes, self.real), wp.types.vector(3, self.real)
-        real, kind = self.real, self.lanes
-
-        @wp.func
-        def squashed(values: kind) -> kind:  # type: ignore[valid-type]
-            result = kind()
-            for k in range(lanes):
-                result[k] = real(1.0) / (real(1.0) + wp.exp(-values[k]))  # type: ignore[index]
-            return result
-
-        self.names = {"wp": wp, "Real": real, "Lanes": kind, "Vector": self.vector, "squashed": squashed}
-
-
 @cache
-def kinds(dtype: torch.dtype, lanes: int) -> Kinds:
-    """One for each precision and number of lanes."""
-    return Kinds(dtype, lanes)
+def _names(dtype: torch.dtype, lanes: int) -> dict[str, Any]:
+    """What the source of a kernel may use: Real, Lanes, Vector, and squashed, the sigmoid of each lane."""
+    real = wp.float64 if dtype == torch.float64 else wp.float32
+    kind = wp.types.vector(lanes, real)
+
+    @wp.func
+    def squashed(values: kind) -> kind:  # type: ignore[valid-type]
+        result = kind()
+        for k in range(lanes):
+            result[k] = real(1.0) / (real(1.0) + wp.exp(-values[k]))  # type: ignore[index]
+        return result
+
+    return {"wp": wp, "Real": real, "Lanes": kind, "Vector": wp.types.vector(3, real), "squashed": squashed}
 
 
 @cache
@@ -88,7 +80,7 @@ def kernel(text: str, dtype: torch.dtype, lanes: int) -> Any:
     text += _ACCESS
     file = f"<{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    scope = dict(kinds(dtype, lanes).names)
+    scope = dict(_names(dtype, lanes))
     exec(compile(text, file, "exec"), scope)
     return wp.kernel(scope[name], enable_backward=False, module="unique", module_options=OPTIONS)
 
@@ -165,7 +157,7 @@ class Launch:
         self.parts = [
             Command(kernel, (last - first, blocks), [first, *given], device) for first, last in pairwise(cuts)
         ]
-        self.kernel, self.kept, self.beads, self.wide = kernel, list(arguments), beads, blocks
+        self.kernel, self.kept, self.beads, self.blocks = kernel, list(arguments), beads, blocks
         self.range = (0, beads)
 
     def give(self, values: dict[int, Tensor]) -> None:
@@ -181,17 +173,16 @@ class Launch:
     def over(self, first: int, last: int) -> None:
         """Only these beads, from now on."""
         if self.range != (first, last):
-            self.range, count = (first, last), len(self.parts)
-            cuts = [first + (last - first) * part // count for part in range(count + 1)]
-            for part, start, stop in zip(self.parts, cuts[:-1], cuts[1:], strict=True):
-                part.resize((stop - start, self.wide))
+            self.range = (first, last)
+            for part, (start, stop) in zip(self.parts, pairwise(_cuts(first, last, len(self.parts))), strict=True):
+                part.resize((stop - start, self.blocks))
                 part.set(0, start)
 
-    def blocks(self, number: int) -> None:
+    def resize(self, blocks: int) -> None:
         """Another number of blocks of channels, for a kernel in one part."""
-        if number != self.wide:
-            self.wide = number
-            self.parts[0].resize((self.beads, number))
+        if blocks != self.blocks:
+            self.blocks = blocks
+            self.parts[0].resize((self.beads, blocks))
 
     def __call__(self) -> None:
         in_threads([part.launch for part in self.parts])
@@ -237,7 +228,11 @@ def bounds(beads: int, device: torch.device, parts: int | None = None) -> list[i
     """Where the beads of each thread begin, and the end."""
     if parts is None:
         parts = 1 if device.type == "cuda" else max(1, min(torch.get_num_threads(), beads // _FEWEST))
-    return [beads * part // parts for part in range(parts + 1)]
+    return _cuts(0, beads, parts)
+
+
+def _cuts(first: int, last: int, parts: int) -> list[int]:
+    return [first + (last - first) * part // parts for part in range(parts + 1)]
 
 
 def in_threads(calls: Sequence[Callable[[], None]]) -> None:

@@ -6,141 +6,30 @@ whole vectors.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from cgenn.compiled import node_source, product_source, source
 from cgenn.compiled.bodies import Bodies
-from cgenn.compiled.ladder import couplings
-from cgenn.compiled.launch import Launch, Step, kernel, lanes, padded
-from cgenn.compiled.mixing_source import AT_ONCE, mixing
-from cgenn.compiled.perceptron import AROUND, Perceptron, WeightedMessages
-from cgenn.compiled.radial import radial_table
-from cgenn.compiled.vector_source import in_vectors
-from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
-from cgenn.nn.layers import InteractionLayer, IrrepsLinear
-from cgenn.nn.network import BodyFeatures
+from cgenn.compiled.launch import Launch, Step
+from cgenn.compiled.layer_constants import LayerConstants
+from cgenn.compiled.mixing_source import AT_ONCE
+from cgenn.compiled.perceptron import AROUND, WeightedMessages
 
 CHUNK = 128
 """Beads at a time: what is computed of them stays in the cache."""
-THIRD = 3**-0.5
-"""A layer is the sum of three parts."""
-_MOST_IN_LOOPS = 9
-"""Components of messages: those of lmax 3 would take two minutes to compile, in vectors of C++ ten seconds."""
-
-
-class Both(NamedTuple):
-    """Weights, forwards and backwards."""
-
-    there: Tensor
-    back: Tensor
-
-
-class LayerConstants:
-    """Weights and kernels of a layer; what the first one starts from does not depend on where beads are.
-
-    Unless it has orientations in it; then it counts as one of the others.
-    """
-
-    def __init__(
-        self,
-        layer: InteractionLayer,
-        readout: nn.Sequential,
-        frames: BodyFeatures | None,
-        first: bool,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        product = layer.product
-        self.channels = padded(layer.channels)
-        self.lanes = lanes(self.channels)
-        self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
-        self.kept, self.cutoff = layer.kept, layer.radial.cutoff
-        terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
-        self.perceptron, given = None, frames is not None
-        self.first = first = first and product.features.dim == 1
-        if frames is None:
-            radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
-            self.table = self._stored(radial_table(radial, terms, layer.channels), dtype, device)
-        else:
-            self.table = torch.zeros(1, 1, self.channels, dtype=dtype, device=device)
-            self.perceptron = Perceptron(layer.radial, terms, layer.channels, frames, dtype, device, receiving=first)
-        self.knots = float(len(self.table))
-        self.room = CHUNK * self.channels * (2 * self.gathered + 2 * self.out + round(self.out**0.5) + 1)
-
-        def stored(*parts: Tensor) -> Tensor:
-            return torch.cat([self._stored(part, dtype, device) for part in parts], dim=-1)
-
-        def degrees(parts: Sequence[Tensor]) -> Both:
-            weights = torch.stack([stored(part) for part in parts])
-            return Both(weights, weights.transpose(1, 2).contiguous())
-
-        self.receiver, self.skip = stored(layer.scale * layer.receiver.weight), stored(THIRD * layer.skip.weight)
-        self.before = degrees(_matrices(layer.before))
-        self.linear, self.after = (
-            degrees([THIRD * part for part in _matrices(linear)]) for linear in (layer.linear, layer.after)
-        )
-        sides = [[stored(part) for part in _matrices(side)] for side in (layer.left, layer.right)]
-        pairs = torch.stack([torch.cat(both, dim=1) for both in zip(*sides, strict=True)])
-        self.pairs = Both(pairs, pairs.transpose(1, 2).contiguous())
-        self.weights = stored(layer.square.weight)
-        gates = layer.gate.gates
-        self.gates: Both | None = None
-        self.bias = torch.zeros(1, self.channels, dtype=dtype, device=device)
-        if gates is not None:
-            weights, bias = _split(gates, layer.channels)
-            joined = stored(*weights)
-            self.gates, self.bias = Both(joined, joined.T.contiguous()), torch.stack([stored(part) for part in bias])
-        hidden, last = readout[0], readout[2]
-        assert isinstance(hidden, Dense)
-        assert isinstance(last, Dense)
-        assert hidden.bias is not None
-        self.hidden, self.hidden_bias = degrees([_padded_rows(hidden.scale * hidden.weight)]), stored(hidden.bias)
-        self.energy = stored(SILU_GAIN * last.scale * last.weight[:, 0])
-
-        path, i, j, k = layer.square.terms.tolist()
-        values = layer.square.values.exact.tolist()
-        square = product_source.term_lists(list(zip(path, i, j, k, values, strict=True)))
-        self.square, self.unsquare = ((places.to(device), each.to(device, dtype)) for places, each in square)
-        blocks, sizes = self.channels // self.lanes, (self.inputs, self.gathered)
-        ranks = list(range(round(self.out**0.5)))
-        way = {"features": not first, "given": given, "receiving": given and first}
-        texts = {
-            "forward": source.forward(terms, *sizes, blocks, given=given),
-            "backward": source.backward(terms, *sizes, blocks, **way),
-            "product": product_source.forward(self.gathered, self.out, dtype, self.lanes),
-            "product_backward": product_source.backward(self.gathered, self.out, dtype, self.lanes),
-            "gate": node_source.gate(ranks, SILU_GAIN, SIGMOID_GAIN),
-            "gate_backward": node_source.gate_backward(ranks, SILU_GAIN, SIGMOID_GAIN),
-            "readout": node_source.READOUT,
-            "mixing": mixing(),
-            "mixing_onto": mixing(onto=True),
-            "mixing_kept": mixing(kept=True),
-            "mixing_scaled": mixing(scaled=True),
-            "mixing_onto_scaled": mixing(onto=True, scaled=True),
-        }
-        if self.gathered > _MOST_IN_LOOPS:
-            texts |= {name: in_vectors(texts[name], dtype, self.lanes) for name in ("forward", "backward")}
-        self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
-
-    def _stored(self, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """With channels of zeros in the last dimension."""
-        missing = self.channels - values.shape[-1]
-        return nn.functional.pad(values.detach(), (0, missing)).to(device, dtype).contiguous()
 
 
 class Layer:
     """A layer for a number of beads.
 
     Of each bead only what it sends, gets and gives to the next layer is kept, and what its energy depends on; all else
-    is computed for some beads at a time, and again for the derivatives. The derivative by `features`, `sent`, `got` and
-    `gated` takes the place of what is no longer needed.
+    is computed for some beads at a time, and again for the derivatives. Those by `features`, `sent`, `got` and `gated`
+    take the place of what is no longer needed; `reads` holds those of the energies by the scalars of `gated`.
     """
 
     def __init__(
@@ -168,6 +57,7 @@ class Layer:
         self.ungather = Launch(c.kernels["backward"], beads, blocks, [*edges, *to], features.device)
         self.weighted = None
         if c.perceptron is not None:
+            assert bodies is not None
             self.weighted = WeightedMessages(self.gather, self.ungather, c.perceptron, bodies, receiving=c.first)
 
     def sending(self) -> list[Step]:
@@ -176,25 +66,25 @@ class Layer:
 
     def unsending(self) -> list[Step]:
         """From the derivatives by `sent` and by what was mixed to those by `features`."""
-        kept: list[Tensor | float] = [self.types, self.constants.skip, self.gated, self.gated.shape[1]]
-        back = self.constants.before.back
-        return [self._mix(Rows(self.sent), back, Rows(self.features), "kept", [*kept, self._kept])]
+        c = self.constants
+        kept: list[Tensor | float] = [self.types, c.skip, self.gated, self.gated.shape[1], c.kept_degrees]
+        return [self._mix(Rows(self.sent), c.before.back, Rows(self.features), "kept", kept)]
 
     def nodes(self, room: Tensor) -> list[Step]:
         """From `got` to `gated`, and the energy of the beads."""
-        c, rooms = self.constants, Rooms(self.constants, room)
+        c, rooms = self.constants, ChunkRooms(self.constants, room)
         gated = Rows(self.gated)
         return [
             *self._mixed(rooms),
             self._step("gate", rooms.mixed.values, rooms.gates.values, c.bias, self.gated),
             self._mix(gated, c.hidden.there, rooms.hidden),
-            self._step("readout", rooms.hidden.values[:, 0], c.hidden_bias, c.energy, self.energies, wide=1),
+            self._step("readout", rooms.hidden.values[:, 0], c.hidden_bias, c.energy, self.energies, blocks=1),
             self._mix(rooms.hidden, c.hidden.back, Rows(self.reads.unsqueeze(1))),
         ]
 
     def unnodes(self, room: Tensor) -> list[Step]:
         """From the derivatives by `gated` to those by `got`, before they were scaled."""
-        c, rooms = self.constants, Rooms(self.constants, room)
+        c, rooms = self.constants, ChunkRooms(self.constants, room)
         gated, got, scale = Rows(self.gated), Rows(self.got), [self.types, c.receiver]
         mixed, gates, products, pairs = (
             each.values for each in (rooms.mixed, rooms.gates, rooms.products, rooms.pairs)
@@ -202,7 +92,7 @@ class Layer:
         steps = self._mixed(rooms)
         steps.append(self._step("gate_backward", mixed, gates, c.bias, self.reads, self.slopes, self.gated))
         if c.gates is not None:
-            steps.append(self._mix(rooms.joined, c.gates.back.unsqueeze(0), gated, "onto"))
+            steps.append(self._mix(rooms.joined, c.gates.back, gated, "onto"))
         return [
             *steps,
             self._mix(gated, c.after.back, rooms.products),
@@ -227,14 +117,10 @@ class Layer:
             self.ungather.give({**edges, AROUND: by_vectors})
             self.ungather()
 
-    @property
-    def _kept(self) -> int:
-        return round(self.constants.kept**0.5)
-
-    def _mixed(self, rooms: Rooms) -> list[Step]:
+    def _mixed(self, rooms: ChunkRooms) -> list[Step]:
         """From `got` to what is gated, and the gates."""
         c, got = self.constants, Rows(self.got)
-        kept: list[Tensor | float] = [self.types, c.skip, self.features, self.features.shape[1], self._kept]
+        kept: list[Tensor | float] = [self.types, c.skip, self.features, self.features.shape[1], c.kept_degrees]
         steps = [
             self._mix(got, c.pairs.there, rooms.pairs),
             self._step("product", *c.square, c.weights, rooms.pairs.values, rooms.products.values),
@@ -242,12 +128,12 @@ class Layer:
             self._mix(rooms.products, c.after.there, rooms.mixed, "onto"),
         ]
         if c.gates is not None:
-            steps.append(self._mix(rooms.mixed, c.gates.there.unsqueeze(0), rooms.joined))
+            steps.append(self._mix(rooms.mixed, c.gates.there, rooms.joined))
         return steps
 
-    def _step(self, name: str, *arguments: Tensor | float, wide: int | None = None) -> Step:
-        blocks = self.constants.channels // self.constants.lanes
-        return Step(self.constants.kernels[name], blocks if wide is None else wide, arguments)
+    def _step(self, name: str, *arguments: Tensor | float, blocks: int | None = None) -> Step:
+        c = self.constants
+        return Step(c.kernels[name], c.channels // c.lanes if blocks is None else blocks, arguments)
 
     def _mix(
         self,
@@ -278,32 +164,25 @@ class Rows(NamedTuple):
     apart: bool = False
 
 
-class Rooms:
+class ChunkRooms:
     """Where what is computed for the beads of a chunk lies."""
 
     def __init__(self, constants: LayerConstants, room: Float[Tensor, " numbers"]) -> None:
-        c, width = constants, constants.channels
-        gates = len(c.bias)
-        shapes = [(c.gathered, 2 * width), (c.out, width), (c.out, width), (gates, width), (1, width)]
-        starts = [0, *accumulate(CHUNK * size * wide for size, wide in shapes)]
-        parts = [
+        shapes = self.shapes(constants)
+        starts = accumulate((CHUNK * size * wide for size, wide in shapes), initial=0)
+        self.pairs, self.products, self.mixed, self.gates, self.hidden = (
             Rows(room[start:end].view(CHUNK, *shape), apart=True)
-            for start, end, shape in zip(starts, starts[1:], shapes, strict=False)
-        ]
-        self.pairs, self.products, self.mixed, self.gates, self.hidden = parts
-        self.joined = Rows(self.gates.values.view(CHUNK, 1, gates * width), apart=True)
+            for (start, end), shape in zip(pairwise(starts), shapes, strict=True)
+        )
+        self.joined = Rows(self.gates.values.view(CHUNK, 1, -1), apart=True)
 
+    @staticmethod
+    def shapes(constants: LayerConstants) -> list[tuple[int, int]]:
+        """Of a bead: components, and how many numbers each."""
+        c, width = constants, constants.channels
+        return [(c.gathered, 2 * width), (c.out, width), (c.out, width), (len(c.bias), width), (1, width)]
 
-def _matrices(linear: IrrepsLinear) -> list[Tensor]:
-    return [_padded_rows(matrix) for matrix in linear.scale * linear.weight]
-
-
-def _split(gates: Dense, channels: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights and biases of the gates, irrep after irrep."""
-    assert gates.bias is not None
-    weights = [_padded_rows(part) for part in (gates.scale * gates.weight).split(channels, dim=1)]
-    return weights, list(gates.bias.split(channels))
-
-
-def _padded_rows(matrix: Tensor) -> Tensor:
-    return nn.functional.pad(matrix.detach(), (0, 0, 0, padded(len(matrix)) - len(matrix)))
+    @classmethod
+    def size(cls, constants: LayerConstants) -> int:
+        """How many numbers there are in all."""
+        return CHUNK * sum(size * wide for size, wide in cls.shapes(constants))

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from cgenn.compiled.bodies import Bodies, BodyConstants
 from cgenn.compiled.edges import Edges, ListedEdges
 from cgenn.compiled.launch import Step, Steps, bounds, in_threads, load
-from cgenn.compiled.layer import CHUNK, Layer, LayerConstants
+from cgenn.compiled.layer import CHUNK, ChunkRooms, Layer
+from cgenn.compiled.layer_constants import LayerConstants
 from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
 _KEPT = 4
+"""Workspaces of a thread."""
 _MOST_COMPONENTS = 25
+"""Of features: those of lmax 4."""
 
 
 def refusal(network: EquivariantNetwork) -> str | None:
@@ -51,7 +54,7 @@ class Workspace:
         for each in constants:
             self.layers.append(Layer(each, kinds, features, self.energies, self.slopes, self.bodies))
             features = self.layers[-1].gated
-        self._plan(beads, max(each.room for each in constants))
+        self._plan(beads, max(map(ChunkRooms.size, constants)))
         self.version = 0
         self.known: tuple[tuple[Tensor, Tensor, Tensor], ListedEdges] | None = None
 

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgenn.compiled.source import row
-
-_BEADS = """\
+_HEADER = """\
 def {name}(
     chunk: wp.array(dtype=wp.int32),
 {arguments}) -> None:
     row, block = wp.tid()
+    bead = chunk[0] + row
 """
 
 
 def gate(degrees: Sequence[int], silu: float, sigmoid: float) -> str:
     """silu of the scalars; the rest is multiplied by the sigmoids of the gates."""
-    text = _header("gate", ["mixed", "gates", "bias", "gated"], apart=False)
-    text += f"    s = mixed[{row(0, 'row')}, block]\n    g = squashed(s)\n"
-    text += f"    gated[{row(0)}, block] = Real({silu!r}) * wp.cw_mul(s, g)\n"
+    text = _header("gate", ["mixed", "gates", "bias", "gated"])
+    text += "    s = mixed[row, 0, block]\n    g = squashed(s)\n"
+    text += f"    gated[bead, 0, block] = Real({silu!r}) * wp.cw_mul(s, g)\n"
     for number, degree in enumerate(degrees[1:]):
         text += f"    g{number} = Real({sigmoid!r}) * squashed(gates[row, {number}, block] + bias[{number}, block])\n"
         for k in range(degree**2, (degree + 1) ** 2):
-            text += f"    gated[{row(k)}, block] = wp.cw_mul(mixed[{row(k, 'row')}, block], g{number})\n"
+            text += f"    gated[bead, {k}, block] = wp.cw_mul(mixed[row, {k}, block], g{number})\n"
     return text
 
 
@@ -34,17 +33,17 @@ def gate_backward(degrees: Sequence[int], silu: float, sigmoid: float) -> str:
 
     What the scalars add to the energy comes on top: `by_energies` times `reads`.
     """
-    text = _header("gate_backward", ["mixed", "gates", "bias", "reads", "by_energies", "slopes"], apart=False)
-    text += f"    one = Lanes(Real(1.0))\n    s = mixed[{row(0, 'row')}, block]\n    g = squashed(s)\n"
-    text += f"    v = slopes[{row(0)}, block] + by_energies[bead] * reads[bead, block]\n"
-    text += f"    slopes[{row(0)}, block] = Real({silu!r}) * wp.cw_mul(v, wp.cw_mul(g, one + wp.cw_mul(s, one - g)))\n"
+    text = _header("gate_backward", ["mixed", "gates", "bias", "reads", "by_energies", "slopes"])
+    text += "    one = Lanes(Real(1.0))\n    s = mixed[row, 0, block]\n    g = squashed(s)\n"
+    text += "    v = slopes[bead, 0, block] + by_energies[bead] * reads[bead, block]\n"
+    text += f"    slopes[bead, 0, block] = Real({silu!r}) * wp.cw_mul(v, wp.cw_mul(g, one + wp.cw_mul(s, one - g)))\n"
     for number, degree in enumerate(degrees[1:]):
         text += f"    g{number} = squashed(gates[row, {number}, block] + bias[{number}, block])\n"
         text += f"    sum{number} = Lanes()\n"
         for k in range(degree**2, (degree + 1) ** 2):
-            text += f"    v{k} = slopes[{row(k)}, block]\n"
-            text += f"    sum{number} += wp.cw_mul(mixed[{row(k, 'row')}, block], v{k})\n"
-            text += f"    slopes[{row(k)}, block] = Real({sigmoid!r}) * wp.cw_mul(v{k}, g{number})\n"
+            text += f"    v{k} = slopes[bead, {k}, block]\n"
+            text += f"    sum{number} += wp.cw_mul(mixed[row, {k}, block], v{k})\n"
+            text += f"    slopes[bead, {k}, block] = Real({sigmoid!r}) * wp.cw_mul(v{k}, g{number})\n"
         text += f"    gates[row, {number}, block] = Real({sigmoid!r}) * "
         text += f"wp.cw_mul(sum{number}, wp.cw_mul(g{number}, one - g{number}))\n"
     return text
@@ -71,13 +70,12 @@ def readout(
 """Adds to the energy of the beads; what is hidden, without its bias, becomes the derivative by it."""
 
 
-def _header(name: str, arguments: Sequence[str], *, apart: bool = True) -> str:
-    """For the beads of a chunk; with `apart`, all arrays begin where it does."""
+def _header(name: str, arguments: Sequence[str]) -> str:
+    """For the beads of a chunk: `row` is the place in it."""
     kinds = {
         "bias": "wp.array2d(dtype=Lanes)",
-        "weights": "wp.array2d(dtype=Lanes)",
         "reads": "wp.array2d(dtype=Lanes)",
+        "by_energies": "wp.array(dtype=Real)",
     }
-    kinds["by_energies"] = "wp.array(dtype=Real)"
     lines = [f"    {label}: {kinds.get(label, 'wp.array3d(dtype=Lanes)')},\n" for label in arguments]
-    return _BEADS.format(name=name, arguments="".join(lines)) + f"    bead = {'row' if apart else 'chunk[0] + row'}\n"
+    return _HEADER.format(name=name, arguments="".join(lines))

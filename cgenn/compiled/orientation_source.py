@@ -12,9 +12,9 @@ from functools import cache
 
 from e3nn import o3
 
+from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, SLOPES, over_edges
 from cgenn.compiled.ladder import step
-from cgenn.compiled.radial import NEAR, POWERS
-from cgenn.compiled.source import EDGE, SLOPES
+from cgenn.compiled.radial import POWERS
 from cgenn.nn.orientation import EdgeInvariants, Kind
 
 _ZERO = 1e-9
@@ -57,10 +57,7 @@ def {name}(
     bead = begin + row
 """
 
-_ENVELOPE = """\
-        at = offsets[bead] + edge - first[bead]
-        share3 = share * share * share
-"""
+_ON_EDGE = AT + "        share3 = share * share * share\n"
 
 
 @dataclass(frozen=True)
@@ -106,14 +103,12 @@ def turned_tensors(tensors: Tensors) -> str:
 def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
     """The first layer of the perceptron on each edge of a bead, its slopes, and the share that the cutoff leaves.
 
-    To be followed by the source of `silu`.
-
-    With `reverse` it is that of the message the other way.
+    With `reverse` it is that of the message the other way. To be followed by the source of `silu`.
     """
     form = _Invariants(edges, tensors, "there" if reverse else "here")
-    text = _HEADER.format(name="hidden", arguments="") + _loop(tensors, "-" if reverse else "") + _ENVELOPE
+    text = _HEADER.format(name="hidden", arguments="") + _loop(tensors, "-" if reverse else "") + _ON_EDGE
     text += "        share6 = share3 * share3\n"
-    text += "        shares[at] = Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))\n"
+    text += f"        shares[at] = {ENVELOPE}\n"
     text += form.values() + "        for block in range(hidden.shape[1]):\n"
     text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
     powers = [f"table[knot, {power}, block]" for power in range(POWERS)]
@@ -134,14 +129,9 @@ def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -
     arguments = "    turns: wp.array(dtype=Vector),\n    there: wp.array(dtype=Vector),\n"
     arguments += "    by_vectors: wp.array2d(dtype=Vector),\n    by_invariants: wp.array2d(dtype=Real),\n"
     text = _HEADER.format(name="hidden_backward", arguments=arguments)
-    text += (
-        "    total = Vector()\n"
-        + _loop(tensors, "-" if reverse else "")
-        + SLOPES.format(slope=NEAR * (1 + NEAR))
-        + _ENVELOPE
-    )
+    text += "    total = Vector()\n" + _loop(tensors, "-" if reverse else "") + SLOPES + _ON_EDGE
     text += "        gap = Real(1.0) - share\n"
-    text += "        along = Real(-168.0) * share3 * share * share * gap * gap / cutoff * shares[at]\n"
+    text += f"        along = {ENVELOPE_SLOPE} / cutoff * shares[at]\n"
     text += "        for block in range(hidden.shape[1]):\n"
     rises = [f"rise{power} * table[knot, {power}, block]" for power in range(2, POWERS)]
     text += "            rise = table[knot, 1, block] + " + " + ".join(rises) + "\n"
@@ -265,7 +255,7 @@ def _component(tensor: str, c: int) -> str:
 def _loop(tensors: Tensors, sign: str) -> str:
     """The beginning of the loop over the edges of a bead, with its tensors and those of the other one."""
     text = "".join(f"    b{c} = tensors[bead, {c}]\n" for c in range(tensors.size))
-    text += EDGE.format(sign=sign, near=NEAR, gain=1 + NEAR)
+    text += over_edges(sign)
     return text + "".join(f"        o{c} = tensors[other, {c}]\n" for c in range(tensors.size))
 
 

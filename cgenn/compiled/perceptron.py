@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cgenn.compiled import activation_source, orientation_source
-from cgenn.compiled.ladder import Coupling
+from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.compiled.launch import Launch, kernel, lanes, padded
 from cgenn.compiled.orientation_source import Tensors
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SILU_GAIN, Dense
 from cgenn.nn.network import BodyFeatures
 from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
+
+if TYPE_CHECKING:
+    from cgenn.compiled.bodies import Bodies
 
 _AT_ONCE = 16 * 2**20
 """Bytes of what is kept of edges at a time."""
@@ -66,25 +69,23 @@ class Perceptron:
         self.mixing = stored(one.scale * one.weight[basis:], self.width)
         self.second = stored(two.scale * SILU_GAIN * two.weight, self.width, self.width)
         self.bias = stored(two.bias, self.width)
-        paths = torch.zeros(radial.outputs // channels, len(terms), dtype=torch.float64)
-        for number, term in enumerate(terms):
-            for path, weight in term.weights:
-                paths[path, number] = weight
         last = (three.scale * SILU_GAIN * three.weight).double().cpu().unflatten(1, (-1, channels))
-        last = torch.einsum("kpc,pn->knc", last, paths)
+        last = torch.einsum("np,kpc->knc", weights_of_paths(terms, last.shape[1]), last)
         self.last = stored(last, self.width, self.functions, self.channels).flatten(1)
-        tensors = Tensors(frames.edges.kinds, frames.tensors.counts)
+        texts = self._texts(frames, dtype, receiving)
+        self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
+
+    def _texts(self, frames: BodyFeatures, dtype: torch.dtype, receiving: bool) -> dict[str, str]:
+        """The sources of the kernels; messages the other way are looked at unless beads are receivers throughout."""
+        given = frames.edges, Tensors(frames.edges.kinds, frames.tensors.counts)
         silu = activation_source.silu(dtype, self.lanes)
         texts = {
-            "hidden": orientation_source.hidden(frames.edges, tensors, reverse=False) + silu,
-            "reverse": orientation_source.hidden(frames.edges, tensors, reverse=True) + silu,
-            "backward": orientation_source.hidden_backward(frames.edges, tensors, reverse=not receiving),
+            "hidden": orientation_source.hidden(*given, reverse=False) + silu,
+            "backward": orientation_source.hidden_backward(*given, reverse=not receiving),
             "activate": activation_source.forward(dtype, self.lanes),
             "activate_backward": activation_source.BACKWARD,
         }
-        if receiving:
-            del texts["reverse"]
-        self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
+        return texts if receiving else {**texts, "reverse": orientation_source.hidden(*given, reverse=True) + silu}
 
     @property
     def beads(self) -> int:
@@ -107,7 +108,7 @@ class _FirstLayer:
         return self.basis(distance) @ self.weight + self.bias
 
 
-class Rooms:
+class EdgeRooms:
     """Room for what is computed of edges: the same memory again and again.
 
     Attributes:
@@ -135,12 +136,12 @@ class WeightedMessages:
 
     Args:
         forward, backward: launches of the kernels of the messages, as many arguments as both have, and the features.
-        bodies: the tensors of the beads, and room for derivatives (`bodies.Bodies`).
+        bodies: the tensors of the beads, and room for derivatives.
         receiving: whether the beads are receivers in both.
     """
 
     def __init__(
-        self, forward: Launch, backward: Launch, perceptron: Perceptron, bodies: Any, *, receiving: bool
+        self, forward: Launch, backward: Launch, perceptron: Perceptron, bodies: Bodies, *, receiving: bool
     ) -> None:
         self.launches, self.perceptron, self.bodies, self.receiving = (forward, backward), perceptron, bodies, receiving
         p, tensors = perceptron, bodies.tensors

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cgenn.compiled.ladder import Coupling
+from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.nn.radial import RadialNetwork
 
 TOLERANCE = 1e-6
@@ -30,10 +30,7 @@ def radial_table(
     Float64; there are as many intervals, a power of two, as `TOLERANCE` asks for between zero and the cutoff.
     """
     paths = radial.outputs // channels
-    mixing = torch.zeros(len(terms), paths, dtype=torch.float64)
-    for number, term in enumerate(terms):
-        for path, weight in term.weights:
-            mixing[number, path] = weight
+    weights = weights_of_paths(terms, paths)
 
     def functions(place: Tensor) -> list[Tensor]:
         """Values and derivatives by the place among the knots."""
@@ -43,7 +40,7 @@ def radial_table(
             return radial(x.clamp(min=_SMALL) * radial.cutoff)
 
         found = torch.autograd.functional.jvp(call, place, torch.ones_like(place))
-        return [torch.einsum("np,kpc->knc", mixing, part.unflatten(1, (paths, channels))) for part in found]
+        return [torch.einsum("np,kpc->knc", weights, part.unflatten(1, (paths, channels))) for part in found]
 
     intervals = _FEWEST
     while True:

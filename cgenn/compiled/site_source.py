@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from cgenn.compiled.edge_source import ENVELOPE, ENVELOPE_SLOPE
+
 _EDGES = """\
 def {name}(
     begin: wp.int32,
@@ -20,7 +22,7 @@ def {name}(
         other = senders[edge]
 """
 
-_PAIRS = """\
+_PAIRS = f"""\
         if other < bead:
             continue
         kind = types[bead]
@@ -34,9 +36,9 @@ _PAIRS = """\
             share = distance / cutoff
             share3 = share * share * share
             share6 = share3 * share3
-            envelope = Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))
+            envelope = {ENVELOPE}
             gap = Real(1.0) - share
-            slope = Real(-168.0) * share3 * share * share * gap * gap / (cutoff * distance)
+            slope = {ENVELOPE_SLOPE} / (cutoff * distance)
             if other == bead:
                 envelope *= Real(0.5)
                 slope *= Real(0.5)

@@ -98,14 +98,14 @@ def _spread(harmonics: Float[Tensor, "edges harmonics"], channels: int) -> tuple
     return harmonics.T.unsqueeze(2).expand(-1, -1, channels).contiguous().unbind(0)
 
 
-def _forward(path: Path, x: Tensor, y: Sequence[Tensor], to: Tensor) -> None:
+def _messages(path: Path, x: Tensor, y: Sequence[Tensor], to: Tensor) -> None:
     """Add C Y x of a path to the messages."""
     parts, into = x.unbind(0), to.unbind(0)
     for i, j, k, value in path.terms:
         into[k].addcmul_(parts[i - path.source.start], y[j], value=value)
 
 
-def _backward(path: Path, g: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
+def _by_features(path: Path, g: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
     """C g Y of a path, shape (components of the features, edges, channels)."""
     found = g[0].new_zeros(path.source.stop - path.source.start, *g[0].shape)
     into = found.unbind(0)
@@ -114,7 +114,7 @@ def _backward(path: Path, g: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
     return found
 
 
-def _turn(path: Path, g: Sequence[Tensor], x: Tensor, to: Sequence[Tensor]) -> None:
+def _by_harmonics(path: Path, g: Sequence[Tensor], x: Tensor, to: Sequence[Tensor]) -> None:
     """Add C g x of a path to the derivatives by the harmonics."""
     parts = x.unbind(0)
     for i, j, k, value in path.terms if not path.constant else ():
@@ -130,10 +130,10 @@ class _Gather(torch.autograd.Function):
         ctx.edges, channels = edges, x.shape[2]
         gathered = x.new_zeros(edges.out, x.shape[1], channels)
         for part, ends in edges.parts(channels):
-            there, turn = _take(x, ends.senders), _spread(y[part], channels)
+            there, spread = _take(x, ends.senders), _spread(y[part], channels)
             message = x.new_zeros(edges.out, len(ends.senders), channels)
             for path, matrix in zip(edges.paths, matrices, strict=True):
-                _forward(path, there[path.source] * (h[part] @ matrix), turn, message)
+                _messages(path, there[path.source] * (h[part] @ matrix), spread, message)
             _put(message, gathered, ends.receivers)
         return gathered
 
@@ -155,17 +155,17 @@ class _Slopes(torch.autograd.Function):
         by_x, by_y, by_h, by_matrices = (torch.zeros_like(given) for given in (x, y, h, matrices))
         for part, ends in edges.parts(channels):
             here, there = _take(g, ends.receivers).unbind(0), _take(x, ends.senders)
-            turn = _spread(y[part], channels)
-            by_there, by_turn = torch.zeros_like(there), here[0].new_zeros(len(turn), *here[0].shape)
+            spread = _spread(y[part], channels)
+            by_there, by_spread = torch.zeros_like(there), here[0].new_zeros(len(spread), *here[0].shape)
             for path, matrix, by_matrix in zip(edges.paths, matrices, by_matrices, strict=True):
                 known, weights = there[path.source], h[part] @ matrix
-                slopes = _backward(path, here, turn)
+                slopes = _by_features(path, here, spread)
                 by_there[path.source].addcmul_(slopes, weights)
-                _turn(path, here, known * weights, by_turn.unbind(0))
+                _by_harmonics(path, here, known * weights, by_spread.unbind(0))
                 by_weights = slopes.mul_(known).sum(0)
                 by_h[part].addmm_(by_weights, matrix.T)
                 by_matrix.addmm_(h[part].T, by_weights)
-            by_y[part] = by_turn.sum(2).T
+            by_y[part] = by_spread.sum(2).T
             _put(by_there, by_x, ends.senders)
         return by_x, by_y, by_h, by_matrices
 
@@ -184,33 +184,33 @@ class _Slopes(torch.autograd.Function):
         for part, ends in edges.parts(channels):
             here, there = _take(g, ends.receivers).unbind(0), _take(x, ends.senders)
             dthere = _take(dx, ends.senders) if moving else None
-            turn, dturn = _spread(y[part], channels), _spread(dy[part], channels)
+            spread, dspread = _spread(y[part], channels), _spread(dy[part], channels)
             message = g.new_zeros(len(g), *here[0].shape)
-            by_there, by_turn = torch.zeros_like(there), here[0].new_zeros(len(turn), *here[0].shape)
+            by_there, by_spread = torch.zeros_like(there), here[0].new_zeros(len(spread), *here[0].shape)
             for path, matrix, dmatrix, by_matrix in zip(edges.paths, matrices, dm, by_matrices, strict=True):
                 known, weights, dweights = there[path.source], h[part] @ matrix, dh[part] @ matrix
                 if mixing:
                     dweights.addmm_(h[part], dmatrix)
                 product = known * dweights
-                slopes = _backward(path, here, turn)
+                slopes = _by_features(path, here, spread)
                 by_there[path.source].addcmul_(slopes, dweights)
                 by_dweights = (slopes * known).sum(0)
                 by_weights = torch.zeros_like(by_dweights)
                 if dthere is not None:
                     product.addcmul_(dthere[path.source], weights)
                     by_weights = slopes.mul_(dthere[path.source]).sum(0)
-                _forward(path, product, turn, message)
-                _turn(path, here, product, by_turn.unbind(0))
+                _messages(path, product, spread, message)
+                _by_harmonics(path, here, product, by_spread.unbind(0))
                 if not path.constant:
-                    slopes = _backward(path, here, dturn)
+                    slopes = _by_features(path, here, dspread)
                     by_there[path.source].addcmul_(slopes, weights)
                     by_weights += slopes.mul_(known).sum(0)
-                    _forward(path, torch.mul(known, weights, out=slopes), dturn, message)
+                    _messages(path, torch.mul(known, weights, out=slopes), dspread, message)
                 by_h[part].addmm_(by_weights, matrix.T)
                 by_matrix.addmm_(h[part].T, by_weights).addmm_(dh[part].T, by_dweights)
                 if mixing:
                     by_h[part].addmm_(by_dweights, dmatrix.T)
-            by_y[part] = by_turn.sum(2).T
+            by_y[part] = by_spread.sum(2).T
             _put(message, by_g, ends.receivers)
             _put(by_there, by_x, ends.senders)
         return by_g, by_x, by_y, by_h, by_matrices, None

@@ -56,18 +56,9 @@ def main(
 def records(graph: Graph, degrees: list[int]) -> Iterator[Record]:
     """One for each degree."""
     arithmetic, transfer = rates()
+    backends: tuple[Backend, ...] = ("openmm-torch", "python")
     for lmax in degrees:
-        torch.manual_seed(0)
-        config = PotentialConfig(
-            types=TYPES,
-            cutoff=graph.cutoff,
-            lmax=lmax,
-            reflection_invariant=True,
-            average_neighbors=graph.neighbors,
-            energy_scale=0.2,
-            temperature=300.0,
-        )
-        potential = Potential(config, Priors()).float().requires_grad_(False)
+        potential = random_potential(graph, lmax)
         start = time.process_time()
         fast = compiled(potential)
         took = time.process_time() - start
@@ -77,12 +68,11 @@ def records(graph: Graph, degrees: list[int]) -> Iterator[Record]:
         needed = operations(potential.network, graph.neighbors)
         moved = bytes_moved(fast.kernels._space(graph.types).layers, BEADS, graph.neighbors)
         floor = 1e6 * max(needed / arithmetic, moved / transfer)
-        backends: tuple[Backend, ...] = ("openmm-torch", "python")
         yield {
             "model": "cgenn",
             "lmax": lmax,
-            "layers": config.layers,
-            "channels": config.channels,
+            "layers": potential.config.layers,
+            "channels": potential.config.channels,
             "threads": 1,
             "beads": BEADS,
             "compile_s": took,
@@ -99,6 +89,21 @@ def records(graph: Graph, degrees: list[int]) -> Iterator[Record]:
             **{f"step_over_model_{name}": step_ratio(potential, graph, name) for name in backends},
             "versions": versions("openmm", "warp-lang", "cgenn"),
         }
+
+
+def random_potential(graph: Graph, lmax: int) -> Potential:
+    """With random weights, for beads like these."""
+    torch.manual_seed(0)
+    config = PotentialConfig(
+        types=TYPES,
+        cutoff=graph.cutoff,
+        lmax=lmax,
+        reflection_invariant=True,
+        average_neighbors=graph.neighbors,
+        energy_scale=0.2,
+        temperature=300.0,
+    )
+    return Potential(config, Priors()).float().requires_grad_(False)
 
 
 def parts(fast: CompiledPotential, melt: Graph) -> dict[str, float]:

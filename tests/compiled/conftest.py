@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from cgenn.graph import BeadGraph
-from cgenn.nn.network import EquivariantNetwork
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
@@ -32,11 +31,6 @@ def random_potential(dtype: torch.dtype = torch.float64, **options) -> Potential
             "type_charges": (0.4, -0.5, 0.1),
         }
     return Potential(PotentialConfig(**{**chosen, **options}), Priors()).to(dtype).requires_grad_(False).eval()
-
-
-def random_network(**options) -> EquivariantNetwork:
-    """The network of a random potential."""
-    return random_potential(**options).network
 
 
 def places(seed: int = 0) -> torch.Tensor:

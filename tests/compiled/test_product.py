@@ -18,7 +18,7 @@ BEADS, CHANNELS = 7, 8
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("out", [0, 1, 4])
 def test_product_and_its_derivatives(out: int, dtype: torch.dtype) -> None:
-    """Up to degree four, more than the messages are compiled for."""
+    """Of messages up to degree four, the most that are compiled."""
     gathered, products = (o3.Irreps([(1, (degree, 1)) for degree in range(lmax + 1)]) for lmax in (4, out))
     module = NodeProduct(gathered, gathered, products, CHANNELS).requires_grad_(False)
     left, right = torch.randn(2, BEADS, gathered.dim, CHANNELS).requires_grad_(True)

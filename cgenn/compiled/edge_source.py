@@ -1,0 +1,159 @@
+"""The Warp source of what kernels do on each edge: where it points, and steps from degree to degree along it.
+
+Everything that depends on the irreps is unrolled: each component of features and messages is a variable of its own, a
+vector over `lanes` channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cgenn.compiled.ladder import Coupling, Term, step
+from cgenn.compiled.radial import NEAR, POWERS
+
+_EDGE = """\
+    for edge in range(first[bead], last[bead]):
+        r = {sign}vectors[edge]
+        distance = wp.length(r)
+        if distance >= cutoff:
+            continue
+        other = senders[edge]
+        inverse = Real(1.0) / distance
+        u0 = r[0] * inverse
+        u1 = r[1] * inverse
+        u2 = r[2] * inverse
+        share = distance / cutoff
+        denser = Real(1.0) / (share + Real({near!r}))
+        place = knots * Real({gain!r}) * share * denser
+        knot = wp.min(wp.int32(place), wp.int32(knots) - 1)
+        t = place - Real(knot)
+"""
+
+SLOPES = f"""\
+        rise2 = Real(2.0) * t
+        rise3 = Real(3.0) * t * t
+        rise4 = Real(4.0) * t * t * t
+        per_length = knots * Real({NEAR * (1 + NEAR)!r}) * denser * denser / cutoff
+"""
+"""The powers of t for the slope of a radial function, and how t changes with the distance."""
+ENVELOPE = "Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))"
+ENVELOPE_SLOPE = "Real(-168.0) * share3 * share * share * gap * gap"
+"""1 - 28 x^6 + 48 x^7 - 21 x^8 of x = distance / cutoff, `share` (see `nn.radial`), and -168 x^5 (1 - x)^2."""
+AT = "        at = offsets[bead] + edge - first[bead]\n"
+"""Where what is computed of an edge is stored."""
+
+
+def over_edges(sign: str = "") -> str:
+    """The loop over the edges of a bead: direction, and place among the knots; with "-", seen from the other end."""
+    return _EDGE.format(sign=sign, near=NEAR, gain=1 + NEAR)
+
+
+class EdgeLoop:
+    """Lines inside the loop over edges, and which variables they have given a value.
+
+    f, t and z are tensors of (degree of the features or of the message)_(rank)_(component).
+    """
+
+    def __init__(self, terms: Sequence[Coupling], blocks: int, given: bool = False) -> None:
+        self.terms, self.blocks, self.given = terms, blocks, given
+        self.sources = sorted({term.source for term in terms})
+        self.targets = sorted({term.target for term in terms})
+        size = len(terms) if given else POWERS * len(terms)
+        self.text = (AT if given else "") + beginning("at" if given else "knot", size, blocks, " " * 8, "knot")
+        self.known: set[str] = set()
+
+    def ranks(self, source: int | None = None, target: int | None = None) -> set[int]:
+        """The ranks that features of a degree go down to, or messages of a degree come from."""
+        return {term.rank for term in self.terms if source in (None, term.source) and target in (None, term.target)}
+
+    def has(self, name: str) -> bool:
+        """Whether a tensor has got a component."""
+        return f"{name}_0" in self.known
+
+    def line(self, text: str) -> None:
+        """A line as it is."""
+        self.text += f"        {text}\n"
+
+    def add(self, name: str, value: str) -> None:
+        """Add to a variable, or make it; those called sum are there."""
+        self.line(f"{name} {'+=' if name in self.known or name.startswith('sum') else '='} {value}")
+        self.known.add(name)
+
+    def load(self, array: str, size: int, name: str, degrees: Sequence[int]) -> None:
+        """The components of the other bead as they are stored, of the highest rank."""
+        self.text += beginning("other", size, self.blocks, " " * 8)
+        for degree in degrees:
+            for m in range(2 * degree + 1):
+                self.line(
+                    f"{name}{degree}_{degree}_{m} = vector({array}, {place('other', degree**2 + m, self.blocks)})"
+                )
+
+    def descend(self) -> None:
+        """Contract the features with the direction down to the ranks that are needed, and turn them."""
+        for source in self.sources:
+            for rank in range(source, min(self.ranks(source=source)), -1):
+                self.climb(f"f{source}_{rank - 1}", f"f{source}_{rank}", step(rank, rank - 1))
+            for rank in sorted({term.rank for term in self.terms if term.source == source and term.turned}):
+                self.climb(f"t{source}_{rank}", f"f{source}_{rank}", step(rank, rank))
+
+    def mix(self, name: str, target: int, rank: int) -> None:
+        """The part of a message that comes in at a rank."""
+        for number, term in enumerate(self.terms):
+            if (term.target, term.rank) == (target, rank):
+                here = f"{'t' if term.turned else 'f'}{term.source}_{rank}"
+                for m in range(2 * rank + 1):
+                    self.add(f"{name}_{m}", f"wp.cw_mul(w{number}, {here}_{m})")
+
+    def climb(self, to: str, source: str, terms: Sequence[Term]) -> None:
+        """A step, added to what is there."""
+        for a, b, k, value in terms:
+            self.add(f"{to}_{k}", f"{_scaled(value, f'u{b}')} * {source}_{a}")
+
+    def climb_back(self, to: str, source: str, terms: Sequence[Term]) -> None:
+        """The derivative of a step by what it starts from."""
+        self.climb(to, source, [(k, b, a, value) for a, b, k, value in terms])
+
+    def direction(self, start: str, end: str, terms: Sequence[Term]) -> None:
+        """The derivative of a step by the direction."""
+        for b in range(3):
+            parts = [(value, f"wp.cw_mul({start}_{a}, {end}_{k})") for a, along, k, value in terms if along == b]
+            if parts:
+                self.add(f"by_u{b}", _weighted_sum(parts))
+
+    def radial(self, number: int, *, slope: bool = False) -> None:
+        """The value of a radial function, and its slope."""
+        if self.given:
+            self.line(f"w{number} = vector(table, {place('knot', number, self.blocks)})")
+            return
+        for power in range(POWERS):
+            self.line(f"c{power}_{number} = vector(table, {place('knot', POWERS * number + power, self.blocks)})")
+        parts = [f"c{power}_{number}" for power in range(POWERS)]
+        self.line(f"w{number} = " + " + t * (".join(parts) + ")" * (POWERS - 1))
+        if slope:
+            self.line(f"d{number} = {parts[1]} + " + " + ".join(f"rise{n} * {parts[n]}" for n in range(2, POWERS)))
+
+
+def beginning(bead: str, size: int, blocks: int, indent: str, name: str = "") -> str:
+    """Where what is stored of a bead begins, in this block."""
+    return f"{indent}{name or bead}_at = wp.int64({bead}) * wp.int64({size * blocks}) + wp.int64(block)\n"
+
+
+def place(bead: str, component: int, blocks: int) -> str:
+    """Where a component is stored, in arrays of beads, components and blocks of channels."""
+    return f"{bead}_at + wp.int64({component * blocks})"
+
+
+def _weighted_sum(parts: Sequence[tuple[float, str]]) -> str:
+    """Each coefficient once: those that are the same up to their sign are multiplied by the sum of their terms."""
+    groups: dict[float, str] = {}
+    for value, text in parts:
+        size = round(abs(value), 14)
+        sign = " - " if value < 0 else " + " if size in groups else ""
+        groups[size] = groups.get(size, "") + sign + text
+    return " + ".join(_scaled(size, f"({text})") for size, text in groups.items())
+
+
+def _scaled(value: float, text: str) -> str:
+    if abs(abs(value) - 1.0) < 1e-14:
+        return text if value > 0 else f"(-{text})"
+    return f"(Real({value!r}) * {text})"

@@ -1,0 +1,157 @@
+"""What the kernels of one layer need besides the beads: weights, tables, and the kernels themselves.
+
+Channels are padded with zeros to whole vectors.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cgenn.compiled import message_source, node_source, product_source
+from cgenn.compiled.ladder import Coupling, couplings
+from cgenn.compiled.launch import kernel, lanes, padded
+from cgenn.compiled.mixing_source import mixing
+from cgenn.compiled.perceptron import Perceptron
+from cgenn.compiled.radial import radial_table
+from cgenn.compiled.vector_source import in_vectors
+from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
+from cgenn.nn.layers import InteractionLayer, IrrepsLinear
+from cgenn.nn.network import BodyFeatures
+
+THIRD = 3**-0.5
+"""A layer is the sum of three parts."""
+_MOST_IN_LOOPS = 9
+"""Components of messages whose kernels are short enough for Warp's loops, see `vector_source`: those of lmax 2."""
+
+
+class Both(NamedTuple):
+    """Weights, forwards and backwards."""
+
+    there: Float[Tensor, "degrees channels out"]
+    back: Float[Tensor, "degrees out channels"]
+
+    @classmethod
+    def of(cls, weights: Float[Tensor, "degrees channels out"]) -> Both:
+        """Weights and their transpose."""
+        return cls(weights, weights.transpose(1, 2).contiguous())
+
+
+class LayerConstants:
+    """Weights and kernels of a layer; what the first one starts from does not depend on where beads are.
+
+    Unless it has orientations in it; then it counts as one of the others.
+    """
+
+    def __init__(
+        self,
+        layer: InteractionLayer,
+        readout: nn.Sequential,
+        frames: BodyFeatures | None,
+        first: bool,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        product = layer.product
+        self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
+        self.channels = padded(layer.channels)
+        self.lanes = lanes(self.channels)
+        self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
+        self.kept_degrees, self.cutoff = round(layer.kept**0.5), layer.radial.cutoff
+        self.first = first and self.inputs == 1
+        self.perceptron: Perceptron | None = None
+        terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
+        if frames is None:
+            radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
+            self.table = self._stored(radial_table(radial, terms, layer.channels))
+        else:
+            self.table = torch.zeros(1, 1, self.channels, **self.kind)
+            self.perceptron = Perceptron(
+                layer.radial, terms, layer.channels, frames, dtype, device, receiving=self.first
+            )
+        self.knots = float(len(self.table))
+        self._take_weights(layer)
+        self._take_readout(readout)
+        self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in self._texts(terms).items()}
+
+    def _take_weights(self, layer: InteractionLayer) -> None:
+        self.receiver = self._stored(layer.scale * layer.receiver.weight)
+        self.skip = self._stored(THIRD * layer.skip.weight)
+        self.before = self._both(_matrices(layer.before))
+        self.linear, self.after = (
+            self._both([THIRD * part for part in _matrices(linear)]) for linear in (layer.linear, layer.after)
+        )
+        sides = zip(_matrices(layer.left), _matrices(layer.right), strict=True)
+        self.pairs = Both.of(torch.stack([self._stored(*both) for both in sides]))
+        self.weights = self._stored(layer.square.weight)
+        path, i, j, k = layer.square.terms.tolist()
+        values = layer.square.values.exact.tolist()
+        lists = product_source.term_lists(list(zip(path, i, j, k, values, strict=True)))
+        self.square, self.unsquare = ((places.to(self.kind["device"]), each.to(**self.kind)) for places, each in lists)
+        self.gates: Both | None = None
+        self.bias = torch.zeros(1, self.channels, **self.kind)
+        if (gates := layer.gate.gates) is not None:
+            weights, bias = _split(gates, layer.channels)
+            self.gates = Both.of(self._stored(*weights).unsqueeze(0))
+            self.bias = torch.stack([self._stored(part) for part in bias])
+
+    def _take_readout(self, readout: nn.Sequential) -> None:
+        hidden, last = readout[0], readout[2]
+        assert isinstance(hidden, Dense)
+        assert isinstance(last, Dense)
+        assert hidden.bias is not None
+        self.hidden = self._both([_padded_rows(hidden.scale * hidden.weight)])
+        self.hidden_bias = self._stored(hidden.bias)
+        self.energy = self._stored(SILU_GAIN * last.scale * last.weight[:, 0])
+
+    def _texts(self, terms: Sequence[Coupling]) -> dict[str, str]:
+        """The sources of the kernels."""
+        given, blocks, dtype = self.perceptron is not None, self.channels // self.lanes, self.kind["dtype"]
+        sizes, degrees = (self.inputs, self.gathered), list(range(round(self.out**0.5)))
+        way = {"features": not self.first, "given": given, "receiving": given and self.first}
+        messages = {
+            "forward": message_source.forward(terms, *sizes, blocks, given=given),
+            "backward": message_source.backward(terms, *sizes, blocks, **way),
+        }
+        if self.gathered > _MOST_IN_LOOPS:
+            messages = {name: in_vectors(text, dtype, self.lanes) for name, text in messages.items()}
+        return messages | {
+            "product": product_source.forward(self.gathered, self.out, dtype, self.lanes),
+            "product_backward": product_source.backward(self.gathered, self.out, dtype, self.lanes),
+            "gate": node_source.gate(degrees, SILU_GAIN, SIGMOID_GAIN),
+            "gate_backward": node_source.gate_backward(degrees, SILU_GAIN, SIGMOID_GAIN),
+            "readout": node_source.READOUT,
+            "mixing": mixing(),
+            "mixing_onto": mixing(onto=True),
+            "mixing_kept": mixing(kept=True),
+            "mixing_scaled": mixing(scaled=True),
+            "mixing_onto_scaled": mixing(onto=True, scaled=True),
+        }
+
+    def _both(self, parts: Sequence[Tensor]) -> Both:
+        return Both.of(torch.stack([self._stored(part) for part in parts]))
+
+    def _stored(self, *parts: Tensor) -> Tensor:
+        """Side by side, each with channels of zeros in the last dimension."""
+        wide = [nn.functional.pad(part.detach(), (0, self.channels - part.shape[-1])) for part in parts]
+        return torch.cat(wide, dim=-1).to(**self.kind)
+
+
+def _matrices(linear: IrrepsLinear) -> list[Tensor]:
+    return [_padded_rows(matrix) for matrix in linear.scale * linear.weight]
+
+
+def _split(gates: Dense, channels: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and biases of the gates, irrep after irrep."""
+    assert gates.bias is not None
+    weights = [_padded_rows(part) for part in (gates.scale * gates.weight).split(channels, dim=1)]
+    return weights, list(gates.bias.split(channels))
+
+
+def _padded_rows(matrix: Tensor) -> Tensor:
+    return nn.functional.pad(matrix.detach(), (0, 0, 0, padded(len(matrix)) - len(matrix)))
