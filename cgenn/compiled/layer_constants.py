@@ -121,8 +121,8 @@ class LayerConstants:
         if self.gathered > _MOST_IN_LOOPS:
             messages = {name: in_vectors(text, dtype, self.lanes) for name, text in messages.items()}
         return messages | {
-            "product": product_source.forward(self.gathered, self.out, dtype, self.lanes),
-            "product_backward": product_source.backward(self.gathered, self.out, dtype, self.lanes),
+            "product": product_source.forward(self.gathered, self.out, self.square, dtype, self.lanes),
+            "product_backward": product_source.backward(self.gathered, self.out, self.unsquare, dtype, self.lanes),
             "gate": node_source.gate(degrees, SILU_GAIN, SIGMOID_GAIN),
             "gate_backward": node_source.gate_backward(degrees, SILU_GAIN, SIGMOID_GAIN),
             "readout": node_source.READOUT,

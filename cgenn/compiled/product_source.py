@@ -1,7 +1,7 @@
 """The Warp source of the product of what each bead gathered with itself, and of its derivatives.
 
-A loop over a list of terms, of which there are 137 at lmax 2, 611 at lmax 3 and 2052 at lmax 4: written out they would
-take minutes to compile. The loop is C++ with vectors of its own, as those of Warp take twice the time here.
+Of its terms there are 137 at lmax 2, which are written out, 611 at lmax 3 and 2052 at lmax 4, which would take minutes to
+compile: these are a list that is gone through. C++ with vectors of its own, as those of Warp take twice the time here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ Term = tuple[int, int, int, int, float]
 """(path, first, second, out, coefficient) of a product."""
 Terms = tuple[Int[Tensor, "terms 4"], Float[Tensor, " terms"]]
 """The first four of each, and the coefficients."""
+_WRITTEN_OUT = 200
+"""At most so many terms."""
 
 _KERNEL = '''\
 def {name}(
@@ -31,14 +33,15 @@ def {name}(
     components(row, block, terms, values, weights, pairs, products)
 
 @wp.func_native("""
-    typedef {number} Many __attribute__((ext_vector_type({lanes}), aligned(4)));
+    typedef {number} Number;
+    typedef Number Many __attribute__((ext_vector_type({lanes}), aligned(4)));
     const auto weight = [&](int path) {{ return *(Many*)&wp::index(weights, path, block); }};
     const auto many = [bead](auto& array, int component, int block) -> Many& {{
         return *(Many*)&wp::index(array, bead, component, block);
     }};
     const auto add = [&](Many* sums, const Many* one, const Many* other, int first, int last) {{
         const auto* const term = terms.data;
-        const {number}* const value = values.data;
+        const Number* const value = values.data;
         Many part = 0;
         for (int at = first; at < last; ++at) {{
             part += value[at] * one[term[at][1]] * other[term[at][2]];
@@ -48,7 +51,7 @@ def {name}(
             }}
         }}
     }};
-    const int half = products.shape[2], count = terms.shape[0];
+    const int half = products.shape[2];
     Many left[{size}], right[{size}], sums[{sums}] = {{}};
     for (int k = 0; k < {size}; ++k) {{
         left[k] = many(pairs, k, block);
@@ -68,28 +71,30 @@ def components(
 '''
 
 _FORWARD = """\
-    add(sums, left, right, 0, count);
-    for (int k = 0; k < {out}; ++k) many(products, k, block) = sums[k];
+{all}    for (int k = 0; k < {out}; ++k) many(products, k, block) = sums[k];
 """
 
 _BACKWARD = """\
     Many slopes[{out}];
     for (int k = 0; k < {out}; ++k) slopes[k] = many(products, k, block);
-    add(sums, right, slopes, 0, count / 2);
-    for (int k = 0; k < {size}; ++k) many(pairs, k, block) = sums[k], sums[k] = 0;
-    add(sums, left, slopes, count / 2, count);
-    for (int k = 0; k < {size}; ++k) many(pairs, k, half + block) = sums[k];
+{by_left}    for (int k = 0; k < {size}; ++k) many(pairs, k, block) = sums[k], sums[k] = 0;
+{by_right}    for (int k = 0; k < {size}; ++k) many(pairs, k, half + block) = sums[k];
 """
 
 
-def forward(size: int, out: int, dtype: torch.dtype, lanes: int) -> str:
+def forward(size: int, out: int, terms: Terms, dtype: torch.dtype, lanes: int) -> str:
     """out_k = sum c w_p left_i right_j; left and right are the two halves of the channels of `pairs`."""
-    return _text("product", _FORWARD, size, out, out, dtype, lanes)
+    body = _FORWARD.format(out=out, all=_sums("left", "right", terms, 0, len(terms[0])))
+    return _text("product", body, size, out, dtype, lanes)
 
 
-def backward(size: int, out: int, dtype: torch.dtype, lanes: int) -> str:
+def backward(size: int, out: int, terms: Terms, dtype: torch.dtype, lanes: int) -> str:
     """The derivatives by both halves of `pairs`, in place of them, from those by the products."""
-    return _text("product_backward", _BACKWARD, size, out, size, dtype, lanes)
+    count = len(terms[0])
+    by_left = _sums("right", "slopes", terms, 0, count // 2)
+    by_right = _sums("left", "slopes", terms, count // 2, count)
+    body = _BACKWARD.format(size=size, out=out, by_left=by_left, by_right=by_right)
+    return _text("product_backward", body, size, size, dtype, lanes)
 
 
 def term_lists(terms: Sequence[Term]) -> tuple[Terms, Terms]:
@@ -117,7 +122,19 @@ def _tensors(terms: Sequence[Term]) -> Terms:
     return places, torch.tensor([term[4] for term in terms], dtype=torch.float64)
 
 
-def _text(name: str, body: str, size: int, out: int, sums: int, dtype: torch.dtype, lanes: int) -> str:
+def _sums(one: str, other: str, terms: Terms, first: int, last: int) -> str:
+    """Lines that add some of the terms."""
+    if last - first > _WRITTEN_OUT:
+        return f"    add(sums, {one}, {other}, {first}, {last});\n"
+    text, parts = "", []
+    for (path, i, j, to), value in zip(terms[0][first:last].tolist(), terms[1][first:last].tolist(), strict=True):
+        parts.append(f"Number({value!r}) * {one}[{i}] * {other}[{j}]")
+        if to >= 0:
+            text += f"    sums[{to}] += weight({path}) * ({' + '.join(parts)});\n"
+            parts = []
+    return text
+
+
+def _text(name: str, body: str, size: int, sums: int, dtype: torch.dtype, lanes: int) -> str:
     number = "float" if dtype == torch.float32 else "double"
-    body = body.format(size=size, out=out)
     return _KERNEL.format(name=name, number=number, lanes=lanes, size=size, sums=sums, body=body)

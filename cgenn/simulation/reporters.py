@@ -47,7 +47,7 @@ class H5MDReporter:
         flushed: int | None = None,
         append: bool = False,
     ) -> None:
-        """`topology` is that of one copy; `interval` in steps, `temperature` [K]; `flush` comes every `flushed` reports.
+        """`topology` is that of one copy; `interval` in steps, `temperature` [K]; `flush` follows `flushed` reports.
 
         Constant charges are those of `moments`, or without it those of the topology. Where beads are oriented,
         `velocities` come with angular velocities, and `forces`, of all forces in the System, with torques.

@@ -16,10 +16,10 @@ BEADS, CHANNELS = 7, 8
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("out", [0, 1, 4])
-def test_product_and_its_derivatives(out: int, dtype: torch.dtype) -> None:
-    """Of messages up to degree four, the most that are compiled."""
-    gathered, products = (o3.Irreps([(1, (degree, 1)) for degree in range(lmax + 1)]) for lmax in (4, out))
+@pytest.mark.parametrize(("lmax", "out"), [(2, 1), (2, 2), (4, 0), (4, 1), (4, 4)])
+def test_product_and_its_derivatives(lmax: int, out: int, dtype: torch.dtype) -> None:
+    """Of few terms, which are written out, and of messages up to degree four, the most that are compiled."""
+    gathered, products = (o3.Irreps([(1, (degree, 1)) for degree in range(lmax + 1)]) for degree in (lmax, out))
     module = NodeProduct(gathered, gathered, products, CHANNELS).requires_grad_(False)
     left, right = torch.randn(2, BEADS, gathered.dim, CHANNELS).requires_grad_(True)
     expected = module(left, right)
@@ -31,8 +31,11 @@ def test_product_and_its_derivatives(out: int, dtype: torch.dtype) -> None:
     pairs = torch.cat([left, right], dim=2).detach().to(dtype)
     found = torch.zeros(BEADS, products.dim, CHANNELS, dtype=dtype)
     weights, sizes = module.weight.to(dtype), (gathered.dim, products.dim)
-    texts = [part(*sizes, dtype, CHANNELS) for part in (product_source.forward, product_source.backward)]
     there, back = product_source.term_lists(terms)
+    texts = [
+        product_source.forward(*sizes, there, dtype, CHANNELS),
+        product_source.backward(*sizes, back, dtype, CHANNELS),
+    ]
     for text, (places, values), out_of in ((texts[0], there, found), (texts[1], back, slopes.to(dtype))):
         given = [places, values.to(dtype), weights, pairs, out_of]
         Steps(0, BEADS, BEADS, [Step(kernel(text, dtype, CHANNELS), 1, given)], torch.device("cpu"))()
