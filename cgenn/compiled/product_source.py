@@ -1,7 +1,7 @@
 """The Warp source of the product of what each bead gathered with itself, and of its derivatives.
 
-Of its terms there are 137 at lmax 2, which are written out, 611 at lmax 3 and 2052 at lmax 4, which would take minutes to
-compile: these are a list that is gone through. C++ with vectors of its own, as those of Warp take twice the time here.
+There are 137 terms at lmax 2, which are written out; the 611 at lmax 3 and 2052 at lmax 4 would take minutes to compile and
+are a list that is gone through. C++ with vectors of its own, as those of Warp take twice the time here.
 """
 
 from __future__ import annotations
