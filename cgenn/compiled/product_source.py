@@ -1,6 +1,6 @@
 """The Warp source of the product of what each bead gathered with itself, and of its derivatives.
 
-There are 137 terms at lmax 2, which are written out; the 611 at lmax 3 and 2052 at lmax 4 would take minutes to compile and
+There are 137 terms at lmax 2, which are written out; 611 at lmax 3 and 2052 at lmax 4 would take minutes to compile and
 are a list that is gone through. C++ with vectors of its own, as those of Warp take twice the time here.
 """
 
