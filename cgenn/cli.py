@@ -104,7 +104,7 @@ def _output_for_results() -> Iterator[None]:
 
 
 def _say(sentence: str) -> None:
-    _errors.print(sentence, markup=False, soft_wrap=True)
+    _errors.print(sentence, markup=False, emoji=False, soft_wrap=True)
 
 
 app = typer.Typer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_apart(written: Path, read: Iterable[Path]) -> None:
+    """Refuse to write a result over a file that it is made from.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    if written.resolve() in {path.resolve() for path in read}:
+        raise ValueError(f"{written}: this file is read here and cannot be written too: give the result another name")
 
 
 @contextmanager

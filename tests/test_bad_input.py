@@ -105,6 +105,12 @@ MISTAKES = {
         MAP,
         "a.npz: no forces; pass `forces=False` (--no-forces)",
     ),
+    "HDF5 in place of a topology": (
+        "a.npz",
+        npz,
+        MAP.replace("aa/topology.pdb", "cg.h5"),
+        "cg.h5: expected a topology, such as a PDB file, got HDF5",
+    ),
     "forces absent in training": (
         "a.h5",
         forceless,
@@ -242,3 +248,12 @@ def test_a_mistake_is_named_in_a_sentence(here, tmp_path, name):
     assert not list(out.rglob("*"))
     assert not out.is_file()
     assert not Path("code-was-run").exists()
+
+
+def test_a_mapping_does_not_go_over_its_trajectory(here, tmp_path):
+    given = tmp_path / "a.npz"
+    npz(given)
+    before = given.read_bytes()
+    result = CliRunner().invoke(app, MAP.format(trajectory=given, out=given).split())
+    assert f"error: {given}: this file is read here and cannot be written too" in result.stderr
+    assert given.read_bytes() == before

@@ -103,14 +103,17 @@ def diffusion(
         lags: how many times; a quarter of the longest piece if None. Pieces with fewer frames are left out.
 
     Raises:
-        ValueError: if the interval is not positive, or the longest piece has fewer than 32 frames.
+        ValueError: if the interval is not positive, the longest piece has fewer than 32 frames, or a position is not
+            finite.
     """
     if not interval > 0:
         raise ValueError(f"`interval` must be positive, got {interval} ps")
-    longest = max(len(piece) for piece in trajectories)
+    longest = max((len(piece) for piece in trajectories), default=0)
     lags = longest // 4 if lags is None else lags
     if not _FEWEST <= lags <= longest:
         raise ValueError(f"a diffusion coefficient needs {4 * _FEWEST} frames in a row, got {longest}, {lags} lags")
+    if not all(np.isfinite(piece).all() for piece in trajectories):
+        raise ValueError("a diffusion coefficient needs positions that are finite, got NaN or infinity")
     sums, pairs = _grouped([piece for piece in trajectories if len(piece) >= lags], lags)
     time = interval * np.arange(lags)
     fitted = slice(lags // 2, lags)

@@ -19,7 +19,7 @@ from cgenn.backmapping.reference import AtomReference
 from cgenn.backmapping.relaxation import Relaxation
 from cgenn.backmapping.stereo import Contacts, Rings, Stereocentres
 from cgenn.data.dataset import BeadDataset
-from cgenn.files import atomic, write_json
+from cgenn.files import atomic, check_apart, write_json
 from cgenn.h5md import Frames, H5MDWriter
 from cgenn.h5md.frames import check_finite
 from cgenn.mapping.definition import MappingDefinition
@@ -78,27 +78,33 @@ def backmap(
 
     Raises:
         ValueError: if the beads are not those of the mapping, the atoms not those it was made for, a position is not
-            finite, or there is no force field, box or frame.
+            finite, there is no force field, box or frame, or `out` is one of the files that are read.
         FloatingPointError: if the relaxation of a frame fails or leaves a stereocentre with the wrong hand.
     """
     if dynamics < 0 or compare < 0:
         raise ValueError(f"`dynamics` and `compare` must not be negative, got {dynamics} ps and {compare}")
+    if not np.isfinite(dynamics) or not 0 <= seed < 2**31 - 1:
+        raise ValueError(f"expected finite `dynamics` and `seed` from 0 to 2147483646, got {dynamics} ps and {seed}")
     path = Path(out)
     if path.suffix not in (".h5", ".h5md"):
         raise ValueError(f"`out` must be the name of an H5MD file, such as atoms.h5, got {str(out)!r}")
     maker = _Maker.build(dataset, reference, dynamics, platform, seed)
-    given = maker.read(frames, select)
+    source = frames if isinstance(frames, Frames) else _opened(frames)
+    read = [maker.dataset.path, *(one.path for one in maker.reference.sources)]
+    check_apart(path, read if isinstance(source, Frames) else [*read, source.path])
+    given = maker.read(source, select)
     findings: list[Findings] = []
     with atomic(path) as partial, maker.writer(partial, given) as writer, _bar(progress) as bar:
         task = bar.add_task("backmapping", total=len(given))
         for index in range(len(given)):
             atoms, found = maker.make(given[index : index + 1], index)
             writer.write(atoms, box=found.box, energies=found.energy)
-            if index == 0:
-                maker.write_topology(path.with_suffix(".pdb"), atoms, found.box)
             findings.append(found)
+            if index == 0:
+                first = atoms
             bar.update(task, advance=1)
         relaxed = [maker.relax_reference(frame) for frame in bar.track(maker.chosen(compare), description="reference")]
+    maker.write_topology(path.with_suffix(".pdb"), first, findings[0].box)
     record = maker.describe() | summary(findings, relaxed)
     write_json(path.with_suffix(".json"), record)
     return Backmapped(path, path.with_suffix(".pdb"), record)
@@ -159,15 +165,14 @@ class _Maker:
             Tree.build(len(beads), beads.bonds, np.empty((0, 2), np.int64)), seed,
         )  # fmt: skip
 
-    def read(self, source: FrameSource, select: slice | Sequence[int]) -> Frames:
+    def read(self, source: BeadDataset | Frames, select: slice | Sequence[int]) -> Frames:
         """The frames asked for, checked; with boxes where there are some, and chains of beads whole."""
         name, beads = "the frames", self.frame_map.topology
         if not isinstance(source, Frames):
-            data = _opened(source)
-            name = str(data.path)
-            if data.topology.types != beads.types or not np.array_equal(data.topology.bonds, beads.bonds):
-                raise ValueError(f"{name}: {_differences(data.topology.types, beads.types)}")
-            frames = data.read(select)
+            name = str(source.path)
+            if source.topology.types != beads.types or not np.array_equal(source.topology.bonds, beads.bonds):
+                raise ValueError(f"{name}: {_differences(source.topology.types, beads.types)}")
+            frames = source.read(select)
         else:
             frames = source[select if isinstance(select, slice) else np.asarray(select, dtype=np.int64)]
         if len(frames) == 0:

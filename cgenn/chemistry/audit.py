@@ -52,10 +52,10 @@ def write_audit(
     mapped = MappedAtoms.open(topology, mapping, trajectory)
     report = _audit(mapped)
     if out is not None:
-        write_json(Path(out) / "audit.json", report)
         draw_mapping(mapped.mapping, Path(out) / "molecules.svg")
         if mapped.positions is not None:
             view_mapping(mapped.mapping, mapped.positions[0], Path(out) / "view.html")
+        write_json(Path(out) / "audit.json", report)
     return report
 
 

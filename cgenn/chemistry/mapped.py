@@ -10,7 +10,7 @@ import mdtraj
 import numpy as np
 from jaxtyping import Float
 
-from cgenn.data.topology import TopologyLike, read_topology
+from cgenn.data.topology import UNREADABLE, TopologyLike, check_topology, read_topology
 from cgenn.data.trajectory import open_trajectory
 from cgenn.mapping.atoms import AtomTopology
 from cgenn.mapping.definition import MappingDefinition, load_mapping
@@ -59,12 +59,14 @@ def read_structure(topology: TopologyLike) -> tuple[AtomTopology, np.ndarray | N
     """Atoms, and conformations and boxes where the file has them."""
     if not isinstance(topology, str | Path) or Path(topology).suffix.lower() not in _WITH_POSITIONS:
         return read_topology(topology), None, None
-    if not Path(topology).is_file():
-        raise ValueError(f"no topology file {str(topology)!r}")
+    check_topology(Path(topology))
     try:
         frames = mdtraj.load(str(topology))
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{topology}: cannot read a structure from it: {error}") from None
+    except UNREADABLE as error:
+        raise ValueError(f"{topology}: cannot read a structure from it: {str(error) or 'it is cut off'}") from None
+    if not np.isfinite(frames.xyz).all():
+        frame, atom = np.argwhere(~np.isfinite(frames.xyz))[0, :2].tolist()
+        raise ValueError(f"{topology}: frame {frame}, atom {atom}: position is {frames.xyz[frame, atom].tolist()}")
     return AtomTopology.from_mdtraj(frames.topology), frames.xyz[:_MOST_FRAMES], frames.unitcell_vectors
 
 

@@ -90,6 +90,8 @@ def build_polymer(
         raise ValueError(f"`length` must be at least 1, got {length}")
     if tacticity not in ("isotactic", "syndiotactic", "atactic"):
         raise ValueError(f"`tacticity` must be isotactic, syndiotactic or atactic, got {tacticity!r}")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"`seed` must be from 0 to 2147483647, got {seed}")
     if not 1 <= len(residue) <= 3:
         raise ValueError(f"`residue` must have one to three letters, got {residue!r}")
     monomer = _read(unit_smiles, 2, "the repeat unit")
@@ -103,8 +105,7 @@ def build_polymer(
     together = parts[0]
     for part in parts[1:]:
         together = chem.CombineMols(together, part)
-    chain = chem.molzip(together)
-    chem.SanitizeMol(chain)
+    chain = _zipped(together, unit_smiles)
     chem.AssignStereochemistry(chain, cleanIt=True, force=True)
     chain = _in_order(chem.AddHs(chem.RemoveHs(chain)))
     _embed(chain, seed)
@@ -122,7 +123,31 @@ def _read(smiles: str, open_ends: int, purpose: str) -> Chem.Mol:
     found = [atom for atom in molecule.GetAtoms() if atom.GetAtomicNum() == 0]
     if len(found) != open_ends or any(atom.GetDegree() != 1 for atom in found):
         raise ValueError(f"{purpose}: expected a SMILES with {open_ends} [*], each with one bond, got {smiles!r}")
+    if sum(len(set(part) & {atom.GetIdx() for atom in found}) == open_ends for part in chem.GetMolFrags(molecule)) != 1:
+        raise ValueError(f"{purpose}: expected the two [*] of one molecule, got {smiles!r}, where nothing joins them")
+    if any(other.GetAtomicNum() == 0 for atom in found for other in atom.GetNeighbors()):
+        raise ValueError(f"{purpose}: expected atoms between the two [*], got {smiles!r}")
     return molecule
+
+
+def _zipped(parts: Chem.Mol, unit_smiles: str) -> Chem.Mol:
+    """One chain of closed shells: files of atoms could not say where an unpaired electron is."""
+    chem = import_rdkit("")
+    from rdkit.rdBase import BlockLogs
+
+    try:
+        with BlockLogs():
+            chain = chem.molzip(parts)
+            chem.SanitizeMol(chain)
+    except chem.MolSanitizeException as error:
+        raise ValueError(f"{unit_smiles!r} with these ends makes no molecule: {error}") from None
+    for atom in chain.GetAtoms():
+        if atom.GetNumRadicalElectrons():
+            raise ValueError(
+                f"{unit_smiles!r} with these ends leaves {atom.GetSymbol()} with an unpaired electron: expected closed "
+                "shells; an atom in brackets names its hydrogens, as [CH2]"
+            )
+    return chain
 
 
 def _joined(molecule: Chem.Mol, joints: list[int], number: int) -> Chem.Mol:

@@ -57,6 +57,10 @@ def suggest_mapping(source: TopologyLike) -> str:
     """
     atoms, positions = _read(source)
     kinds = [Kind(kind.molecule, kind.members[:1]) for kind in find_kinds(atoms, np.arange(len(atoms)))]
+    for kind in kinds:
+        if all(atom.GetAtomicNum() <= 1 for atom in kind.molecule.GetAtoms()):
+            said = atoms.describe(kind.members[0][0])
+            raise ValueError(f"{said} is bonded to no heavy atom: are bonds missing? A PDB file needs CONECT records")
     pieces = {
         tuple(kind.members[0][list(piece)].tolist()): kind for kind in kinds for piece in cut_molecule(kind.molecule)
     }
@@ -83,6 +87,8 @@ def _read(source: TopologyLike) -> tuple[AtomTopology, np.ndarray | None]:
         molecule = chem.MolFromSmiles(source)
     if molecule is None:
         raise ValueError(f"{source!r} is neither a topology file nor a SMILES")
+    if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()) or not molecule.GetNumAtoms():
+        raise ValueError(f"expected the SMILES of a molecule, or of a repeat unit with two [*], got {source!r}")
     molecule = chem.AddHs(molecule)
     topology = mdtraj.Topology()
     residue = topology.add_residue("MOL", topology.add_chain())

@@ -8,6 +8,7 @@ import numpy as np
 
 from cgenn.data.dataset import PACKAGES, BeadDataset
 from cgenn.data.trajectory import open_trajectory
+from cgenn.files import check_apart
 from cgenn.provenance import describe_file, versions
 from cgenn.topology import BeadTopology
 
@@ -32,6 +33,7 @@ def import_beads(trajectory: str | Path, topology: BeadTopology, out: str | Path
             or have other charges.
     """
     source = open_trajectory(trajectory)
+    check_apart(Path(out), [source.path])
     if source.n_atoms != len(topology):
         raise ValueError(f"{source.path} has {source.n_atoms} beads, the topology has {len(topology)}")
     if (charges := source.atoms.get("charges")) is not None:

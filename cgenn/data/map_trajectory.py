@@ -18,7 +18,7 @@ from cgenn.body import Body
 from cgenn.data.dataset import PACKAGES, BeadDataset, DatasetWriter
 from cgenn.data.topology import TopologyLike, read_topology
 from cgenn.data.trajectory import Trajectory, open_trajectory
-from cgenn.files import atomic
+from cgenn.files import atomic, check_apart
 from cgenn.h5md import Frames
 from cgenn.mapping.atoms import AtomTopology
 from cgenn.mapping.definition import MappingDefinition, load_mapping
@@ -87,6 +87,7 @@ def map_trajectory(
     if stride < 1:
         raise ValueError(f"`stride` must be at least 1, got {stride}")
     atoms, sources = _open(trajectory, topology, forces, periodic)
+    check_apart(Path(out), [source.path for source in sources])
     temperature = _temperature(sources, temperature)
     definition = mapping if isinstance(mapping, MappingDefinition) else load_mapping(mapping)
     by_smarts = any(rule.smarts for rule in definition.beads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TypeAlias
@@ -13,6 +14,21 @@ from mdtraj.core import element
 from cgenn.mapping.atoms import AtomTopology
 
 TopologyLike: TypeAlias = AtomTopology | mdtraj.Topology | openmm.app.Topology | str | Path
+
+UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, AssertionError)
+"""What MDTraj raises where a file is not of its kind or cut off."""
+
+
+def check_topology(path: Path) -> None:
+    """Refuse what is no file, or HDF5 that MDTraj cannot read.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    if not path.is_file():
+        raise ValueError(f"no topology file {str(path)!r}")
+    if path.suffix.lower() in (".h5", ".hdf5", ".lh5") and find_spec("tables") is None:
+        raise ValueError(f"{path}: expected a topology, such as a PDB file, got HDF5, which MDTraj reads with PyTables")
 
 
 def read_topology(source: TopologyLike) -> AtomTopology:
@@ -29,14 +45,13 @@ def read_topology(source: TopologyLike) -> AtomTopology:
     if isinstance(source, mdtraj.Topology):
         return AtomTopology.from_mdtraj(source)
     path = Path(source)
-    if not path.is_file():
-        raise ValueError(f"no topology file {str(path)!r}")
+    check_topology(path)
     if path.suffix.lower() == ".tpr":
         return _read_tpr(path)
     try:
         return AtomTopology.from_mdtraj(mdtraj.load_topology(str(path)))
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{path}: cannot read a topology from it: {error}") from None
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: cannot read a topology from it: {str(error) or 'it is cut off'}") from None
 
 
 def import_mdanalysis(path: Path) -> ModuleType:

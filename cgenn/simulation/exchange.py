@@ -33,10 +33,12 @@ class ExchangeReporter:
         """`temperatures` [K] are those of the sampler's states, in their order; `interval` in its iterations.
 
         Raises:
-            ValueError: if there are not at least two temperatures, or one is not positive.
+            ValueError: if there are not at least two temperatures, one is not positive, or `interval` is below 1.
         """
         if len(temperatures) < 2:
             raise ValueError(f"replica exchange needs at least two temperatures, got {len(temperatures)}")
+        if interval < 1:
+            raise ValueError(f"`interval` must be at least 1, got {interval}")
         self._betas = np.array([1.0 / thermal_energy(temperature) for temperature in temperatures])
         self._interval = interval
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,15 @@ class ExchangeReporter:
         self._energies: list[np.ndarray] = []
 
     def __call__(self, sampler: openmm.app.ReplicaExchangeSampler) -> None:
-        """Add what one iteration gave."""
+        """Add what one iteration gave.
+
+        Raises:
+            ValueError: if the sampler has another number of states.
+        """
+        if len(sampler.replicaStateIndex) != len(self._files):
+            raise ValueError(
+                f"the reporter has {len(self._files)} temperatures, the sampler {len(sampler.replicaStateIndex)} states"
+            )
         energies = np.empty(len(self._files))
         for replica, state in enumerate(sampler.replicaStateIndex):
             energies[state] = sampler.replicaStateEnergy[replica][state]._value

@@ -63,6 +63,8 @@ def test_pieces_that_are_too_short_are_left_out():
     ("call", "message"),
     [
         (lambda: diffusion([np.zeros((20, 1, 3))], 1.0), "needs 32 frames in a row, got 20"),
+        (lambda: diffusion([], 1.0), "needs 32 frames in a row, got 0"),
+        (lambda: diffusion([np.full((40, 1, 3), np.nan)], 1.0), "positions that are finite, got NaN"),
         (lambda: diffusion([np.zeros((40, 1, 3))], 0.0), "`interval` must be positive, got 0.0 ps"),
         (lambda: mean_square_displacement(np.zeros((4, 1, 3)), 5), "between 1 and the 4 frames, got 5"),
     ],

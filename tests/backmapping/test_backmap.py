@@ -160,6 +160,15 @@ def test_wrong_beads(beads, peptide, peptide_run, tmp_path, water, water_beads):
         backmap(data, data, water, out)
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         backmap(data, data, peptide, out, dynamics=-1)
+    with pytest.raises(ValueError, match=r"expected finite `dynamics` and `seed` .*, got nan ps and 0"):
+        backmap(data, data, peptide, out, dynamics=np.nan)
+    with pytest.raises(ValueError, match=r"`seed` from 0 to 2147483646, got .* and -1"):
+        backmap(data, data, peptide, out, seed=-1)
+    for read in (data.path, peptide.sources[0].path):
+        before = read.read_bytes()
+        with pytest.raises(ValueError, match=rf"{read.name}: this file is read here and cannot be written too"):
+            backmap(data, data, peptide, read)
+        assert read.read_bytes() == before
     with pytest.raises(ValueError, match=r"such as atoms.h5, got .*atoms.pdb"):
         backmap(data, data, peptide, tmp_path / "atoms.pdb")
     own = tmp_path / "own.h5"
@@ -167,6 +176,15 @@ def test_wrong_beads(beads, peptide, peptide_run, tmp_path, water, water_beads):
     with pytest.raises(ValueError, match=r"own.h5: says nothing of a mapping"):
         backmap(data, own, peptide, out)
     assert not out.exists()
+
+
+def test_what_fails_in_a_later_frame_leaves_nothing(beads, peptide, tmp_path):
+    data = beads["backbone"]
+    positions = data.read(slice(0, 2)).positions
+    positions[1] *= 20.0  # bonds torn
+    with pytest.raises(FloatingPointError, match="frame 1: "):
+        backmap(Frames(positions), data, peptide, tmp_path / "atoms.h5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_reference(beads, peptide_run, tmp_path):

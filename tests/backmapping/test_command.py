@@ -37,11 +37,11 @@ def test_frames(command, tmp_path, frames, count):
     assert Path(said["topology"]) == tmp_path / "atoms.pdb"
 
 
-@pytest.mark.parametrize("frames", ["first", "1:2:3:4", "::0", ""])
+@pytest.mark.parametrize("frames", ["first", "1:2:3:4", "::0", ":100:x", ""])
 def test_frames_that_mean_nothing(command, tmp_path, frames):
     result = command(f"--frames={frames}")
     assert result.exit_code == 2
-    assert "--frames must be START:STOP:STEP" in result.stderr
+    assert f"--frames must be START:STOP:STEP, such as 0:100:10, or one number, got {frames!r}" in result.stderr
     assert not (tmp_path / "atoms.h5").exists()
 
 

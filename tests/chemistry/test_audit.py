@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cgenn
-from cgenn.chemistry.audit import audit_mapping
+from cgenn.chemistry.audit import audit_mapping, write_audit
 from cgenn.chemistry.polymer import build_polymer
 from cgenn.cli import app
 from cgenn.mapping.definition import MappingDefinition
@@ -90,14 +90,28 @@ def test_either_a_mapping_or_a_suggestion(words):
     assert "expected either --mapping, or --suggest with one topology file or SMILES" in result.stderr
 
 
-def test_the_core_works_without_rdkit(chain):
+def test_positions_that_are_none(chain, tmp_path):
+    lines = (chain / "chain.pdb").read_text().splitlines(keepends=True)
+    first = next(place for place, line in enumerate(lines) if line.startswith("HETATM"))
+    lines[first] = lines[first][:30] + "     nan     nan     nan" + lines[first][54:]
+    (tmp_path / "nan.pdb").write_text("".join(lines))
+    with pytest.raises(ValueError, match=r"nan.pdb: frame 0, atom 0: position is \[nan, nan, nan\]"):
+        write_audit(tmp_path / "nan.pdb", "polystyrene", None, tmp_path / "audit")
+    assert not (tmp_path / "audit").exists()
+
+
+def test_the_core_works_without_rdkit(chain, tmp_path):
     code = (
         "import sys; sys.modules['rdkit'] = None\n"
         "from cgenn.chemistry.audit import audit_mapping\n"
         f"path = {str(chain / 'chain.pdb')!r}\n"
         "assert audit_mapping(path, 'residue-com')['beads'] == 5\n"
         "try: audit_mapping(path, 'polystyrene')\n"
+        "except ImportError as error: print(error)\n"
+        "from cgenn.chemistry.audit import write_audit\n"
+        f"try: write_audit(path, 'residue-com', None, {str(tmp_path / 'audit')!r})\n"
         "except ImportError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'cgenn[chemistry]'" in done.stdout
+    assert done.stdout.count("pip install 'cgenn[chemistry]'") == 2
+    assert not (tmp_path / "audit").exists()

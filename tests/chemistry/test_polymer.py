@@ -64,12 +64,22 @@ def test_the_same_seed_gives_the_same_chain():
         (("[*]CC[*]", 0), {}, "`length` must be at least 1, got 0"),
         (("[*]CC[*]", 2), {"head": "O"}, r"`head`: expected a SMILES with 1 \[\*\]"),
         (("[*]CC[*]", 2), {"tacticity": "meso"}, "`tacticity` must be isotactic, syndiotactic or atactic, got 'meso'"),
+        (("[*]C.C[*]", 3), {}, "expected the two .* of one molecule, got .*, where nothing joins them"),
+        (("[*][*]", 3), {}, r"expected atoms between the two \[\*\], got '\[\*\]\[\*\]'"),
+        (("[*]C=[*]", 2), {}, r"'\[\*\]C=\[\*\]' with these ends makes no molecule: Explicit valence"),
+        (("[*]C[CH][*]", 2), {}, "leaves C with an unpaired electron: expected closed shells"),
+        (("[*]CC[*]", 2), {"seed": -1}, "`seed` must be from 0 to 2147483647, got -1"),
         (("[*]CC[*]", 2), {"residue": "LONG"}, "`residue` must have one to three letters, got 'LONG'"),
     ],
 )
 def test_mistakes_are_named(words, options, message):
     with pytest.raises(ValueError, match=message):
         build_polymer(*words, **options)
+
+
+def test_counterions_stay_with_their_unit():
+    chain = build_polymer("[*]CC([O-])[*].[Na+]", 2)
+    assert [sum(atom.element.symbol == "Na" for atom in unit.atoms()) for unit in chain.topology.residues()] == [1, 1]
 
 
 def test_only_known_files_are_written(tmp_path):

@@ -1,3 +1,4 @@
+import gc
 import tomllib
 
 import numpy as np
@@ -60,3 +61,23 @@ def test_what_is_neither_file_nor_smiles():
         suggest_mapping("no molecule")
     with pytest.raises(ValueError, match=r"no topology file 'missing.pdb'"):
         suggest_mapping("missing.pdb")
+    with pytest.raises(ValueError, match=r"or of a repeat unit with two \[\*\], got '\[\*\]CC'"):
+        suggest_mapping("[*]CC")
+
+
+def test_bonds_are_needed(tmp_path):
+    path = tmp_path / "chain.pdb"
+    build_polymer("[*]CCO[*]", 3).save(path)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("CONECT")))
+    with pytest.raises(ValueError, match=r"UNT1-H1A .* is bonded to no heavy atom: are bonds missing"):
+        suggest_mapping(str(path))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # MDTraj does not close the file
+def test_a_file_that_is_cut_off(tmp_path):
+    path = tmp_path / "chain.pdb"
+    path.write_text("HETATM    1  C1  UNT A   1       0.000   0.000   0.000  1.00  0.00           C\nHETATM    2")
+    with pytest.raises(ValueError, match=r"chain.pdb: cannot read a structure from it: it is cut off"):
+        suggest_mapping(str(path))
+    gc.collect()

@@ -163,3 +163,14 @@ def test_replica_exchange(dimer, tmp_path):
 def test_replica_exchange_needs_temperatures(dimer, tmp_path):
     with pytest.raises(ValueError, match="at least two temperatures, got 1"):
         ExchangeReporter(tmp_path, dimer[1], [300.0])
+    with pytest.raises(ValueError, match="`interval` must be at least 1, got 0"):
+        ExchangeReporter(tmp_path, dimer[1], [300.0, 400.0], interval=0)
+
+
+def test_replica_exchange_needs_the_temperatures_of_the_sampler(dimer, tmp_path):
+    system, beads = create_system(*dimer)
+    running = simulation(system, beads, spread(LENGTH, 1))
+    sampler = openmm.app.ReplicaExchangeSampler([{"temperature": t} for t in (300.0, 360.0)], running, 1)
+    sampler.reporters.append(ExchangeReporter(tmp_path, beads, [300.0, 360.0, 430.0]))
+    with pytest.raises(ValueError, match="the reporter has 3 temperatures, the sampler 2 states"):
+        sampler.simulate(1)
