@@ -25,8 +25,12 @@ CASES = {
     "alanine-dipeptide-explicit": (["backbone"], 5.0, 0.5, 10.0),
     "benzene": (["benzene"], 5.0, 0.5, 2.0),
     "bmim-pf6": (["bmim-pf6"], 40.0, 5.0, 20.0),
+    "chignolin": (["protein-5-bead", "ca-sidechain", "ca"], 30.0, 1.0, 5.0),
     "methanol": (["molecule-com"], 4.0, 0.5, 2.0),
     "molten-nacl": (["molecule-com"], 2.0, 0.2, 2.0),
+    "polyethylene-c12": (["residue-com", "polyethylene"], 2.0, 0.2, 2.0),
+    "polyethylene-c16": (["residue-com"], 2.0, 0.2, 2.0),
+    "polyethylene-c24": (["residue-com"], 2.0, 0.2, 2.0),
     "villin": (["backbone", "ca-sidechain", "ca", "residue-com"], 30.0, 1.0, 5.0),
     "water-spce": (["water"], 5.0, 0.5, 2.0),
 }

@@ -96,7 +96,7 @@ def map_trajectory(
     fixed, origin = _constraints(built, sources, constraints, stride) if forces else (None, "")
     maps = {} if fixed is None else _force_maps(built, sources, fixed, force_map, stride, fit_frames)
     provenance: dict[str, Any] = {
-        "mapping": built.definition.model_dump(mode="json", exclude_none=True),
+        "mapping": built.definition.model_dump(mode="json", exclude_defaults=True),
         "atoms": built.report,
         "sources": [describe_file(source.path) for source in sources],
         "topology": describe_file(Path(topology)) if isinstance(topology, str | Path) else None,

@@ -57,6 +57,7 @@ def test_a_trajectory_is_mapped_by_smarts(chain, tmp_path):
     definition = MappingDefinition.parse({"beads": [bead], "unmapped": "all"}, "test")
     found = cgenn.map_trajectory(*words[:2], definition, words[3], temperature=300.0, forces=False)
     assert found.topology.types.count("Cmiddle-m") == 2
+    assert MappingDefinition.parse(found.provenance["mapping"], "what the dataset says") == definition
 
 
 def test_one_frame_says_nothing_of_rigidity(chain):

@@ -28,7 +28,7 @@ def energy(system, positions, platform="CPU"):
 
 
 def test_names():
-    assert len(NAMES) == 12
+    assert len(NAMES) == 13
 
 
 @pytest.mark.parametrize("name", NAMES)
