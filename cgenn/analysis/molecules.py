@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import shortest_path
 
 from cgenn.analysis.ensemble import Chunk
+from cgenn.mapping.atoms import by_group
 from cgenn.mapping.whole import Tree
 from cgenn.topology import BeadTopology
 
@@ -52,8 +53,7 @@ class MoleculeKind:
 
 def molecule_kinds(topology: BeadTopology) -> tuple[MoleculeKind, ...]:
     """The kinds of molecules of a topology, in the order in which they appear."""
-    order = np.argsort(topology.molecules, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(topology.molecules[order])) + 1)
+    members = list(by_group(np.arange(len(topology)), topology.molecules).values())
     place = np.empty(len(topology), dtype=np.int64)
     for beads in members:
         place[beads] = np.arange(len(beads))
@@ -114,7 +114,7 @@ def residue_trace(topology: BeadTopology, kind: MoleculeKind) -> Int[np.ndarray,
 
 def molecule_tree(topology: BeadTopology) -> Tree:
     """How to walk along the bonds."""
-    return Tree.build(len(topology), topology.bonds, np.empty((0, 2), dtype=np.int64))
+    return Tree.build(len(topology), topology.bonds)
 
 
 def whole(chunk: Chunk, tree: Tree) -> Float[np.ndarray, "frames beads 3"]:

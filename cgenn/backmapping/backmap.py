@@ -162,7 +162,7 @@ class _Maker:
             data, atoms, frame_map, Library.build(frame_map, whole), frames.box,
             Relaxation(atoms, frame_map, centres, dynamics, platform, seed), centres, Rings.find(atoms.atoms),
             Contacts.find(atoms.atoms, whole[few], None if frames.box is None else frames.box[few]),
-            Tree.build(len(beads), beads.bonds, np.empty((0, 2), np.int64)), seed,
+            Tree.build(len(beads), beads.bonds), seed,
         )  # fmt: skip
 
     def read(self, source: BeadDataset | Frames, select: slice | Sequence[int]) -> Frames:

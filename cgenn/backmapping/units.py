@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from scipy.sparse import block_array, csr_array, eye_array
 from scipy.sparse.csgraph import connected_components
 
+from cgenn.mapping.atoms import by_group
 from cgenn.mapping.mapping import Mapping
 
 
@@ -37,7 +38,7 @@ def find_kinds(mapping: Mapping) -> tuple[list[Kind], Int[np.ndarray, " free"]]:
     joined = block_array([[mapping.atoms.adjacency, mapping.owners.T], [mapping.owners, None]], format="csr")
     labels = connected_components(joined, directed=False)[1]
     homes, (bonded, near) = find_homes(mapping), _within_bonds(mapping)
-    atoms, beads = _split(labels[:n_atoms]), _split(labels[n_atoms:])
+    atoms, beads = (by_group(np.arange(len(part)), part) for part in (labels[:n_atoms], labels[n_atoms:]))
     found: dict[tuple, list[tuple[np.ndarray, np.ndarray]]] = {}
     for label, members in beads.items():
         found.setdefault(_signature(mapping, homes, atoms[label], members), []).append((atoms[label], members))
@@ -54,12 +55,6 @@ def find_kinds(mapping: Mapping) -> tuple[list[Kind], Int[np.ndarray, " free"]]:
             )
         )
     return kinds, np.flatnonzero(~np.isin(labels[:n_atoms], labels[n_atoms:]))
-
-
-def _split(labels: np.ndarray) -> dict[int, np.ndarray]:
-    order = np.argsort(labels, kind="stable")
-    values, starts = np.unique(labels[order], return_index=True)
-    return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def find_homes(mapping: Mapping) -> Int[np.ndarray, " atoms"]:

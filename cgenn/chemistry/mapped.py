@@ -49,7 +49,7 @@ class MappedAtoms:
             atoms = read_topology(topology)
             positions, box = _read_frames(Path(trajectory), atoms)
         if positions is not None and box is not None:
-            tree = Tree.build(len(atoms), atoms.links, np.empty((0, 2), dtype=np.int64))
+            tree = Tree.build(len(atoms), atoms.links)
             positions = tree.make_whole(positions, box)
         definition = mapping if isinstance(mapping, MappingDefinition) else load_mapping(mapping)
         return cls(Mapping.build(definition, atoms, None if positions is None else positions[0]), positions)

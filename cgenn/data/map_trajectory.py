@@ -143,9 +143,7 @@ def _start(atoms: AtomTopology, sources: list[Trajectory]) -> np.ndarray:
     first = next(sources[0].iter_chunks(1, 1))
     if first.box is None:
         return first.positions[0]
-    return Tree.build(len(atoms), atoms.links, np.empty((0, 2), dtype=np.int64)).make_whole(first.positions, first.box)[
-        0
-    ]
+    return Tree.build(len(atoms), atoms.links).make_whole(first.positions, first.box)[0]
 
 
 def _trajectories(path: Path) -> list[Path]:

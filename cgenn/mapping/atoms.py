@@ -17,6 +17,13 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 
+def by_group(members: Int[np.ndarray, " members"], groups: Int[np.ndarray, " all"]) -> dict[int, np.ndarray]:
+    """The members of each group that has some, in their order; `groups` says of everything where it belongs."""
+    order = members[np.argsort(groups[members], kind="stable")]
+    labels, starts = np.unique(groups[order], return_index=True)
+    return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
+
+
 @dataclass(frozen=True, eq=False)
 class AtomTopology:
     """Atoms, their names and residues, and what joins them.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from cgenn.mapping.atoms import AtomTopology
+from cgenn.mapping.atoms import AtomTopology, by_group
 from cgenn.mapping.bond_orders import assign_bond_orders
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def find_kinds(atoms: AtomTopology, wanted: Int[np.ndarray, " chosen"]) -> list[
     """
     real = atoms.elements != ""
     labels = atoms.molecules
-    members = _split(np.flatnonzero(real), labels)
+    members = by_group(np.flatnonzero(real), labels)
     bonds = _split_bonds(atoms, real)
     groups: dict[tuple[tuple[str, ...], bytes], list[int]] = {}
     for label in np.unique(labels[wanted]).tolist():
@@ -53,14 +53,8 @@ def find_kinds(atoms: AtomTopology, wanted: Int[np.ndarray, " chosen"]) -> list[
     return kinds
 
 
-def _split(chosen: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray]:
-    order = chosen[np.argsort(labels[chosen], kind="stable")]
-    found, starts = np.unique(labels[order], return_index=True)
-    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
-
-
 def _split_bonds(atoms: AtomTopology, real: np.ndarray) -> dict[int, np.ndarray]:
     bonds = atoms.bonds[real[atoms.bonds].all(axis=1)]
     if not len(bonds):
         return {}
-    return {label: bonds[rows] for label, rows in _split(np.arange(len(bonds)), atoms.molecules[bonds[:, 0]]).items()}
+    return {label: bonds[rows] for label, rows in by_group(np.arange(len(bonds)), atoms.molecules[bonds[:, 0]]).items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from cgenn.mapping.atoms import AtomTopology
+from cgenn.mapping.atoms import AtomTopology, by_group
 from cgenn.mapping.definition import BeadRule, MappingDefinition
 from cgenn.mapping.molecules import Kind, find_kinds
 from cgenn.mapping.smarts import find_matches, merge_runs
@@ -103,8 +103,8 @@ def _selected(
         groups = np.zeros(len(atoms), dtype=np.int64)
     else:
         groups = atoms.residue_index if rule.per == "residue" else atoms.molecules
-    owned_by_group = _by_group(np.flatnonzero(owned), groups)
-    for group, members in _by_group(np.flatnonzero(chosen), groups).items():
+    owned_by_group = by_group(np.flatnonzero(owned), groups)
+    for group, members in by_group(np.flatnonzero(chosen), groups).items():
         names = [atoms.topology.atom(int(atom)).name for atom in members] if isinstance(rule.weights, dict) else []
         yield Bead(number, members, _weights(rule, members, names, atoms), owned_by_group[group])
 
@@ -144,12 +144,6 @@ def _named(rule: BeadRule, number: int, named: np.ndarray, keys: list[str], atom
     if rule.weights in ("mass", "uniform"):
         return Bead(number, members, _weights(rule, members, [], atoms), members)
     return Bead(number, named, _weights(rule, named, keys, atoms), members)
-
-
-def _by_group(members: np.ndarray, groups: np.ndarray) -> dict[int, np.ndarray]:
-    order = members[np.argsort(groups[members], kind="stable")]
-    labels, starts = np.unique(groups[order], return_index=True)
-    return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def _weights(rule: BeadRule, members: np.ndarray, keys: list[str], atoms: AtomTopology) -> np.ndarray:

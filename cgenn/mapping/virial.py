@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 from cgenn.mapping.mapping import Mapping
 
@@ -12,10 +13,10 @@ def molecule_centres(
     positions: Float[np.ndarray, "*frames atoms 3"], molecules: Int[np.ndarray, " atoms"]
 ) -> Float[np.ndarray, "*frames atoms 3"]:
     """Of the molecule of each atom, the mean position of its atoms [nm]."""
-    members = np.zeros((molecules.max() + 1, len(molecules)))
-    members[molecules, np.arange(len(molecules))] = 1.0
-    means = members @ positions / members.sum(1)[:, None]
-    return means[..., molecules, :]
+    members = csr_array((np.ones(len(molecules)), (molecules, np.arange(len(molecules)))))
+    atoms_first = np.moveaxis(positions, -2, 0)
+    means = (members @ atoms_first.reshape(len(molecules), -1)) / np.bincount(molecules)[:, None]
+    return np.moveaxis(means.reshape(-1, *atoms_first.shape[1:]), 0, -2)[..., molecules, :]
 
 
 def bead_virials(

@@ -51,8 +51,11 @@ class Tree:
     parents: Int[np.ndarray, " atoms"]
 
     @classmethod
-    def build(cls, n_atoms: int, bonds: Int[np.ndarray, "bonds 2"], weak: Int[np.ndarray, "weak 2"]) -> Tree:
+    def build(
+        cls, n_atoms: int, bonds: Int[np.ndarray, "bonds 2"], weak: Int[np.ndarray, "weak 2"] | None = None
+    ) -> Tree:
         """Span the atoms by `bonds`, and by the links `weak` where they are needed to hold a bead together."""
+        weak = np.empty((0, 2), dtype=np.int64) if weak is None else weak
         links = np.concatenate([bonds, weak])
         weights = np.r_[np.ones(len(bonds)), np.full(len(weak), _WEAK)]
         links, first = np.unique(np.sort(links, axis=1), axis=0, return_index=True)
