@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +13,8 @@ import vesin
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +54,16 @@ def neighbors(
 ) -> Neighbors:
     """All pairs closer than `cutoff` [nm] within each system, in both directions; else each once, in any order.
 
-    Systems without a cell are laid out side by side in open space and searched in one go; periodic ones one by one.
-    `batch` has to be sorted.
+    Systems without a cell are laid out side by side in open space and searched in one go; periodic ones one by one. One
+    periodic system on a GPU is searched there. `batch` has to be sorted.
 
     Raises:
         ValueError: if the cutoff is not positive or a cell has no volume.
     """
     if not cutoff > 0:
         raise ValueError(f"`cutoff` must be positive, got {cutoff} nm")
+    if positions.is_cuda and cell is not None and n_systems == 1 and _works_on(positions.device):
+        return _search_on_device(positions.detach(), cutoff, cell[0].detach(), both)
     points = positions.detach().to("cpu", torch.float64).numpy()
     if not np.isfinite(points).all():
         raise ValueError(f"the position of bead {int(np.argwhere(~np.isfinite(points))[0, 0])} is not finite")
@@ -107,6 +113,29 @@ def _search_periodic(
     return i, j, shift
 
 
+@cache
+def _works_on(device: torch.device) -> bool:
+    """Whether vesin can search on a GPU: found out by trying."""
+    try:
+        _search_on_device(torch.zeros(2, 3, device=device), 1.0, 3 * torch.eye(3, device=device), True)
+    except RuntimeError as error:
+        _log.warning("neighbours are searched by the processor, as vesin cannot on %s: %s", device, error)
+        return False
+    return True
+
+
+def _search_on_device(positions: Tensor, cutoff: float, cell: Tensor, both: bool) -> Neighbors:
+    """One periodic system, without a copy of positions or pairs elsewhere."""
+    broken = (~torch.isfinite(positions)).any(1)
+    if bool(broken.any()):
+        raise ValueError(f"the position of bead {int(broken.int().argmax())} is not finite")
+    search = vesin.NeighborList(cutoff=cutoff, full_list=both)
+    i, j, shift = search.compute(positions.double(), cell.double(), True, "ijS")
+    i, j = i.view(torch.int64), j.view(torch.int64)
+    order = torch.argsort(i, stable=True)
+    return Neighbors(i[order], j[order], shift[order].to(positions.dtype))
+
+
 def _side_by_side(points: np.ndarray, batch: np.ndarray, n_systems: int, cutoff: float) -> np.ndarray:
     """Move the systems apart along x, so that none sees another."""
     low, high = np.full(n_systems, np.inf), np.full(n_systems, -np.inf)
@@ -148,7 +177,7 @@ class VerletList:
             self._neighbors = neighbors(positions, self.cutoff + self.skin, cell=cell, batch=batch, n_systems=n_systems)
             self._positions = positions.detach().clone()
             self._cell = None if cell is None else cell.detach().clone()
-            self._batch = None if batch is None else batch.clone()
+            self._batch = batch
             self.rebuilds += 1
         return self._neighbors
 
@@ -156,17 +185,25 @@ class VerletList:
         last = self._positions
         if last is None or last.shape != positions.shape or not _same_kind(last, positions):
             return True
-        if not (_equal(self._cell, cell) and _equal(self._batch, batch)):
+        if not _equal(self._batch, batch) or not _comparable(self._cell, cell):
             return True
-        moved = (positions.detach() - last).square().sum(1).max()
-        return not bool(moved <= (0.5 * self.skin) ** 2)
+        near = (positions.detach() - last).square().sum(1).max() <= (0.5 * self.skin) ** 2
+        if cell is not None and self._cell is not None:
+            near = near & torch.eq(cell, self._cell).all()
+        return not bool(near)  # the only time that a processor waits for a GPU
 
 
 def _same_kind(first: Tensor, second: Tensor) -> bool:
     return first.device == second.device and first.dtype == second.dtype
 
 
-def _equal(first: Tensor | None, second: Tensor | None) -> bool:
+def _comparable(first: Tensor | None, second: Tensor | None) -> bool:
     if first is None or second is None:
         return first is second
-    return first.shape == second.shape and _same_kind(first, second) and torch.equal(first, second)
+    return first.shape == second.shape and _same_kind(first, second)
+
+
+def _equal(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None or first is second:
+        return first is second
+    return _comparable(first, second) and torch.equal(first, second)

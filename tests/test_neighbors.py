@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cgenn.neighbors import Neighbors, VerletList, neighbors
+from cgenn.neighbors import Neighbors, VerletList, _search_on_device, neighbors
 
 CUBIC = np.eye(3)
 TRICLINIC = np.array([[1.0, 0.0, 0.0], [0.45, 0.9, 0.0], [-0.48, 0.42, 1.1]])
@@ -56,8 +56,11 @@ def test_open(cutoff: float) -> None:
 @pytest.mark.parametrize("cutoff", [0.3, 0.7, 1.6], ids=["short", "over half the box", "several images"])
 def test_periodic(cell: np.ndarray, cutoff: float) -> None:
     points = np.random.default_rng(1).uniform(-0.5, 1.5, (9, 3)) @ cell  # also beads outside the cell
-    found = neighbors(torch.from_numpy(points), cutoff, cell=torch.from_numpy(cell)[None])
-    assert_same(as_edges(found, torch.from_numpy(points), torch.from_numpy(cell)), every_image(points, cell, cutoff))
+    given = torch.from_numpy(points), torch.from_numpy(cell)
+    on_device = _search_on_device(given[0], cutoff, given[1], True)  # what a GPU does
+    for found in (neighbors(given[0], cutoff, cell=given[1][None]), on_device):
+        assert_same(as_edges(found, *given), every_image(points, cell, cutoff))
+        assert (found.receivers.diff() >= 0).all()
 
 
 def test_one_bead_sees_its_own_images() -> None:

@@ -8,6 +8,7 @@ import linecache
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from itertools import pairwise
 from threading import Timer
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 import warp as wp
 from torch import Tensor
+
+from cgenn.compiled.scalar_source import THREADS, in_scalars
 
 wp.config.log_level = wp.LOG_ERROR  # the standard output is for results
 wp.init()
@@ -47,29 +50,52 @@ def put(values: wp.array(dtype=Lanes), place: wp.int64, value: Lanes): ...
 """Elements of flat arrays; in brackets, numbers from the end would be allowed, and be looked for."""
 
 
-def padded(channels: int) -> int:
-    """Channels with those of zeros that fill the last vector."""
-    return -(-channels // _WIDTHS[-1]) * _WIDTHS[-1]
+def has_threads(device: torch.device) -> bool:
+    """Whether each channel of a bead has a thread of its own, as on a GPU, in place of a lane of a vector."""
+    return device.type == "cuda"
 
 
-def lanes(channels: int) -> int:
-    """How many of them, padded, are worked on at a time."""
-    return next(width for width in _WIDTHS if channels % width == 0)
+def padded(channels: int, device: torch.device) -> int:
+    """Channels with those of zeros that fill the last vector, or keep the last threads of a bead in step."""
+    width = THREADS if has_threads(device) else _WIDTHS[-1]
+    return -(-channels // width) * width
+
+
+def lanes(channels: int, device: torch.device) -> int:
+    """How many of them, padded, a thread works on at a time."""
+    return 1 if has_threads(device) else next(width for width in _WIDTHS if channels % width == 0)
+
+
+def columns(channels: int, lanes: int) -> int:
+    """How many sums there are of each edge over channels, which are added up in the end."""
+    return channels // (THREADS if lanes == 1 else lanes)
+
+
+def on_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """What is launched inside is in order with the work of torch."""
+    if device.type != "cuda":
+        return nullcontext()
+    return wp.ScopedStream(wp.stream_from_torch(device), sync_enter=False)
 
 
 @cache
 def _names(dtype: torch.dtype, lanes: int) -> dict[str, Any]:
     """What the source of a kernel may use: Real, Lanes, Vector, and squashed, the sigmoid of each lane."""
     real = wp.float64 if dtype == torch.float64 else wp.float32
-    kind = wp.types.vector(lanes, real)
+    kind = real if lanes == 1 else wp.types.vector(lanes, real)
 
     @wp.func
-    def squashed(values: kind) -> kind:  # type: ignore[valid-type]
+    def sigmoid(value: real) -> real:  # type: ignore[valid-type]
+        return real(1.0) / (real(1.0) + wp.exp(-value))  # type: ignore[operator]
+
+    @wp.func
+    def sigmoids(values: kind) -> kind:  # type: ignore[valid-type]
         result = kind()
         for k in range(lanes):
             result[k] = real(1.0) / (real(1.0) + wp.exp(-values[k]))  # type: ignore[index]
         return result
 
+    squashed = sigmoid if lanes == 1 else sigmoids
     return {"wp": wp, "Real": real, "Lanes": kind, "Vector": wp.types.vector(3, real), "squashed": squashed}
 
 
@@ -77,7 +103,7 @@ def _names(dtype: torch.dtype, lanes: int) -> dict[str, Any]:
 def kernel(text: str, dtype: torch.dtype, lanes: int) -> Any:
     """A kernel from its source; compiled when it is first launched, and kept by Warp for the next process."""
     name = text[len("def ") : text.index("(")]
-    text += _ACCESS
+    text = (in_scalars(text) if lanes == 1 else text) + _ACCESS
     file = f"<{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     scope = dict(_names(dtype, lanes))
@@ -112,7 +138,7 @@ class Command:
 
     def __init__(self, kernel: Any, shape: tuple[int, int], arguments: Sequence[Any], device: torch.device) -> None:
         self.command = wp.launch(kernel, shape, inputs=arguments, device=str(device), record_cmd=True)
-        self.stream = wp.stream_from_torch(device) if device.type == "cuda" else None
+        self.on_gpu = device.type == "cuda"
         values = self.command.params[1:]
         self.names = [f"_{number}" for number in range(len(values))]
         fields = [(name, type(value)) for name, value in zip(self.names, values, strict=True)]
@@ -122,8 +148,8 @@ class Command:
     def _prepare(self) -> None:
         """What a launch needs; on a CPU there is less to do than in Warp's own function."""
         command = self.command
-        if self.stream is not None:
-            self.launch = partial(command.launch, self.stream)
+        if self.on_gpu:
+            self.launch = command.launch
         else:
             given = ctypes.byref(command.bounds), ctypes.byref(self.arguments)
             self.launch = partial(command.hooks.forward, *given)
@@ -131,7 +157,7 @@ class Command:
     def set(self, number: int, value: Any) -> None:
         """Another value for an argument."""
         setattr(self.arguments, self.names[number], value)
-        if self.stream is not None:
+        if self.on_gpu:
             self.command.set_param_at_index_from_ctype(number, value)
 
     def resize(self, shape: tuple[int, int]) -> None:
@@ -205,6 +231,7 @@ class Steps:
         self.kept = steps  # commands hold addresses only
         self.starts = list(range(first, last, size))
         self.rest = last - self.starts[-1] if self.starts else 0
+        size = size if len(self.starts) > 1 else self.rest
         self.chunk = torch.tensor([first, size], dtype=torch.int32, device=device)
         self.full = [_step(step, self.chunk, size, device) for step in steps]
         self.last = [_step(step, self.chunk, self.rest, device) for step in steps]
@@ -213,7 +240,8 @@ class Steps:
     def __call__(self) -> None:
         for first in self.starts:
             ending = first == self.starts[-1]
-            self.chunk[0], self.chunk[1] = first, self.rest if ending else self.size
+            if len(self.starts) > 1:
+                self.chunk[0], self.chunk[1] = first, self.rest if ending else self.size
             for command in self.last if ending else self.full:
                 command.launch()
 

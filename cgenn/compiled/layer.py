@@ -20,9 +20,6 @@ from cgenn.compiled.layer_constants import LayerConstants
 from cgenn.compiled.mixing_source import AT_ONCE
 from cgenn.compiled.perceptron import AROUND, WeightedMessages
 
-CHUNK = 128
-"""Beads at a time: what is computed of them stays in the cache."""
-
 
 class Layer:
     """A layer for a number of beads.
@@ -53,7 +50,7 @@ class Layer:
         given = [] if c.perceptron is None else [nobody]
         to = [types, c.receiver, self.got]
         self.gather = Launch(c.kernels["forward"], beads, blocks, [*edges, *to, *given], features.device)
-        to = [self.got, new(1, blocks, 3), *([] if c.first else [self.sent]), *given, *([c.table] if given else [])]
+        to = [self.got, new(1, c.columns, 3), *([] if c.first else [self.sent]), *given, *([c.table] if given else [])]
         self.ungather = Launch(c.kernels["backward"], beads, blocks, [*edges, *to], features.device)
         self.weighted = None
         if c.perceptron is not None:
@@ -165,16 +162,16 @@ class Rows(NamedTuple):
 
 
 class ChunkRooms:
-    """Where what is computed for the beads of a chunk lies."""
+    """Where what is computed for the beads of a chunk lies: as many as there is room for."""
 
-    def __init__(self, constants: LayerConstants, room: Float[Tensor, " numbers"]) -> None:
-        shapes = self.shapes(constants)
-        starts = accumulate((CHUNK * size * wide for size, wide in shapes), initial=0)
+    def __init__(self, constants: LayerConstants, room: Float[Tensor, "beads numbers"]) -> None:
+        shapes, beads, room = self.shapes(constants), len(room), room.flatten()
+        starts = accumulate((beads * size * wide for size, wide in shapes), initial=0)
         self.pairs, self.products, self.mixed, self.gates, self.hidden = (
-            Rows(room[start:end].view(CHUNK, *shape), apart=True)
+            Rows(room[start:end].view(beads, *shape), apart=True)
             for (start, end), shape in zip(pairwise(starts), shapes, strict=True)
         )
-        self.joined = Rows(self.gates.values.view(CHUNK, 1, -1), apart=True)
+        self.joined = Rows(self.gates.values.view(beads, 1, -1), apart=True)
 
     @staticmethod
     def shapes(constants: LayerConstants) -> list[tuple[int, int]]:
@@ -184,5 +181,5 @@ class ChunkRooms:
 
     @classmethod
     def size(cls, constants: LayerConstants) -> int:
-        """How many numbers there are in all."""
-        return CHUNK * sum(size * wide for size, wide in cls.shapes(constants))
+        """How many numbers there are of a bead."""
+        return sum(size * wide for size, wide in cls.shapes(constants))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cgenn.compiled import message_source, node_source, product_source
 from cgenn.compiled.ladder import Coupling, couplings
-from cgenn.compiled.launch import kernel, lanes, padded
+from cgenn.compiled.launch import columns, kernel, lanes, padded
 from cgenn.compiled.mixing_source import mixing
 from cgenn.compiled.perceptron import Perceptron
 from cgenn.compiled.radial import radial_table
@@ -59,8 +59,9 @@ class LayerConstants:
     ) -> None:
         product = layer.product
         self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
-        self.channels = padded(layer.channels)
-        self.lanes = lanes(self.channels)
+        self.channels = padded(layer.channels, device)
+        self.lanes = lanes(self.channels, device)
+        self.columns = columns(self.channels, self.lanes)
         self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
         self.kept_degrees, self.cutoff = round(layer.kept**0.5), layer.radial.cutoff
         self.first = first and self.inputs == 1
@@ -118,7 +119,7 @@ class LayerConstants:
             "forward": message_source.forward(terms, *sizes, blocks, given=given),
             "backward": message_source.backward(terms, *sizes, blocks, **way),
         }
-        if self.gathered > _MOST_IN_LOOPS:
+        if self.gathered > _MOST_IN_LOOPS and self.lanes > 1:
             messages = {name: in_vectors(text, dtype, self.lanes) for name, text in messages.items()}
         return messages | {
             "product": product_source.forward(self.gathered, self.out, self.square, dtype, self.lanes),
@@ -154,4 +155,4 @@ def _split(gates: Dense, channels: int) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _padded_rows(matrix: Tensor) -> Tensor:
-    return nn.functional.pad(matrix.detach(), (0, 0, 0, padded(len(matrix)) - len(matrix)))
+    return nn.functional.pad(matrix.detach(), (0, 0, 0, padded(len(matrix), matrix.device) - len(matrix)))

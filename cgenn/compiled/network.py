@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from cgenn.compiled.bodies import Bodies, BodyConstants
 from cgenn.compiled.edges import Edges, ListedEdges
-from cgenn.compiled.launch import Step, Steps, bounds, in_threads, load
-from cgenn.compiled.layer import CHUNK, ChunkRooms, Layer
+from cgenn.compiled.launch import Step, Steps, bounds, has_threads, in_threads, load, on_stream
+from cgenn.compiled.layer import ChunkRooms, Layer
 from cgenn.compiled.layer_constants import LayerConstants
 from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
+CHUNK = 128
+"""Beads at a time, so that what is computed of them between two passes over edges stays in the cache of a processor."""
 _KEPT = 4
 """Workspaces of a thread."""
 _MOST_COMPONENTS = 25
@@ -26,8 +28,11 @@ _MOST_COMPONENTS = 25
 
 def refusal(network: EquivariantNetwork) -> str | None:
     """Why a network cannot be compiled, or None if it can."""
-    if network.embedding.weight.device.type != "cpu":
-        return "kernels for GPUs have not been tried"
+    kind = network.embedding.weight.device.type
+    if kind not in ("cpu", "cuda"):
+        return f"there are kernels for processors and CUDA, none for {kind!r}"
+    if kind == "cuda" and network.frames is not None:
+        return "the kernels for orientations are for processors"
     if network.components > _MOST_COMPONENTS:
         return "messages of features of degree five and higher would take minutes to compile"
     return None
@@ -63,11 +68,13 @@ class Workspace:
         first = self.layers[0]
         forward: list[list[Steps]] = [[] for _ in range(len(self.layers) + 1)]
         backward: list[list[Steps]] = [[] for _ in range(len(self.layers) + 1)]
-        for start, end in pairwise(bounds(beads, self.features.device)):
-            room = self.features.new_zeros(size)
+        device = self.features.device
+        chunk = max(1, beads) if has_threads(device) else CHUNK
+        for start, end in pairwise(bounds(beads, device)):
+            room = self.features.new_zeros(chunk, size)
 
             def steps(each: list[Step], start: int = start, end: int = end) -> Steps:
-                return Steps(start, end, CHUNK, each, self.features.device)
+                return Steps(start, end, chunk, each, device)
 
             forward[0].append(steps(first.sending()))
             backward[0].append(steps([] if first.constants.first else first.unsending()))
@@ -113,7 +120,7 @@ class Workspace:
         for to, values in ((self.slopes, energies), (self.layers[-1].gated, features)):
             to.zero_() if values is None else to.copy_(values)
         constants = self.layers[0].constants
-        by_vectors = edges.slopes(constants.channels // constants.lanes)
+        by_vectors = edges.slopes(constants.columns)
         if self.bodies is not None:
             self.bodies.start_backward(edges, by_vectors)
         for layer, unnodes in zip(self.layers[::-1], self.unnodes[:0:-1], strict=True):
@@ -140,9 +147,10 @@ class _Run(torch.autograd.Function):
         scalars: Tensor,
         space: Workspace,
     ) -> Any:
-        if isinstance(edges, ListedEdges):
-            edges.move(moved, cells)
-        space.forward(edges, scalars, orientations)
+        with on_stream(moved.device):
+            if isinstance(edges, ListedEdges):
+                edges.move(moved, cells)
+            space.forward(edges, scalars, orientations)
         ctx.given, ctx.version = (moved.detach(), orientations, cells, edges, scalars, space), space.version
         ctx.set_materialize_grads(False)
         return space.energies.clone(), space.layers[-1].gated.clone()
@@ -152,13 +160,14 @@ class _Run(torch.autograd.Function):
         if torch.is_grad_enabled():  # with create_graph; once_differentiable does not notice where slopes are constant
             raise NotImplementedError("a compiled network has no second derivatives")
         moved, orientations, cells, edges, scalars, space = ctx.given
-        if space.version != ctx.version:  # something else was computed in between
-            if isinstance(edges, ListedEdges):
-                edges.move(moved, cells)
-            space.forward(edges, scalars, orientations)
-        by_vectors = space.backward(edges, energies, features)
-        found = edges.collect(by_vectors) if isinstance(edges, ListedEdges) else by_vectors.sum(1)
-        return found, space.by_orientations(edges), None, None, None, None
+        with on_stream(moved.device):
+            if space.version != ctx.version:  # something else was computed in between
+                if isinstance(edges, ListedEdges):
+                    edges.move(moved, cells)
+                space.forward(edges, scalars, orientations)
+            by_vectors = space.backward(edges, energies, features)
+            found = edges.collect(by_vectors) if isinstance(edges, ListedEdges) else by_vectors.sum(1)
+            return found, space.by_orientations(edges), None, None, None, None
 
 
 class CompiledNetwork(nn.Module):
@@ -226,10 +235,11 @@ class CompiledNetwork(nn.Module):
         self.network.check_orientations(graph.orientations)
         space = self._space(graph.types)
         edges = space.edges(graph, self.network.cutoff)
-        edges.move(graph.positions, graph.cell)
-        space.forward(edges, self._scalars(graph.types, graph.features), graph.orientations)
-        energies = space.energies.clone()
-        return energies, edges.collect(space.backward(edges, space.ones, None))
+        with on_stream(graph.positions.device):
+            edges.move(graph.positions, graph.cell)
+            space.forward(edges, self._scalars(graph.types, graph.features), graph.orientations)
+            energies = space.energies.clone()
+            return energies, edges.collect(space.backward(edges, space.ones, None))
 
     def _scalars(self, types: Int[Tensor, " beads"], inputs: Tensor | None) -> Float[Tensor, "beads channels"]:
         """What the network begins with."""
@@ -263,9 +273,9 @@ class CompiledNetwork(nn.Module):
         """The workspace for these beads: each thread keeps its last ones."""
         spaces: list[tuple[Tensor, Workspace]] = self._local.__dict__.setdefault("spaces", [])
         for known, space in spaces:
-            if known.shape == types.shape and torch.equal(known, types):
+            if known is types or (known.shape == types.shape and torch.equal(known, types)):
                 return space
         with torch.inference_mode(False), torch.no_grad():
-            spaces.insert(0, (types.clone(), Workspace(self.constants, types, self.dtype, self.bodies)))
+            spaces.insert(0, (types, Workspace(self.constants, types, self.dtype, self.bodies)))
         del spaces[_KEPT:]
         return spaces[0][1]

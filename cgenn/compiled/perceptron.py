@@ -51,9 +51,9 @@ class Perceptron:
         one, two, three = (layer for layer in radial.perceptron if isinstance(layer, Dense))
         assert one.bias is not None
         assert two.bias is not None
-        self.cutoff, self.functions, self.channels = radial.cutoff, len(terms), padded(channels)
-        self.width = padded(len(two.weight))
-        self.lanes = lanes(self.width)
+        self.cutoff, self.functions, self.channels = radial.cutoff, len(terms), padded(channels, device)
+        self.width = padded(len(two.weight), device)
+        self.lanes = lanes(self.width, device)
 
         def stored(values: Tensor, *widths: int) -> Tensor:
             sides = [

@@ -34,7 +34,7 @@ def {name}(
 
 @wp.func_native("""
     typedef {number} Number;
-    typedef Number Many __attribute__((ext_vector_type({lanes}), aligned(4)));
+    typedef Number Many{vector};
     const auto weight = [&](int path) {{ return *(Many*)&wp::index(weights, path, block); }};
     const auto many = [bead](auto& array, int component, int block) -> Many& {{
         return *(Many*)&wp::index(array, bead, component, block);
@@ -137,4 +137,5 @@ def _sums(one: str, other: str, terms: Terms, first: int, last: int) -> str:
 
 def _text(name: str, body: str, size: int, sums: int, dtype: torch.dtype, lanes: int) -> str:
     number = "float" if dtype == torch.float32 else "double"
-    return _KERNEL.format(name=name, number=number, lanes=lanes, size=size, sums=sums, body=body)
+    vector = f" __attribute__((ext_vector_type({lanes}), aligned(4)))" if lanes > 1 else ""
+    return _KERNEL.format(name=name, number=number, vector=vector, size=size, sums=sums, body=body)

@@ -12,19 +12,24 @@ from torch import Tensor
 
 from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs
+from cgenn.potential.conformation import random_conformation
+from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential
 
 if TYPE_CHECKING:
     from cgenn.compiled.network import CompiledNetwork
 
 _log = logging.getLogger(__name__)
+_TOLERATED = 1e-3
+"""Many times what single precision and the tables explain, and far less than what a wrong kernel does."""
 
 
 def compiled(potential: Potential) -> Potential:
     """The potential with kernels in place of its network; the same one, where that is not possible.
 
     Radial functions become tables: energies and forces agree with those of the network to some 1e-6, relative. Kernels
-    are made by Warp when they are first used, which takes some seconds, and kept in its cache for the next time.
+    are made by Warp when they are first used, which takes some seconds, and kept in its cache for the next time. On a
+    GPU, of which there are many kinds, both are compared before the kernels are relied on.
     """
     try:
         from cgenn.compiled.network import refusal
@@ -32,10 +37,24 @@ def compiled(potential: Potential) -> Potential:
         if reason := refusal(potential.network):
             _log.info("the network is not compiled: %s", reason)
             return potential
-        return CompiledPotential(potential)
+        fast = CompiledPotential(potential)
+        if (off := _difference(fast, potential) if fast.on_gpu else 0.0) > _TOLERATED:
+            _log.warning("the network is not compiled: the forces of its kernels are off by %.1g of the largest", off)
+            return potential
+        return fast
     except (RuntimeError, OSError) as error:
         _log.warning("the network is not compiled, and some ten times slower: %s", error)
         return potential
+
+
+def _difference(fast: CompiledPotential, potential: Potential) -> float:
+    """How far the forces on a few beads differ, by the largest."""
+    topology, positions = random_conformation(potential)
+    weight = potential.network.embedding.weight
+    graph = potential.graph(topology, torch.as_tensor(positions, dtype=weight.dtype, device=weight.device)[None])
+    _, expected = energy_and_forces(potential.network_energy, graph)
+    _, found = fast.network_energy_and_forces(graph)
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
 
 
 class CompiledPotential(Potential):
@@ -51,6 +70,11 @@ class CompiledPotential(Potential):
     def kernels(self) -> CompiledNetwork:
         """The network."""
         return self.network  # type: ignore[return-value]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its kernels are those for a GPU."""
+        return self.kernels.embedding.weight.is_cuda
 
     @property
     def dtype(self) -> torch.dtype:

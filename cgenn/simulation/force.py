@@ -248,12 +248,15 @@ class LearnedForce:
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
         """Energy, in double precision [kJ/mol], and forces in the kind of the positions [kJ/mol/nm].
 
+        Where positions stay on a GPU, forces that are not finite are left to the next call, which gets positions that
+        are none: to look at them the processor would have to wait for the GPU in each step.
+
         Raises:
             ValueError: if the number of beads is wrong or a position is not finite.
             FloatingPointError: if the energy or a force is not finite, naming the bead.
         """
         energy, forces = self.unchecked(positions, cell, scale)
-        if not math.isfinite((energy + 0.0 * forces.sum()).item()):
+        if not positions.is_cuda and not math.isfinite((energy + 0.0 * forces.sum()).item()):
             raise FloatingPointError(self._complaint(positions, cell, energy, forces))
         self.last = positions.detach().clone(), None if cell is None else cell.detach().clone()
         return energy, forces.to(positions.device, positions.dtype).contiguous()
@@ -308,11 +311,12 @@ class LearnedForce:
         if self.rigid is not None:
             positions, frames = memory.frames(positions.detach().to(device), None if cell is None else cell.detach())
             frames = frames.to(dtype)
-        local = self._near_origin(positions.detach(), cell, memory).to(device, dtype)
-        if not local.abs().max() < FAR:
+        local = self._near_origin(positions.detach(), cell, memory)
+        if not local.is_cuda and not local.abs().max() < FAR:  # on a GPU the list of neighbours, made anew, tells it
             bead = int((~(local.abs() < FAR)).any(1).int().argmax())
             raise ValueError(f"bead {bead} has gone to {positions[bead].tolist()} nm")
-        return memory.graph(local, None if cell is None else cell.detach().to(device, dtype), frames)
+        cell = None if cell is None else cell.detach().to(device, dtype)
+        return memory.graph(local.to(device, dtype), cell, frames)
 
     def _near_origin(self, positions: Tensor, cell: Tensor | None, memory: Memory) -> Tensor:
         """The same configuration close to the origin, where single precision is enough: beads wander off for ever."""

@@ -6,18 +6,20 @@ import pytest
 import torch
 
 from cgenn.compiled.network import CompiledNetwork
-from cgenn.neighbors import neighbors
+from cgenn.neighbors import _works_on, neighbors
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
+from cgenn.potential.compiled import CompiledPotential, compiled
+from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.priors import Priors
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(autouse=True)
-def _needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip where there is none. Where there is one, the kernels are tried, whatever simulations do."""
+def _needs_a_gpu() -> None:
+    """Skip where there is none."""
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
-    monkeypatch.setattr("cgenn.compiled.network.refusal", lambda network: None)
 
 
 def evaluate(
@@ -47,3 +49,22 @@ def test_agrees_with_the_network(options, dtype, tolerance):
     for right, part in zip((*expected[0], expected[1]), (*found[0], found[1]), strict=True):
         assert part.device.type == "cuda"
         torch.testing.assert_close(part.cpu().double(), right, rtol=0, atol=tolerance * right.abs().max().item())
+
+
+def test_neighbours_are_searched_on_the_gpu():
+    torch.manual_seed(1)
+    positions, cell = 2.0 * torch.rand(500, 3), torch.tensor([[[2.0, 0, 0], [0.4, 1.9, 0], [-0.3, 0.5, 1.8]]])
+    assert _works_on(torch.device("cuda", 0))
+    found, right = neighbors(positions.cuda(), 0.5, cell=cell.cuda()), neighbors(positions, 0.5, cell=cell)
+    rows = [
+        torch.cat([each.receivers[:, None], each.senders[:, None], each.shifts.long()], dim=1).tolist()
+        for each in (found, right)
+    ]
+    assert found.receivers.is_cuda
+    assert sorted(rows[0]) == sorted(rows[1])
+
+
+def test_simulations_use_the_kernels():
+    config = PotentialConfig(types=("A", "B"), average_neighbors=20.0, energy_scale=1.0, temperature=300.0)
+    potential = Potential(config, Priors()).float().cuda().requires_grad_(False).eval()
+    assert isinstance(compiled(potential), CompiledPotential)
