@@ -1,4 +1,4 @@
-"""The Warp source of x sigmoid(x), with its derivative in the same pass over memory.
+"""The Warp source of the sigmoid and of x sigmoid(x), with its derivative in the same pass over memory.
 
 It is C++ with vectors of its own: the compiler has no exponential function for them.
 """
@@ -9,14 +9,12 @@ import math
 
 import torch
 
-_SILU = '''\
-
-@wp.func_native("""
+_TYPES = """\
     typedef NUMBER Number;
     typedef Number Many __attribute__((ext_vector_type(LANES), aligned(4)));
     typedef INTEGER Whole __attribute__((ext_vector_type(LANES), aligned(4)));
-    Many* const place = (Many*)&wp::index(values, row, block);
-    const Many x = *place;
+"""
+_SIGMOID = """\
     const Many low = -LIMIT, high = LIMIT;
     const Many limited = __builtin_elementwise_max(low, __builtin_elementwise_min(high, x));
     const Many power = __builtin_elementwise_floor(Number(0.5) - limited * Number(1.4426950408889634));
@@ -24,7 +22,26 @@ _SILU = '''\
     const Many small = SERIES;
     const Whole bits = (__builtin_convertvector(power, Whole) + BIAS) << SHIFT;
     const Many sigmoid = Number(1) / (Number(1) + small * __builtin_bit_cast(Many, bits));
-    const Many result = x * sigmoid;
+"""
+"""From x."""
+
+_SQUASHED = f'''\
+
+@wp.func_native("""
+{_TYPES}    const Many x = *(const Many*)&values;
+{_SIGMOID}    wp::vec_t<LANES, Number> found;
+    *(Many*)&found = sigmoid;
+    return found;
+""")
+def squashed(values: Lanes) -> Lanes: ...
+'''
+
+_SILU = f'''\
+
+@wp.func_native("""
+{_TYPES}    Many* const place = (Many*)&wp::index(values, row, block);
+    const Many x = *place;
+{_SIGMOID}    const Many result = x * sigmoid;
     *place = result;
     *(Many*)&wp::index(slopes, row, block) = sigmoid + result * (Number(1) - sigmoid);
 """)
@@ -68,6 +85,15 @@ def forward(dtype: torch.dtype, lanes: int) -> str:
 
 def silu(dtype: torch.dtype, lanes: int) -> str:
     """The source of silu(row, block, values, slopes): values become x sigmoid(x), and slopes its derivative."""
+    return _filled(_SILU, dtype, lanes)
+
+
+def squashed(dtype: torch.dtype, lanes: int) -> str:
+    """The source of squashed(values), the sigmoid of each lane."""
+    return _filled(_SQUASHED, dtype, lanes)
+
+
+def _filled(text: str, dtype: torch.dtype, lanes: int) -> str:
     single = dtype == torch.float32
     number, integer, bias, shift, limit, order = (
         ("float", "int", 127, 23, 87, 7) if single else ("double", "long long", 1023, 52, 700, 13)
@@ -76,7 +102,7 @@ def silu(dtype: torch.dtype, lanes: int) -> str:
     for k in reversed(range(order)):
         series = f"Number({1 / math.factorial(k)!r}) + rest * ({series})"
     values = {"NUMBER": number, "INTEGER": integer, "LIMIT": limit, "SERIES": series, "BIAS": bias, "SHIFT": shift}
-    text = _SILU.replace("LANES", str(lanes))
+    text = text.replace("LANES", str(lanes))
     for name, value in values.items():
         text = text.replace(name, str(value))
     return text

@@ -6,7 +6,8 @@ vector over `lanes` channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from cgenn.compiled.ladder import Coupling, Term, step
 from cgenn.compiled.radial import NEAR, POWERS
@@ -43,6 +44,17 @@ AT = "        at = offsets[bead] + edge - first[bead]\n"
 """Where what is computed of an edge is stored."""
 
 
+class Side(NamedTuple):
+    """One of the two messages along an edge: what its variables are called, and those of its direction."""
+
+    tag: str
+    along: str
+
+
+TO_BEAD, FROM_BEAD = Side("", "u"), Side("b", "n")
+"""From the other bead to that of the row, and back, where the direction has the opposite sign."""
+
+
 def over_edges(sign: str = "") -> str:
     """The loop over the edges of a bead: direction, and place among the knots; with "-", seen from the other end."""
     return _EDGE.format(sign=sign, near=NEAR, gain=1 + NEAR)
@@ -51,16 +63,29 @@ def over_edges(sign: str = "") -> str:
 class EdgeLoop:
     """Lines inside the loop over edges, and which variables they have given a value.
 
-    f, t and z are tensors of (degree of the features or of the message)_(rank)_(component).
+    f, t and z are tensors of (degree of the features or of the message)_(rank)_(component); f of the side at which the
+    loop is at the moment.
     """
 
-    def __init__(self, terms: Sequence[Coupling], blocks: int, given: bool = False) -> None:
+    def __init__(
+        self, terms: Sequence[Coupling], blocks: int, sides: Sequence[Side] = (TO_BEAD,), given: bool = False
+    ) -> None:
         self.terms, self.blocks, self.given = terms, blocks, given
+        self.sides, self.side = sides, sides[0]
         self.sources = sorted({term.source for term in terms})
         self.targets = sorted({term.target for term in terms})
         size = len(terms) if given else POWERS * len(terms)
         self.text = (AT if given else "") + beginning("at" if given else "knot", size, blocks, " " * 8, "knot")
         self.known: set[str] = set()
+        if FROM_BEAD in sides:
+            for b in range(3):
+                self.line(f"n{b} = -u{b}")
+
+    def each_side(self) -> Iterator[Side]:
+        """One after the other, for what is written in between."""
+        for side in self.sides:
+            self.side = side
+            yield side
 
     def ranks(self, source: int | None = None, target: int | None = None) -> set[int]:
         """The ranks that features of a degree go down to, or messages of a degree come from."""
@@ -74,40 +99,42 @@ class EdgeLoop:
         """A line as it is."""
         self.text += f"        {text}\n"
 
+    def name(self, kind: str, degree: int, rank: int) -> str:
+        """What a tensor of this side is called."""
+        return f"{kind}{self.side.tag}{degree}_{rank}"
+
     def add(self, name: str, value: str) -> None:
         """Add to a variable, or make it; those called sum are there."""
         self.line(f"{name} {'+=' if name in self.known or name.startswith('sum') else '='} {value}")
         self.known.add(name)
 
-    def load(self, array: str, size: int, name: str, degrees: Sequence[int]) -> None:
-        """The components of the other bead as they are stored, of the highest rank."""
-        self.text += beginning("other", size, self.blocks, " " * 8)
-        for degree in degrees:
-            for m in range(2 * degree + 1):
-                self.line(
-                    f"{name}{degree}_{degree}_{m} = vector({array}, {place('other', degree**2 + m, self.blocks)})"
-                )
+    def loads(self, array: str, start: str, kind: str, degrees: Sequence[int]) -> list[str]:
+        """Lines that read the components of a bead, of the highest rank."""
+        return [
+            f"{self.name(kind, degree, degree)}_{m} = vector({array}, {place(start, degree**2 + m, self.blocks)})"
+            for degree in degrees
+            for m in range(2 * degree + 1)
+        ]
 
     def descend(self) -> None:
         """Contract the features with the direction down to the ranks that are needed, and turn them."""
         for source in self.sources:
             for rank in range(source, min(self.ranks(source=source)), -1):
-                self.climb(f"f{source}_{rank - 1}", f"f{source}_{rank}", step(rank, rank - 1))
+                self.climb(self.name("f", source, rank - 1), self.name("f", source, rank), step(rank, rank - 1))
             for rank in sorted({term.rank for term in self.terms if term.source == source and term.turned}):
-                self.climb(f"t{source}_{rank}", f"f{source}_{rank}", step(rank, rank))
+                self.climb(self.name("t", source, rank), self.name("f", source, rank), step(rank, rank))
 
-    def mix(self, name: str, target: int, rank: int) -> None:
-        """The part of a message that comes in at a rank."""
-        for number, term in enumerate(self.terms):
-            if (term.target, term.rank) == (target, rank):
-                here = f"{'t' if term.turned else 'f'}{term.source}_{rank}"
-                for m in range(2 * rank + 1):
-                    self.add(f"{name}_{m}", f"wp.cw_mul(w{number}, {here}_{m})")
+    def mix(self, number: int, name: str) -> None:
+        """What a term adds to a message, at its rank."""
+        term = self.terms[number]
+        here = self.name("t" if term.turned else "f", term.source, term.rank)
+        for m in range(2 * term.rank + 1):
+            self.add(f"{name}_{m}", f"wp.cw_mul(w{number}, {here}_{m})")
 
     def climb(self, to: str, source: str, terms: Sequence[Term]) -> None:
         """A step, added to what is there."""
         for a, b, k, value in terms:
-            self.add(f"{to}_{k}", f"{_scaled(value, f'u{b}')} * {source}_{a}")
+            self.add(f"{to}_{k}", f"{_scaled(value, f'{self.side.along}{b}')} * {source}_{a}")
 
     def climb_back(self, to: str, source: str, terms: Sequence[Term]) -> None:
         """The derivative of a step by what it starts from."""
@@ -118,7 +145,7 @@ class EdgeLoop:
         for b in range(3):
             parts = [(value, f"wp.cw_mul({start}_{a}, {end}_{k})") for a, along, k, value in terms if along == b]
             if parts:
-                self.add(f"by_u{b}", _weighted_sum(parts))
+                self.add(f"by_{self.side.along}{b}", _weighted_sum(parts))
 
     def radial(self, number: int, *, slope: bool = False) -> None:
         """The value of a radial function, and its slope."""

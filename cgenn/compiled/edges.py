@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,6 +24,8 @@ def near(
     last: wp.array(dtype=wp.int32),
     senders: wp.array(dtype=wp.int32),
     vectors: wp.array(dtype=Vector),
+    stored: wp.array(dtype=wp.int32),
+    targets: wp.array(dtype=wp.int32),
 ) -> None:
     row, single = wp.tid()
     bead = begin + row
@@ -37,6 +42,7 @@ def near(
             r = r + (s[0] * a + s[1] * b + s[2] * c)
         senders[at] = other  # overwritten by the next one, if this one is too far; a branch would be slower
         vectors[at] = r
+        targets[at] = stored[edge]
         at += wp.where(wp.dot(r, r) < cutoff * cutoff, 1, 0)
     last[bead] = at
 """
@@ -65,6 +71,42 @@ _LANES = 8
 """Not used by these kernels."""
 
 
+class Pairs(NamedTuple):
+    """Which edges of a list are gone over, and where: all of them, or those of each pair of beads once.
+
+    Threads have beads of their own. A pair within those of one of them is in the row of its first bead; what the other
+    bead gets is added there. Any other pair, also of a bead and its own image, is in both rows, and what is not for the
+    bead of the row goes to `targets` behind all beads, where it is lost.
+
+    Attributes:
+        rows: where the edges of each bead begin, and the end, shape (beads + 1,).
+        senders, targets: shape (kept,).
+        kept: which edges those are; None for all.
+    """
+
+    rows: Int[Tensor, " rows"]
+    senders: Int[Tensor, " kept"]
+    targets: Int[Tensor, " kept"]
+    kept: Int[Tensor, " kept"] | None
+
+    @classmethod
+    def of(
+        cls, receivers: Int[Tensor, " edges"], senders: Int[Tensor, " edges"], beads: int, cuts: Sequence[int] | None
+    ) -> Pairs:
+        """`cuts` are where the beads of each thread begin, and the end; without them all edges stay."""
+        every = torch.arange(beads + 1, device=receivers.device)
+        kept, targets = None, senders
+        if cuts is not None:
+            begins = torch.tensor(cuts, device=receivers.device)
+            part = torch.searchsorted(begins, receivers, right=True) - 1
+            kept = ((senders < begins[part]) | (senders >= receivers)).nonzero().squeeze(1)
+            receivers, senders, part = receivers[kept], senders[kept], part[kept]
+            inside = (senders > receivers) & (senders < begins[part + 1])
+            targets = torch.where(inside, senders, beads + part)
+        rows = torch.searchsorted(receivers, every)
+        return cls(rows.to(torch.int32), senders.to(torch.int32), targets.to(torch.int32), kept)
+
+
 class Edges:
     """Where the edges of each bead are, who sends, and the vectors from receiver to sender.
 
@@ -72,13 +114,16 @@ class Edges:
         first, last: the edges of bead i are those from first[i] to before last[i], shape (beads,).
         senders: shape (edges,).
         vectors: shape (edges, 3).
+        targets: where what the senders get from the bead is added, see `Pairs`, shape (edges,).
     """
 
-    def __init__(self, first: Tensor, last: Tensor, senders: Tensor, vectors: Tensor) -> None:
-        self.first, self.last, self.senders, self.vectors = first, last, senders, vectors
+    def __init__(self, first: Tensor, last: Tensor, senders: Tensor, vectors: Tensor, targets: Tensor) -> None:
+        self.first, self.last, self.senders, self.vectors, self.targets = first, last, senders, vectors, targets
         self.arguments = {0: first, 1: last, 2: senders, 3: vectors}
         """The first ones of every kernel that goes over edges, by their number."""
         self._slopes: Tensor | None = None
+        self.kept: Int[Tensor, " kept"] | None = None
+        self.count = len(vectors)
 
     def slopes(self, blocks: int) -> Float[Tensor, "edges blocks 3"]:
         """Zeros, to which derivatives by the vectors are added; always the same tensor."""
@@ -93,16 +138,27 @@ class Edges:
         receivers: Int[Tensor, " edges"],
         senders: Int[Tensor, " edges"],
         beads: int,
+        cuts: Sequence[int] | None,
     ) -> Edges:
-        """Vectors that are known, sorted by receiver."""
-        rows = _rows(receivers, beads)
-        return cls(
-            rows[:-1].contiguous(), rows[1:].contiguous(), senders.to(torch.int32), vectors.detach().contiguous()
-        )
+        """Vectors that are known, sorted by receiver; `cuts` as for `ListedEdges`."""
+        pairs = Pairs.of(receivers, senders, beads, cuts)
+        kept = vectors.detach() if pairs.kept is None else vectors.detach()[pairs.kept]
+        rows = pairs.rows[:-1].contiguous(), pairs.rows[1:].contiguous()
+        found = cls(*rows, pairs.senders, kept.contiguous(), pairs.targets)
+        found.kept, found.count = pairs.kept, len(vectors)
+        return found
+
+    def slopes_of_all(self, by_vectors: Float[Tensor, "kept blocks 3"]) -> Float[Tensor, "edges 3"]:
+        """Derivatives by the vectors that were given; zero by those of pairs that are there the other way round."""
+        found = by_vectors.sum(1)
+        return found if self.kept is None else found.new_zeros(self.count, 3).index_copy(0, self.kept, found)
 
 
 class ListedEdges(Edges):
-    """Those of a neighbour list that are short enough, at any positions: each row is filled from its beginning."""
+    """Those of a neighbour list that are short enough, at any positions: each row is filled from its beginning.
+
+    With `cuts`, where the beads of each thread begin, and the end, each pair is there once, see `Pairs`.
+    """
 
     def __init__(
         self,
@@ -112,15 +168,17 @@ class ListedEdges(Edges):
         batch: Int[Tensor, " beads"],
         n_systems: int,
         cutoff: float,
+        cuts: Sequence[int] | None = None,
     ) -> None:
         beads, device, dtype = len(batch), batch.device, shifts.dtype
-        rows = _rows(receivers, beads)
-        found = torch.zeros(len(senders), dtype=torch.int32, device=device)
-        super().__init__(rows, torch.zeros_like(rows), found, torch.zeros_like(shifts))
+        pairs = Pairs.of(receivers, senders, beads, cuts)
+        rows, listed = pairs.rows, pairs.senders
+        shifts = shifts if pairs.kept is None else shifts[pairs.kept]
+        found = torch.zeros_like(listed)
+        super().__init__(rows, torch.zeros_like(rows), found, torch.zeros_like(shifts), torch.zeros_like(listed))
         self.positions = torch.zeros(beads, 3, dtype=dtype, device=device)
         self.cells = torch.zeros(n_systems, 3, 3, dtype=dtype, device=device)
         self.by_positions = torch.zeros_like(self.positions)
-        listed = senders.to(torch.int32)
         given: list[Tensor | float] = [
             self.positions,
             self.cells,
@@ -130,7 +188,7 @@ class ListedEdges(Edges):
             shifts.contiguous(),
             cutoff,
         ]
-        filled = [self.last, self.senders, self.vectors]
+        filled = [self.last, self.senders, self.vectors, pairs.targets, self.targets]
         self._near = Launch(kernel(_NEAR, dtype, _LANES), beads, 1, [*given, *filled], device)
         given = [rows, self.last, self.senders, shifts.new_zeros(1, 1, 3), self.by_positions]
         self._collect = Launch(kernel(_COLLECT, dtype, _LANES), beads, 1, given, device, parts=1)
@@ -149,8 +207,3 @@ class ListedEdges(Edges):
         self._collect.give({3: by_vectors})
         self._collect()
         return self.by_positions.clone()
-
-
-def _rows(receivers: Int[Tensor, " edges"], beads: int) -> Int[Tensor, " rows"]:
-    """Where the edges of each bead begin, and the end."""
-    return torch.searchsorted(receivers, torch.arange(beads + 1, device=receivers.device)).to(torch.int32)

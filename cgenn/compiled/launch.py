@@ -80,23 +80,16 @@ def on_stream(device: torch.device) -> AbstractContextManager[Any]:
 
 @cache
 def _names(dtype: torch.dtype, lanes: int) -> dict[str, Any]:
-    """What the source of a kernel may use: Real, Lanes, Vector, and squashed, the sigmoid of each lane."""
+    """What the source of a kernel may use: Real, Lanes, Vector, and, if there is one lane, squashed, its sigmoid."""
     real = wp.float64 if dtype == torch.float64 else wp.float32
     kind = real if lanes == 1 else wp.types.vector(lanes, real)
 
     @wp.func
-    def sigmoid(value: real) -> real:  # type: ignore[valid-type]
+    def squashed(value: real) -> real:  # type: ignore[valid-type]
         return real(1.0) / (real(1.0) + wp.exp(-value))  # type: ignore[operator]
 
-    @wp.func
-    def sigmoids(values: kind) -> kind:  # type: ignore[valid-type]
-        result = kind()
-        for k in range(lanes):
-            result[k] = real(1.0) / (real(1.0) + wp.exp(-values[k]))  # type: ignore[index]
-        return result
-
-    squashed = sigmoid if lanes == 1 else sigmoids
-    return {"wp": wp, "Real": real, "Lanes": kind, "Vector": wp.types.vector(3, real), "squashed": squashed}
+    names = {"wp": wp, "Real": real, "Lanes": kind, "Vector": wp.types.vector(3, real)}
+    return names | {"squashed": squashed} if lanes == 1 else names
 
 
 @cache

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cgenn.compiled.bodies import Bodies
+from cgenn.compiled.edges import Edges
 from cgenn.compiled.launch import Launch, Step
 from cgenn.compiled.layer_constants import LayerConstants
 from cgenn.compiled.mixing_source import AT_ONCE
@@ -24,9 +25,10 @@ from cgenn.compiled.perceptron import AROUND, WeightedMessages
 class Layer:
     """A layer for a number of beads.
 
-    Of each bead only what it sends, gets and gives to the next layer is kept, and what its energy depends on; all else
-    is computed for some beads at a time, and again for the derivatives. Those by `features`, `sent`, `got` and `gated`
-    take the place of what is no longer needed; `reads` holds those of the energies by the scalars of `gated`.
+    Of each bead what it sends, gets and gives to the next layer is kept, what that was before the gates, and what its
+    energy depends on; all else is computed for some beads at a time, and again for the derivatives. Those by what is no
+    longer needed, `features`, `sent`, `got` and `gated`, take its place; those by `sent` have a tensor of their own where
+    beads add to others. `reads` holds those of the energies by the scalars of `gated`.
     """
 
     def __init__(
@@ -36,22 +38,29 @@ class Layer:
         features: Float[Tensor, "beads inputs channels"],
         energies: Float[Tensor, " beads"],
         slopes: Float[Tensor, " beads"],
+        parts: int,
+        by_sent: Float[Tensor, "rows inputs channels"] | None = None,
         bodies: Bodies | None = None,
     ) -> None:
         self.constants = c = constants
         beads, width, new = len(types), c.channels, features.new_zeros
         self.types, self.features, self.energies, self.slopes = types, features, energies, slopes
-        self.sent, self.got = new(beads, c.inputs, width), new(beads, c.gathered, width)
+        spare = parts if c.both else 0  # rows behind those of the beads, see `edges.Pairs`
+        self.sent, self.got = new(beads, c.inputs, width), new(beads + spare, c.gathered, width)
+        self.by_sent = self.sent if by_sent is None else by_sent
+        self.mixed, self.gates = new(beads, c.out, width), new(beads, len(c.bias), width)
         self.gated, self.reads = new(beads, c.out, width), new(beads, width)
         blocks = width // c.lanes
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
         nothing = new(1, 3)
         edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, self.sent]
         given = [] if c.perceptron is None else [nobody]
-        to = [types, c.receiver, self.got]
-        self.gather = Launch(c.kernels["forward"], beads, blocks, [*edges, *to, *given], features.device)
-        to = [self.got, new(1, c.columns, 3), *([] if c.first else [self.sent]), *given, *([c.table] if given else [])]
-        self.ungather = Launch(c.kernels["backward"], beads, blocks, [*edges, *to], features.device)
+        targets = [nobody] if c.both else []
+        to = [types, c.receiver, self.got, *given, *targets]
+        self.gather = Launch(c.kernels["forward"], beads, blocks, [*edges, *to], features.device, parts)
+        to = [self.got, new(1, c.columns, 3), *([] if c.first else [self.by_sent])]
+        to += [*given, *([c.table] if given else []), *targets]
+        self.ungather = Launch(c.kernels["backward"], beads, blocks, [*edges, *to], features.device, parts)
         self.weighted = None
         if c.perceptron is not None:
             assert bodies is not None
@@ -65,68 +74,81 @@ class Layer:
         """From the derivatives by `sent` and by what was mixed to those by `features`."""
         c = self.constants
         kept: list[Tensor | float] = [self.types, c.skip, self.gated, self.gated.shape[1], c.kept_degrees]
-        return [self._mix(Rows(self.sent), c.before.back, Rows(self.features), "kept", kept)]
+        return [self._mix(Rows(self.by_sent), c.before.back, Rows(self.features), "kept", kept)]
 
     def nodes(self, room: Tensor) -> list[Step]:
         """From `got` to `gated`, and the energy of the beads."""
         c, rooms = self.constants, ChunkRooms(self.constants, room)
-        gated = Rows(self.gated)
+        got, mixed, gated = Rows(self.got), Rows(self.mixed), Rows(self.gated)
+        kept: list[Tensor | float] = [self.types, c.skip, self.features, self.features.shape[1], c.kept_degrees]
+        gates = [] if c.gates is None else [self._mix(mixed, c.gates.there, self._joined)]
         return [
-            *self._mixed(rooms),
-            self._step("gate", rooms.mixed.values, rooms.gates.values, c.bias, self.gated),
+            self._mix(got, c.pairs.there, rooms.pairs),
+            self._step("product", *c.square, c.weights, rooms.pairs.values, rooms.products.values),
+            self._mix(got, c.linear.there, mixed, "kept", kept),
+            self._mix(rooms.products, c.after.there, mixed, "onto"),
+            *gates,
+            self._step("gate", self.mixed, self.gates, c.bias, self.gated),
             self._mix(gated, c.hidden.there, rooms.hidden),
             self._step("readout", rooms.hidden.values[:, 0], c.hidden_bias, c.energy, self.energies, blocks=1),
             self._mix(rooms.hidden, c.hidden.back, Rows(self.reads.unsqueeze(1))),
         ]
 
-    def unnodes(self, room: Tensor) -> list[Step]:
-        """From the derivatives by `gated` to those by `got`, before they were scaled."""
+    def unnodes(self, room: Tensor, *, follows: bool = False) -> list[Step]:
+        """From the derivatives by `gated` to those by `got`, before they were scaled.
+
+        Args:
+            room: for what is computed of some beads.
+            follows: whether there is still what `nodes` computed of the same beads, of the last layer.
+        """
         c, rooms = self.constants, ChunkRooms(self.constants, room)
         gated, got, scale = Rows(self.gated), Rows(self.got), [self.types, c.receiver]
-        mixed, gates, products, pairs = (
-            each.values for each in (rooms.mixed, rooms.gates, rooms.products, rooms.pairs)
-        )
-        steps = self._mixed(rooms)
-        steps.append(self._step("gate_backward", mixed, gates, c.bias, self.reads, self.slopes, self.gated))
-        if c.gates is not None:
-            steps.append(self._mix(rooms.joined, c.gates.back, gated, "onto"))
+        gates = [] if c.gates is None else [self._mix(self._joined, c.gates.back, gated, "onto")]
         return [
-            *steps,
+            *([] if follows else [self._mix(got, c.pairs.there, rooms.pairs)]),
+            self._step(
+                "gate_turning" if follows else "gate_backward",
+                self.mixed,
+                self.gates,
+                c.bias,
+                self.reads,
+                self.slopes,
+                self.gated,
+            ),
+            *gates,
             self._mix(gated, c.after.back, rooms.products),
-            self._step("product_backward", *c.unsquare, c.weights, pairs, products),
+            self._step("product_backward", *c.unsquare, c.weights, rooms.pairs.values, rooms.products.values),
             self._mix(rooms.pairs, c.pairs.back, got, "scaled", scale),
             self._mix(gated, c.linear.back, got, "onto_scaled", scale),
         ]
 
-    def forward(self, edges: dict[int, Tensor]) -> None:
+    def forward(self, edges: Edges) -> None:
         """From `sent` to `got`."""
         if self.weighted is not None:
-            self.weighted.forward(edges)
+            self.weighted.forward(edges.arguments)
         else:
-            self.gather.give(edges)
-            self.gather()
+            self._over(self.gather, edges, {}, self.got)
 
-    def backward(self, edges: dict[int, Tensor], by_vectors: Tensor) -> None:
+    def backward(self, edges: Edges, by_vectors: Tensor) -> None:
         """From the derivatives by `got` to those by `sent`, and onto those by the vectors."""
         if self.weighted is not None:
-            self.weighted.backward(edges, by_vectors)
+            self.weighted.backward(edges.arguments, by_vectors)
         else:
-            self.ungather.give({**edges, AROUND: by_vectors})
-            self.ungather()
+            self._over(self.ungather, edges, {AROUND: by_vectors}, None if self.constants.first else self.by_sent)
 
-    def _mixed(self, rooms: ChunkRooms) -> list[Step]:
-        """From `got` to what is gated, and the gates."""
-        c, got = self.constants, Rows(self.got)
-        kept: list[Tensor | float] = [self.types, c.skip, self.features, self.features.shape[1], c.kept_degrees]
-        steps = [
-            self._mix(got, c.pairs.there, rooms.pairs),
-            self._step("product", *c.square, c.weights, rooms.pairs.values, rooms.products.values),
-            self._mix(got, c.linear.there, rooms.mixed, "kept", kept),
-            self._mix(rooms.products, c.after.there, rooms.mixed, "onto"),
-        ]
-        if c.gates is not None:
-            steps.append(self._mix(rooms.mixed, c.gates.there, rooms.joined))
-        return steps
+    def _over(self, launch: Launch, edges: Edges, others: dict[int, Tensor], sums: Tensor | None) -> None:
+        """Go over the edges; where a bead adds to the sums of another one, these begin with zero."""
+        launch.give({**edges.arguments, **others})
+        if self.constants.both:
+            launch.give({len(launch.kept) - 1: edges.targets})
+            if sums is not None:
+                sums.zero_()
+        launch()
+
+    @property
+    def _joined(self) -> Rows:
+        """The gates of all irreps side by side."""
+        return Rows(self.gates.flatten(1).unsqueeze(1))
 
     def _step(self, name: str, *arguments: Tensor | float, blocks: int | None = None) -> Step:
         c = self.constants
@@ -167,17 +189,16 @@ class ChunkRooms:
     def __init__(self, constants: LayerConstants, room: Float[Tensor, "beads numbers"]) -> None:
         shapes, beads, room = self.shapes(constants), len(room), room.flatten()
         starts = accumulate((beads * size * wide for size, wide in shapes), initial=0)
-        self.pairs, self.products, self.mixed, self.gates, self.hidden = (
+        self.pairs, self.products, self.hidden = (
             Rows(room[start:end].view(beads, *shape), apart=True)
             for (start, end), shape in zip(pairwise(starts), shapes, strict=True)
         )
-        self.joined = Rows(self.gates.values.view(beads, 1, -1), apart=True)
 
     @staticmethod
     def shapes(constants: LayerConstants) -> list[tuple[int, int]]:
         """Of a bead: components, and how many numbers each."""
         c, width = constants, constants.channels
-        return [(c.gathered, 2 * width), (c.out, width), (c.out, width), (len(c.bias), width), (1, width)]
+        return [(c.gathered, 2 * width), (c.out, width), (1, width)]
 
     @classmethod
     def size(cls, constants: LayerConstants) -> int:

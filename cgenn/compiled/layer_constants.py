@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cgenn.compiled import message_source, node_source, product_source
+from cgenn.compiled import activation_source, first_source, message_source, node_source, product_source
 from cgenn.compiled.ladder import Coupling, couplings
 from cgenn.compiled.launch import columns, kernel, lanes, padded
 from cgenn.compiled.mixing_source import mixing
@@ -46,6 +46,9 @@ class LayerConstants:
     """Weights and kernels of a layer; what the first one starts from does not depend on where beads are.
 
     Unless it has orientations in it; then it counts as one of the others.
+
+    Attributes:
+        both: whether the messages between two beads are computed together, of a list that has each pair once.
     """
 
     def __init__(
@@ -53,9 +56,11 @@ class LayerConstants:
         layer: InteractionLayer,
         readout: nn.Sequential,
         frames: BodyFeatures | None,
-        first: bool,
         dtype: torch.dtype,
         device: torch.device,
+        *,
+        first: bool,
+        last: bool,
     ) -> None:
         product = layer.product
         self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
@@ -64,7 +69,8 @@ class LayerConstants:
         self.columns = columns(self.channels, self.lanes)
         self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
         self.kept_degrees, self.cutoff = round(layer.kept**0.5), layer.radial.cutoff
-        self.first = first and self.inputs == 1
+        self.first, self.last = first and self.inputs == 1, last
+        self.both = frames is None and self.lanes > 1
         self.perceptron: Perceptron | None = None
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
         if frames is None:
@@ -112,26 +118,42 @@ class LayerConstants:
 
     def _texts(self, terms: Sequence[Coupling]) -> dict[str, str]:
         """The sources of the kernels."""
-        given, blocks, dtype = self.perceptron is not None, self.channels // self.lanes, self.kind["dtype"]
-        sizes, degrees = (self.inputs, self.gathered), list(range(round(self.out**0.5)))
-        way = {"features": not self.first, "given": given, "receiving": given and self.first}
-        messages = {
-            "forward": message_source.forward(terms, *sizes, blocks, given=given),
-            "backward": message_source.backward(terms, *sizes, blocks, **way),
-        }
+        blocks, dtype, degrees = self.channels // self.lanes, self.kind["dtype"], list(range(round(self.out**0.5)))
+        messages = self._messages(terms, blocks)
         if self.gathered > _MOST_IN_LOOPS and self.lanes > 1:
             messages = {name: in_vectors(text, dtype, self.lanes) for name, text in messages.items()}
-        return messages | {
+        gains = SILU_GAIN, SIGMOID_GAIN
+        gates = {
+            "gate": node_source.gate(degrees, *gains),
+            "gate_backward": node_source.gate_backward(degrees, *gains),
+            "readout": node_source.READOUT,
+        }
+        if self.last:
+            gates["gate_turning"] = node_source.gate_backward(degrees, *gains, turning=True)
+        if self.lanes > 1:
+            gates = {name: text + activation_source.squashed(dtype, self.lanes) for name, text in gates.items()}
+        return {
+            **messages,
+            **gates,
             "product": product_source.forward(self.gathered, self.out, self.square, dtype, self.lanes),
             "product_backward": product_source.backward(self.gathered, self.out, self.unsquare, dtype, self.lanes),
-            "gate": node_source.gate(degrees, SILU_GAIN, SIGMOID_GAIN),
-            "gate_backward": node_source.gate_backward(degrees, SILU_GAIN, SIGMOID_GAIN),
-            "readout": node_source.READOUT,
             "mixing": mixing(),
             "mixing_onto": mixing(onto=True),
             "mixing_kept": mixing(kept=True),
             "mixing_scaled": mixing(scaled=True),
             "mixing_onto_scaled": mixing(onto=True, scaled=True),
+        }
+
+    def _messages(self, terms: Sequence[Coupling], blocks: int) -> dict[str, str]:
+        """The kernels over edges."""
+        if self.first and self.both:
+            scalars = terms, self.gathered, blocks
+            return {"forward": first_source.forward(*scalars), "backward": first_source.backward(*scalars)}
+        sizes, given = (self.inputs, self.gathered), self.perceptron is not None
+        way = {"features": not self.first, "receiving": given and self.first}
+        return {
+            "forward": message_source.forward(terms, *sizes, blocks, given=given, both=self.both),
+            "backward": message_source.backward(terms, *sizes, blocks, given=given, both=self.both, **way),
         }
 
     def _both(self, parts: Sequence[Tensor]) -> Both:

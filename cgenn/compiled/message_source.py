@@ -1,10 +1,14 @@
-"""The Warp source of the kernels over edges of one layer, written from its irreps: messages and their derivatives."""
+"""The Warp source of the kernels over edges of one layer, written from its irreps: messages and their derivatives.
+
+Where `both` messages along an edge are computed together, each pair of beads is there once: radial functions are the
+same both ways. What belongs to the other bead is added to what its row, which comes later, begins with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgenn.compiled.edge_source import SLOPES, EdgeLoop, beginning, over_edges, place
+from cgenn.compiled.edge_source import FROM_BEAD, SLOPES, TO_BEAD, EdgeLoop, beginning, over_edges, place
 from cgenn.compiled.ladder import Coupling, step
 
 _HEADER = """\
@@ -26,35 +30,64 @@ def {name}(
 _RECEIVER = """\
     types: wp.array(dtype=wp.int32),
     receiver: wp.array2d(dtype=Lanes),
+    messages: wp.array(dtype=Lanes),
 """
 
 _OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n"
+TARGETS = "    targets: wp.array(dtype=wp.int32),\n"
+_ADDED = "        to = targets[edge]\n"
+_TO = {TO_BEAD: "sum", FROM_BEAD: "back"}
+"""What the messages of both sides are called."""
 
 
-def forward(terms: Sequence[Coupling], inputs: int, outputs: int, blocks: int, *, given: bool = False) -> str:
+def forward_header(more: str = "") -> str:
+    """The beginning of a kernel of messages."""
+    return _HEADER.format(name="forward", arguments=_RECEIVER + more)
+
+
+def backward_header(more: str = "") -> str:
+    """The beginning of a kernel of derivatives."""
+    arguments = "    slopes: wp.array(dtype=Lanes),\n    by_vectors: wp.array2d(dtype=Vector),\n" + more
+    return _HEADER.format(name="backward", arguments=arguments) + "    ones = Lanes(Real(1.0))\n"
+
+
+def forward(
+    terms: Sequence[Coupling], inputs: int, outputs: int, blocks: int, *, given: bool = False, both: bool = False
+) -> str:
     """T sum over the edges of a bead of W(r, u) x, x the features of the sender and T the factor of its type.
 
     With `given` radial functions the table holds their values on each edge; those of a bead begin at its offset.
     """
-    loop = EdgeLoop(terms, blocks, given)
-    loop.load("features", inputs, "f", loop.sources)
-    loop.descend()
-    for number in range(len(terms)):
+    loop = EdgeLoop(terms, blocks, (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,), given)
+    text = forward_header(_OFFSETS * given + TARGETS * both)
+    for side in loop.each_side():
+        text += _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
+        loop.descend()
+    for number, term in enumerate(terms):
         loop.radial(number)
-    for target in loop.targets:
-        ranks = loop.ranks(target=target)
-        for rank in range(min(ranks), target + 1):
-            name = f"z{target}_{rank}" if rank < target else f"sum{target}"
-            loop.mix(name, target, rank)
-            if rank > min(ranks):
-                loop.climb(name, f"z{target}_{rank - 1}", step(rank - 1, rank))
-    arguments = _RECEIVER + "    messages: wp.array(dtype=Lanes),\n" + (_OFFSETS if given else "")
-    text = _HEADER.format(name="forward", arguments=arguments)
+        for side in loop.each_side():
+            here = loop.name("z", term.target, term.rank)
+            loop.mix(number, here if term.rank < term.target else f"{_TO[side]}{term.target}")
+    for side in loop.each_side():
+        for target in loop.targets:
+            for rank in range(min(loop.ranks(target=target)) + 1, target + 1):
+                name = loop.name("z", target, rank) if rank < target else f"{_TO[side]}{target}"
+                loop.climb(name, loop.name("z", target, rank - 1), step(rank - 1, rank))
+    if both:
+        loop.text += _ADDED + beginning("to", outputs, blocks, " " * 8)
+        add_to_other(loop, "messages", [(k, f"{_TO[FROM_BEAD]}{name_of(k)}") for k in range(outputs)])
     text += "".join(f"    {_sum(k)} = Lanes()\n" for k in range(outputs))
-    text += over_edges() + loop.text
-    text += "    scale = receiver[types[bead], block]\n" + beginning("bead", outputs, blocks, " " * 4)
-    lines = [f"put(messages, {place('bead', k, blocks)}, wp.cw_mul(scale, {_sum(k)}))" for k in range(outputs)]
-    return text + "".join(f"    {line}\n" for line in lines)
+    return text + over_edges() + loop.text + ending(outputs, blocks, both=both)
+
+
+def ending(outputs: int, blocks: int, *, both: bool) -> str:
+    """What a bead got, `sum` and what is there from other beads, times the factor of its type."""
+    text = "    scale = receiver[types[bead], block]\n" + beginning("bead", outputs, blocks, " " * 4)
+    for k in range(outputs):
+        at = place("bead", k, blocks)
+        total = f"vector(messages, {at}) + {_sum(k)}" if both else _sum(k)
+        text += f"    put(messages, {at}, wp.cw_mul(scale, {total}))\n"
+    return text
 
 
 def backward(
@@ -66,104 +99,155 @@ def backward(
     features: bool,
     given: bool = False,
     receiving: bool = False,
+    both: bool = False,
 ) -> str:
     """Derivatives by the features, if they are wanted, and by the vectors, which are added to what is there.
 
-    A bead is the sender here: for the message to a neighbour the edge is seen from the other end. Every step of the
-    message is taken back: v is the derivative by f, h that by the turned f, and g that by z. The derivatives by radial
-    functions that are `given` come instead of those by the distance. With `receiving` a bead is the receiver.
+    A bead is the sender, with `receiving` the receiver, or both. Every step of the message is taken back: v is the
+    derivative by f, h that by the turned f, and g that by z. The derivatives by radial functions that are `given` come
+    instead of those by the distance.
     """
-    loop = EdgeLoop(terms, blocks, given)
-    ends = [("features", inputs, "f", loop.sources), ("slopes", outputs, "g", loop.targets)]
-    (mine, size, own, degrees), theirs = ends[::-1] if receiving else ends
-    loop.load(*theirs)
-    loop.descend()
-    _by_terms(loop)
-    _by_targets(loop)
-    _by_sources(loop, features)
-    _by_vectors(loop, receiving)
-    arguments = "    slopes: wp.array(dtype=Lanes),\n    by_vectors: wp.array2d(dtype=Vector),\n"
-    if features:
-        arguments += "    by_features: wp.array(dtype=Lanes),\n"
-    if given:
-        arguments += _OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n"
-    text = _HEADER.format(name="backward", arguments=arguments)
-    text += "    ones = Lanes(Real(1.0))\n"
-    wanted = [k for k in range(inputs) if features and _degree(k) in loop.sources]
-    kept = [k for degree in degrees for k in range(degree**2, (degree + 1) ** 2)]
-    text += beginning("bead", size, blocks, " " * 4)
-    text += "".join(f"    {own}{_degree(k)}_{_name(k)} = vector({mine}, {place('bead', k, blocks)})\n" for k in kept)
-    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in wanted)
-    text += over_edges("" if receiving else "-") + SLOPES + loop.text
-    return text + "".join(f"    put(by_features, {place('bead', k, blocks)}, {_sum(k)})\n" for k in wanted)
+    sides = (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,) if receiving else (FROM_BEAD,)
+    loop = EdgeLoop(terms, blocks, sides, given)
+    more = "    by_features: wp.array(dtype=Lanes),\n" * features
+    more += (_OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n") * given + TARGETS * both
+    text = backward_header(more)
+    for side in loop.each_side():
+        text += _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
+        text += _take(loop, "slopes", "g", loop.targets, outputs, of_bead=side == TO_BEAD)
+        loop.descend()
+        _descend_slopes(loop)
+    for number in range(len(terms)):
+        loop.radial(number, slope=True)
+        for _ in loop.each_side():
+            _by_term(loop, number)
+        by_radial(loop, number)
+    wanted = [k for k in range(inputs) if features and degree_of(k) in loop.sources]
+    for side in loop.each_side():
+        _by_targets(loop)
+        _by_sources(loop)
+        if wanted and side == TO_BEAD:
+            loop.text += _ADDED + beginning("to", inputs, blocks, " " * 8)
+            add_to_other(loop, "by_features", [(k, f"v{degree_of(k)}_{name_of(k)}") for k in wanted])
+        elif wanted:
+            for k in wanted:
+                loop.line(f"{_sum(k)} += vb{degree_of(k)}_{name_of(k)}")
+    by_vectors(loop, both=both)
+    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in wanted) + over_edges() + SLOPES + loop.text
+    if wanted:
+        text += beginning("bead", inputs, blocks, " " * 4)
+    for k in wanted:
+        at = place("bead", k, blocks)
+        text += f"    put(by_features, {at}, {f'vector(by_features, {at}) + ' * both}{_sum(k)})\n"
+    return text
 
 
-def _by_terms(loop: EdgeLoop) -> None:
-    """From the derivatives by messages to those by z, by the radial functions and by the features of each rank."""
+def add_to_other(loop: EdgeLoop, array: str, values: Sequence[tuple[int, str]]) -> None:
+    """Add components to what there is of the other bead."""
+    for k, value in values:
+        at = place("to", k, loop.blocks)
+        loop.line(f"put({array}, {at}, vector({array}, {at}) + {value})")
+
+
+def by_radial(loop: EdgeLoop, number: int) -> None:
+    """The derivative by the place among the knots, from that by a radial function."""
+    if loop.given:
+        loop.line(f"put(by_weights, {place('knot', number, loop.blocks)}, p{number})")
+    else:
+        loop.add("radial", f"wp.cw_mul(d{number}, p{number})")
+
+
+def by_vectors(loop: EdgeLoop, *, both: bool) -> None:
+    """The derivative by the vector, along it and across, from those by the distance and by the direction.
+
+    A pair that both of its beads have in their rows, because another thread works on one of them, counts twice.
+    """
+    loop.line("along = " + ("Real(0.0)" if loop.given else "per_length * wp.dot(radial, ones)"))
+    for b in range(3):
+        parts = [sign + name for sign, name in (("", f"by_u{b}"), ("-", f"by_n{b}")) if name in loop.known]
+        if parts:
+            loop.line(f"turn{b} = " + " ".join(parts))
+        loop.line(f"s{b} = " + (f"wp.dot(turn{b}, ones)" if parts else "Real(0.0)"))
+    loop.line("along -= (u0 * s0 + u1 * s1 + u2 * s2) * inverse")
+    if both:
+        loop.line("part = wp.where(targets[edge] == other, Real(1.0), Real(0.5))")
+        loop.line("along = part * along")
+        loop.line("across = part * inverse")
+    slope = "across" if both else "inverse"
+    loop.line(
+        "by_vectors[edge, block] += Vector(" + ", ".join(f"u{b} * along + s{b} * {slope}" for b in range(3)) + ")"
+    )
+
+
+def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: int, *, of_bead: bool) -> str:
+    """Components of the other bead, or those of the bead of the row, which are taken once: lines before the loop."""
+    bead = "bead" if of_bead else "other"
+    start = f"{bead}_{kind}"
+    lines = loop.loads(array, start, kind, degrees)
+    if of_bead:
+        return beginning(bead, size, loop.blocks, " " * 4, start) + "".join(f"    {line}\n" for line in lines)
+    loop.text += beginning(bead, size, loop.blocks, " " * 8, start)
+    for line in lines:
+        loop.line(line)
+    return ""
+
+
+def _descend_slopes(loop: EdgeLoop) -> None:
+    """From the derivatives by messages to those by z."""
     for target in loop.targets:
         for rank in range(target, min(loop.ranks(target=target)), -1):
-            loop.climb_back(f"g{target}_{rank - 1}", f"g{target}_{rank}", step(rank - 1, rank))
-    for number, term in enumerate(loop.terms):
-        loop.radial(number, slope=True)
-        here, there = f"{'t' if term.turned else 'f'}{term.source}_{term.rank}", f"g{term.target}_{term.rank}"
-        to = f"{'h' if term.turned else 'v'}{term.source}_{term.rank}"
-        products = [f"wp.cw_mul({there}_{m}, {here}_{m})" for m in range(2 * term.rank + 1)]
-        loop.line(f"p{number} = " + " + ".join(products))
-        if loop.given:
-            loop.line(f"put(by_weights, {place('knot', number, loop.blocks)}, p{number})")
-        else:
-            loop.add("radial", f"wp.cw_mul(d{number}, p{number})")
-        for m in range(2 * term.rank + 1):
-            loop.add(f"{to}_{m}", f"wp.cw_mul(w{number}, {there}_{m})")
+            loop.climb_back(loop.name("g", target, rank - 1), loop.name("g", target, rank), step(rank - 1, rank))
+
+
+def _by_term(loop: EdgeLoop, number: int) -> None:
+    """From the derivatives by z to those by a radial function and by the features of its rank; what it adds to z."""
+    term = loop.terms[number]
+    here, to = (loop.name(kind, term.source, term.rank) for kind in ("th" if term.turned else "fv"))
+    there = loop.name("g", term.target, term.rank)
+    products = [f"wp.cw_mul({there}_{m}, {here}_{m})" for m in range(2 * term.rank + 1)]
+    loop.add(f"p{number}", " + ".join(products))
+    for m in range(2 * term.rank + 1):
+        loop.add(f"{to}_{m}", f"wp.cw_mul(w{number}, {there}_{m})")
+    if term.rank < term.target:
+        loop.mix(number, loop.name("z", term.target, term.rank))
 
 
 def _by_targets(loop: EdgeLoop) -> None:
     """The derivatives by the direction of the steps up to the messages."""
     for target in loop.targets:
-        ranks = loop.ranks(target=target)
-        for rank in range(min(ranks), target):
-            name = f"z{target}_{rank}"
-            loop.mix(name, target, rank)
-            if rank > min(ranks):
-                loop.climb(name, f"z{target}_{rank - 1}", step(rank - 1, rank))
-            loop.direction(name, f"g{target}_{rank + 1}", step(rank, rank + 1))
+        least = min(loop.ranks(target=target))
+        for rank in range(least, target):
+            name = loop.name("z", target, rank)
+            if rank > least:
+                loop.climb(name, loop.name("z", target, rank - 1), step(rank - 1, rank))
+            loop.direction(name, loop.name("g", target, rank + 1), step(rank, rank + 1))
 
 
-def _by_sources(loop: EdgeLoop, features: bool) -> None:
-    """The derivatives by the direction of the steps down from the features and of their turns, and by the features."""
+def _by_sources(loop: EdgeLoop) -> None:
+    """The derivatives by the features, and by the direction of the steps down from them and of their turns."""
     for source in loop.sources:
         ranks = loop.ranks(source=source)
         for rank in range(min(ranks), source + 1):
-            name = f"{source}_{rank}"
+            f, v, h = (loop.name(kind, source, rank) for kind in "fvh")
             if rank > min(ranks):
-                loop.climb_back(f"v{name}", f"v{source}_{rank - 1}", step(rank, rank - 1))
-                loop.direction(f"f{name}", f"v{source}_{rank - 1}", step(rank, rank - 1))
-            if loop.has(f"h{name}"):
-                loop.climb_back(f"v{name}", f"h{name}", step(rank, rank))
-                loop.direction(f"f{name}", f"h{name}", step(rank, rank))
-        if features:
-            for m in range(2 * source + 1):
-                loop.line(f"sum{source}_{m} += v{source}_{source}_{m}")
+                below = loop.name("v", source, rank - 1)
+                loop.climb_back(v, below, step(rank, rank - 1))
+                loop.direction(f, below, step(rank, rank - 1))
+            if loop.has(h):
+                loop.climb_back(v, h, step(rank, rank))
+                loop.direction(f, h, step(rank, rank))
 
 
-def _by_vectors(loop: EdgeLoop, receiving: bool) -> None:
-    """The derivative by the vector, along it and across, from those by the distance and by the direction."""
-    loop.line("along = " + ("Real(0.0)" if loop.given else "per_length * wp.dot(radial, ones)"))
-    for b in range(3):
-        loop.line(f"s{b} = " + (f"wp.dot(by_u{b}, ones)" if f"by_u{b}" in loop.known else "Real(0.0)"))
-    loop.line("along -= (u0 * s0 + u1 * s1 + u2 * s2) * inverse")
-    parts = ", ".join(f"{'' if receiving else '-'}(u{b} * along + s{b} * inverse)" for b in range(3))
-    loop.line(f"by_vectors[edge, block] += Vector({parts})")
-
-
-def _degree(component: int) -> int:
+def degree_of(component: int) -> int:
+    """The degree that a component belongs to."""
     return int(component**0.5)
 
 
-def _name(component: int) -> str:
-    degree = _degree(component)
+def name_of(component: int) -> str:
+    """Its degree and its number there."""
+    degree = degree_of(component)
     return f"{degree}_{component - degree**2}"
 
 
 def _sum(component: int) -> str:
-    return f"sum{_name(component)}"
+    return f"sum{name_of(component)}"

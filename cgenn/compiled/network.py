@@ -50,38 +50,50 @@ class Workspace:
     ) -> None:
         beads, device = len(types), types.device
         self.energies = torch.zeros(beads, dtype=dtype, device=device)
-        self.slopes, self.ones = torch.zeros_like(self.energies), torch.ones_like(self.energies)
+        self.slopes = torch.zeros_like(self.energies)
         inputs, width = constants[0].inputs, constants[0].channels
         self.features = torch.zeros(beads, inputs, width, dtype=dtype, device=device)
         self.bodies = None if bodies is None else Bodies(bodies, types, self.energies, self.slopes)
         self.layers: list[Layer] = []
+        self.cuts = bounds(beads, device)
+        parts = len(self.cuts) - 1
+        both = all(each.both for each in constants)
+        sent = max(0 if each.first else each.inputs for each in constants)
+        room = self.energies.new_zeros(beads + parts, sent, width) if both else None
         kinds, features = types.to(torch.int32), self.features
         for each in constants:
-            self.layers.append(Layer(each, kinds, features, self.energies, self.slopes, self.bodies))
+            by_sent = (
+                None if room is None else room.flatten()[: len(room) * each.inputs * width].view(len(room), -1, width)
+            )
+            self.layers.append(Layer(each, kinds, features, self.energies, self.slopes, parts, by_sent, self.bodies))
             features = self.layers[-1].gated
-        self._plan(beads, max(map(ChunkRooms.size, constants)))
+        self.list_cuts = self.cuts if both else None
+        self._plan(max(map(ChunkRooms.size, constants)))
         self.version = 0
         self.known: tuple[tuple[Tensor, Tensor, Tensor], ListedEdges] | None = None
 
-    def _plan(self, beads: int, size: int) -> None:
+    def _plan(self, size: int) -> None:
         """What is done for the beads between two passes over edges, in each thread for its own beads."""
-        first = self.layers[0]
+        first, last = self.layers[0], self.layers[-1]
+        turning: list[Steps] = []
         forward: list[list[Steps]] = [[] for _ in range(len(self.layers) + 1)]
         backward: list[list[Steps]] = [[] for _ in range(len(self.layers) + 1)]
         device = self.features.device
-        chunk = max(1, beads) if has_threads(device) else CHUNK
-        for start, end in pairwise(bounds(beads, device)):
+        chunk = max(1, len(self.energies)) if has_threads(device) else CHUNK
+        for start, end in pairwise(self.cuts):
             room = self.features.new_zeros(chunk, size)
 
             def steps(each: list[Step], start: int = start, end: int = end) -> Steps:
                 return Steps(start, end, chunk, each, device)
 
+            turning.append(steps(last.nodes(room) + last.unnodes(room, follows=True)))
             forward[0].append(steps(first.sending()))
             backward[0].append(steps([] if first.constants.first else first.unsending()))
             for number, (layer, then) in enumerate(zip_longest(self.layers, self.layers[1:]), start=1):
                 forward[number].append(steps(layer.nodes(room) + ([] if then is None else then.sending())))
                 backward[number].append(steps(([] if then is None else then.unsending()) + layer.unnodes(room)))
         self.nodes, self.unnodes = forward, backward
+        self.turning = turning
 
     def edges(self, graph: BeadGraph, cutoff: float) -> ListedEdges:
         """The edges of a graph, which may reach beyond the cutoff; the last neighbour list is kept."""
@@ -92,7 +104,7 @@ class Workspace:
                 batch, cells = graph.batch, graph.n_systems
                 if graph.cell is None:  # one cell, which is not used, serves all
                     batch, cells = torch.zeros_like(batch), 1
-                self.known = listed, ListedEdges(*listed, batch, cells, cutoff)
+                self.known = listed, ListedEdges(*listed, batch, cells, cutoff, self.list_cuts)
         return self.known[1]
 
     def forward(
@@ -102,31 +114,51 @@ class Workspace:
         orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> None:
         """Energies of the beads and features of the last layer."""
+        self._before(edges, scalars, orientations)
+        in_threads(self.nodes[-1])
+
+    def _before(self, edges: Edges, scalars: Tensor, orientations: Tensor | None) -> None:
+        """All but what is done for the beads in the last layer."""
         self.version += 1
         self.features[:, 0, : scalars.shape[1]] = scalars
         self.energies.zero_()
         if self.bodies is not None and orientations is not None:
             self.bodies.forward(edges, orientations, self.features)
-        in_threads(self.nodes[0])
-        for layer, nodes in zip(self.layers, self.nodes[1:], strict=True):
-            layer.forward(edges.arguments)
+        for layer, nodes in zip(self.layers, self.nodes, strict=False):
             in_threads(nodes)
+            layer.forward(edges)
 
     def backward(
         self, edges: Edges, energies: Tensor | None, features: Tensor | None
     ) -> Float[Tensor, "edges blocks 3"]:
         """Derivatives by the vectors, from those by energies and features of the last layer; forward is used up."""
-        self.version += 1
         for to, values in ((self.slopes, energies), (self.layers[-1].gated, features)):
             to.zero_() if values is None else to.copy_(values)
+        in_threads(self.unnodes[-1])
+        return self._after(edges)
+
+    def forward_and_backward(
+        self,
+        edges: Edges,
+        scalars: Float[Tensor, "beads channels"],
+        orientations: Float[Tensor, "beads 3 3"] | None = None,
+    ) -> Float[Tensor, "edges blocks 3"]:
+        """Energies of the beads, and the derivatives of their sum by the vectors, without a break between both."""
+        self.slopes.fill_(1.0)
+        self._before(edges, scalars, orientations)
+        in_threads(self.turning)
+        return self._after(edges)
+
+    def _after(self, edges: Edges) -> Float[Tensor, "edges blocks 3"]:
+        """All derivatives but what is done for the beads in the last layer."""
+        self.version += 1
         constants = self.layers[0].constants
         by_vectors = edges.slopes(constants.columns)
         if self.bodies is not None:
             self.bodies.start_backward(edges, by_vectors)
-        for layer, unnodes in zip(self.layers[::-1], self.unnodes[:0:-1], strict=True):
+        for layer, unnodes in zip(self.layers[::-1], self.unnodes[-2::-1], strict=True):
+            layer.backward(edges, by_vectors)
             in_threads(unnodes)
-            layer.backward(edges.arguments, by_vectors)
-        in_threads(self.unnodes[0])
         return by_vectors
 
     def by_orientations(self, edges: Edges) -> Float[Tensor, "beads 3 3"] | None:
@@ -166,7 +198,7 @@ class _Run(torch.autograd.Function):
                     edges.move(moved, cells)
                 space.forward(edges, scalars, orientations)
             by_vectors = space.backward(edges, energies, features)
-            found = edges.collect(by_vectors) if isinstance(edges, ListedEdges) else by_vectors.sum(1)
+            found = edges.collect(by_vectors) if isinstance(edges, ListedEdges) else edges.slopes_of_all(by_vectors)
             return found, space.by_orientations(edges), None, None, None, None
 
 
@@ -191,7 +223,15 @@ class CompiledNetwork(nn.Module):
         self.dtype = weight.dtype
         with torch.inference_mode(False):  # in which the tables would have no slopes
             self.constants = [
-                LayerConstants(layer, readout, network.frames, number == 0, weight.dtype, weight.device)  # type: ignore[arg-type]
+                LayerConstants(
+                    layer,  # type: ignore[arg-type]
+                    readout,  # type: ignore[arg-type]
+                    network.frames,
+                    weight.dtype,
+                    weight.device,
+                    first=number == 0,
+                    last=number == len(network.layers) - 1,
+                )
                 for number, (layer, readout) in enumerate(zip(network.layers, network.readouts, strict=True))
             ]
             frames = network.frames
@@ -218,7 +258,7 @@ class CompiledNetwork(nn.Module):
         orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> BeadOutputs:
         """See `EquivariantNetwork.forward`."""
-        edges = Edges.given(vectors, receivers, senders, len(types))
+        edges = Edges.given(vectors, receivers, senders, len(types), self._space(types).list_cuts)
         return self._run(vectors, None, edges, types, inputs, orientations)
 
     def at(self, graph: BeadGraph) -> BeadOutputs:
@@ -237,9 +277,10 @@ class CompiledNetwork(nn.Module):
         edges = space.edges(graph, self.network.cutoff)
         with on_stream(graph.positions.device):
             edges.move(graph.positions, graph.cell)
-            space.forward(edges, self._scalars(graph.types, graph.features), graph.orientations)
-            energies = space.energies.clone()
-            return energies, edges.collect(space.backward(edges, space.ones, None))
+            by_vectors = space.forward_and_backward(
+                edges, self._scalars(graph.types, graph.features), graph.orientations
+            )
+            return space.energies.clone(), edges.collect(by_vectors)
 
     def _scalars(self, types: Int[Tensor, " beads"], inputs: Tensor | None) -> Float[Tensor, "beads channels"]:
         """What the network begins with."""
