@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cgenn.compiled.launch import Launch, kernel
+from cgenn.compiled.pairs import Order, Pairs
 
 _NEAR = """\
 def near(
@@ -71,42 +71,6 @@ _LANES = 8
 """Not used by these kernels."""
 
 
-class Pairs(NamedTuple):
-    """Which edges of a list are gone over, and where: all of them, or those of each pair of beads once.
-
-    Threads have beads of their own. A pair within those of one of them is in the row of its first bead; what the other
-    bead gets is added there. Any other pair, also of a bead and its own image, is in both rows, and what is not for the
-    bead of the row goes to `targets` behind all beads, where it is lost.
-
-    Attributes:
-        rows: where the edges of each bead begin, and the end, shape (beads + 1,).
-        senders, targets: shape (kept,).
-        kept: which edges those are; None for all.
-    """
-
-    rows: Int[Tensor, " rows"]
-    senders: Int[Tensor, " kept"]
-    targets: Int[Tensor, " kept"]
-    kept: Int[Tensor, " kept"] | None
-
-    @classmethod
-    def of(
-        cls, receivers: Int[Tensor, " edges"], senders: Int[Tensor, " edges"], beads: int, cuts: Sequence[int] | None
-    ) -> Pairs:
-        """`cuts` are where the beads of each thread begin, and the end; without them all edges stay."""
-        every = torch.arange(beads + 1, device=receivers.device)
-        kept, targets = None, senders
-        if cuts is not None:
-            begins = torch.tensor(cuts, device=receivers.device)
-            part = torch.searchsorted(begins, receivers, right=True) - 1
-            kept = ((senders < begins[part]) | (senders >= receivers)).nonzero().squeeze(1)
-            receivers, senders, part = receivers[kept], senders[kept], part[kept]
-            inside = (senders > receivers) & (senders < begins[part + 1])
-            targets = torch.where(inside, senders, beads + part)
-        rows = torch.searchsorted(receivers, every)
-        return cls(rows.to(torch.int32), senders.to(torch.int32), targets.to(torch.int32), kept)
-
-
 class Edges:
     """Where the edges of each bead are, who sends, and the vectors from receiver to sender.
 
@@ -114,7 +78,7 @@ class Edges:
         first, last: the edges of bead i are those from first[i] to before last[i], shape (beads,).
         senders: shape (edges,).
         vectors: shape (edges, 3).
-        targets: where what the senders get from the bead is added, see `Pairs`, shape (edges,).
+        targets: where what the senders get from the bead is added, see `pairs.Pairs`, shape (edges,).
     """
 
     def __init__(self, first: Tensor, last: Tensor, senders: Tensor, vectors: Tensor, targets: Tensor) -> None:
@@ -124,6 +88,7 @@ class Edges:
         self._slopes: Tensor | None = None
         self.kept: Int[Tensor, " kept"] | None = None
         self.count = len(vectors)
+        self.order: Order | None = None
 
     def slopes(self, blocks: int) -> Float[Tensor, "edges blocks 3"]:
         """Zeros, to which derivatives by the vectors are added; always the same tensor."""
@@ -142,7 +107,7 @@ class Edges:
     ) -> Edges:
         """Vectors that are known, sorted by receiver; `cuts` as for `ListedEdges`."""
         pairs = Pairs.of(receivers, senders, beads, cuts)
-        kept = vectors.detach() if pairs.kept is None else vectors.detach()[pairs.kept]
+        kept = vectors.detach().index_select(0, pairs.kept)
         rows = pairs.rows[:-1].contiguous(), pairs.rows[1:].contiguous()
         found = cls(*rows, pairs.senders, kept.contiguous(), pairs.targets)
         found.kept, found.count = pairs.kept, len(vectors)
@@ -151,13 +116,14 @@ class Edges:
     def slopes_of_all(self, by_vectors: Float[Tensor, "kept blocks 3"]) -> Float[Tensor, "edges 3"]:
         """Derivatives by the vectors that were given; zero by those of pairs that are there the other way round."""
         found = by_vectors.sum(1)
-        return found if self.kept is None else found.new_zeros(self.count, 3).index_copy(0, self.kept, found)
+        return found if self.kept is None else found.new_zeros(self.count, 3).index_add_(0, self.kept, found)
 
 
 class ListedEdges(Edges):
     """Those of a neighbour list that are short enough, at any positions: each row is filled from its beginning.
 
-    With `cuts`, where the beads of each thread begin, and the end, each pair is there once, see `Pairs`.
+    With `cuts`, where the beads of each thread begin, and the end, each pair is there once, see `pairs.Pairs`. With an
+    `order` beads are in that one here; positions and derivatives by them are in the order of the list.
     """
 
     def __init__(
@@ -169,13 +135,15 @@ class ListedEdges(Edges):
         n_systems: int,
         cutoff: float,
         cuts: Sequence[int] | None = None,
+        order: Order | None = None,
     ) -> None:
         beads, device, dtype = len(batch), batch.device, shifts.dtype
-        pairs = Pairs.of(receivers, senders, beads, cuts)
-        rows, listed = pairs.rows, pairs.senders
-        shifts = shifts if pairs.kept is None else shifts[pairs.kept]
+        pairs = Pairs.of(receivers, senders, beads, cuts, order)
+        rows, listed, shifts = pairs.rows, pairs.senders, shifts.index_select(0, pairs.kept)
+        batch = batch if order is None else batch[order.there]
         found = torch.zeros_like(listed)
         super().__init__(rows, torch.zeros_like(rows), found, torch.zeros_like(shifts), torch.zeros_like(listed))
+        self.order = order
         self.positions = torch.zeros(beads, 3, dtype=dtype, device=device)
         self.cells = torch.zeros(n_systems, 3, 3, dtype=dtype, device=device)
         self.by_positions = torch.zeros_like(self.positions)
@@ -195,7 +163,7 @@ class ListedEdges(Edges):
 
     def move(self, positions: Float[Tensor, "beads 3"], cells: Float[Tensor, "systems 3 3"] | None) -> None:
         """Find the edges at these positions."""
-        self.positions.copy_(positions)
+        self.positions.copy_(positions if self.order is None else positions[self.order.there])
         if cells is not None:
             self.cells.copy_(cells)
         self._near()
@@ -206,4 +174,4 @@ class ListedEdges(Edges):
         self._collect.resize(by_vectors.shape[1])
         self._collect.give({3: by_vectors})
         self._collect()
-        return self.by_positions.clone()
+        return self.by_positions.clone() if self.order is None else self.by_positions[self.order.back]

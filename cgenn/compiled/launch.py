@@ -28,7 +28,7 @@ OPTIONS = {
     "max_unroll": 0,
     "fast_math": True,
     "cpu_compiler_flags": "-march=native -ffp-contract=fast -mprefer-vector-width=512 -mreassociate -freciprocal-math "
-    "-fno-signed-zeros -fno-slp-vectorize -mllvm=-unroll-full-max-count=4",
+    "-fno-signed-zeros -mstackrealign -mstack-alignment=64 -fno-slp-vectorize -mllvm=-unroll-full-max-count=4",
 }
 """Loops over the lanes of a vector are to become vector instructions: unrolled first, they would not."""
 _WIDTHS = (32, 16, 8)
@@ -226,6 +226,7 @@ class Steps:
         self.rest = last - self.starts[-1] if self.starts else 0
         size = size if len(self.starts) > 1 else self.rest
         self.chunk = torch.tensor([first, size], dtype=torch.int32, device=device)
+        self.bounds = self.chunk.numpy() if len(self.starts) > 1 else None  # the same memory
         self.full = [_step(step, self.chunk, size, device) for step in steps]
         self.last = [_step(step, self.chunk, self.rest, device) for step in steps]
         self.size = size
@@ -233,8 +234,8 @@ class Steps:
     def __call__(self) -> None:
         for first in self.starts:
             ending = first == self.starts[-1]
-            if len(self.starts) > 1:
-                self.chunk[0], self.chunk[1] = first, self.rest if ending else self.size
+            if self.bounds is not None:
+                self.bounds[0], self.bounds[1] = first, self.rest if ending else self.size
             for command in self.last if ending else self.full:
                 command.launch()
 

@@ -27,8 +27,8 @@ class Layer:
 
     Of each bead what it sends, gets and gives to the next layer is kept, what that was before the gates, and what its
     energy depends on; all else is computed for some beads at a time, and again for the derivatives. Those by what is no
-    longer needed, `features`, `sent`, `got` and `gated`, take its place; those by `sent` have a tensor of their own where
-    beads add to others. `reads` holds those of the energies by the scalars of `gated`.
+    longer needed, `features`, `sent`, `got` and `gated`, take its place; those by `sent` have their own where beads add
+    to others. `reads` holds those of the energies by the scalars of `gated`.
     """
 
     def __init__(

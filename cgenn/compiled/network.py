@@ -15,6 +15,7 @@ from cgenn.compiled.edges import Edges, ListedEdges
 from cgenn.compiled.launch import Step, Steps, bounds, has_threads, in_threads, load, on_stream
 from cgenn.compiled.layer import ChunkRooms, Layer
 from cgenn.compiled.layer_constants import LayerConstants
+from cgenn.compiled.pairs import Order
 from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
@@ -22,6 +23,8 @@ CHUNK = 128
 """Beads at a time, so that what is computed of them between two passes over edges stays in the cache of a processor."""
 _KEPT = 4
 """Workspaces of a thread."""
+_FEW = 256
+"""Beads that are gone over in the order in which they come."""
 _MOST_COMPONENTS = 25
 """Of features: those of lmax 4."""
 
@@ -60,7 +63,9 @@ class Workspace:
         both = all(each.both for each in constants)
         sent = max(0 if each.first else each.inputs for each in constants)
         room = self.energies.new_zeros(beads + parts, sent, width) if both else None
-        kinds, features = types.to(torch.int32), self.features
+        self.types, self.kinds = types, types.to(torch.int32)
+        self.order: Order | None = None
+        kinds, features = self.kinds, self.features
         for each in constants:
             by_sent = (
                 None if room is None else room.flatten()[: len(room) * each.inputs * width].view(len(room), -1, width)
@@ -104,7 +109,10 @@ class Workspace:
                 batch, cells = graph.batch, graph.n_systems
                 if graph.cell is None:  # one cell, which is not used, serves all
                     batch, cells = torch.zeros_like(batch), 1
-                self.known = listed, ListedEdges(*listed, batch, cells, cutoff, self.list_cuts)
+                order = None
+                if self.list_cuts is not None and len(batch) > _FEW:
+                    order = Order.of(graph.positions, graph.cell, graph.batch)
+                self.known = listed, ListedEdges(*listed, batch, cells, cutoff, self.list_cuts, order)
         return self.known[1]
 
     def forward(
@@ -120,6 +128,10 @@ class Workspace:
     def _before(self, edges: Edges, scalars: Tensor, orientations: Tensor | None) -> None:
         """All but what is done for the beads in the last layer."""
         self.version += 1
+        if self.order is not edges.order:
+            self.order = edges.order
+            self.kinds.copy_(self.types if self.order is None else self.types[self.order.there])
+        scalars = scalars if self.order is None else scalars[self.order.there]
         self.features[:, 0, : scalars.shape[1]] = scalars
         self.energies.zero_()
         if self.bodies is not None and orientations is not None:
@@ -128,12 +140,16 @@ class Workspace:
             in_threads(nodes)
             layer.forward(edges)
 
+    def found(self, values: Tensor) -> Tensor:
+        """A copy of what was computed, in the order of the graph."""
+        return values.clone() if self.order is None else values[self.order.back]
+
     def backward(
         self, edges: Edges, energies: Tensor | None, features: Tensor | None
     ) -> Float[Tensor, "edges blocks 3"]:
         """Derivatives by the vectors, from those by energies and features of the last layer; forward is used up."""
         for to, values in ((self.slopes, energies), (self.layers[-1].gated, features)):
-            to.zero_() if values is None else to.copy_(values)
+            to.zero_() if values is None else to.copy_(values if self.order is None else values[self.order.there])
         in_threads(self.unnodes[-1])
         return self._after(edges)
 
@@ -185,7 +201,7 @@ class _Run(torch.autograd.Function):
             space.forward(edges, scalars, orientations)
         ctx.given, ctx.version = (moved.detach(), orientations, cells, edges, scalars, space), space.version
         ctx.set_materialize_grads(False)
-        return space.energies.clone(), space.layers[-1].gated.clone()
+        return space.found(space.energies), space.found(space.layers[-1].gated)
 
     @staticmethod
     def backward(ctx: Any, energies: Tensor | None, features: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -280,7 +296,7 @@ class CompiledNetwork(nn.Module):
             by_vectors = space.forward_and_backward(
                 edges, self._scalars(graph.types, graph.features), graph.orientations
             )
-            return space.energies.clone(), edges.collect(by_vectors)
+            return space.found(space.energies), edges.collect(by_vectors)
 
     def _scalars(self, types: Int[Tensor, " beads"], inputs: Tensor | None) -> Float[Tensor, "beads channels"]:
         """What the network begins with."""
