@@ -37,7 +37,7 @@ _FEWEST = 128
 _WORTH_A_WORD = 1.0
 """Seconds; what is in the cache is loaded in less."""
 _log = logging.getLogger(__name__)
-_ACCESS = """
+_ACCESS = '''
 @wp.func_native("return values.data[place];")
 def number(values: wp.array(dtype=Real), place: wp.int64) -> Real: ...
 
@@ -46,8 +46,15 @@ def vector(values: wp.array(dtype=Lanes), place: wp.int64) -> Lanes: ...
 
 @wp.func_native("values.data[place] = value;")
 def put(values: wp.array(dtype=Lanes), place: wp.int64, value: Lanes): ...
-"""
-"""Elements of flat arrays; in brackets, numbers from the end would be allowed, and be looked for."""
+
+@wp.func_native("""
+    const char* const start = (const char*)(values.data + place);
+    for (size_t k = 0; k < count * sizeof(*values.data); k += 64) __builtin_prefetch(start + k);
+""")
+def fetch(values: wp.array(dtype=Lanes), place: wp.int64, count: wp.int32): ...
+'''
+"""Elements of flat arrays; in brackets, numbers from the end would be allowed, and be looked for. What is fetched is in
+the cache when it is needed."""
 
 
 def has_threads(device: torch.device) -> bool:

@@ -63,6 +63,8 @@ def forward(
     for side in loop.each_side():
         text += _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
         loop.descend()
+    if both:
+        _fetch_next(loop, {"features": inputs, "messages": outputs})
     for number, term in enumerate(terms):
         loop.radial(number)
         for side in loop.each_side():
@@ -117,6 +119,8 @@ def backward(
         text += _take(loop, "slopes", "g", loop.targets, outputs, of_bead=side == TO_BEAD)
         loop.descend()
         _descend_slopes(loop)
+    if both:
+        _fetch_next(loop, {"features": inputs, "slopes": outputs, "by_features": inputs})
     for number in range(len(terms)):
         loop.radial(number, slope=True)
         for _ in loop.each_side():
@@ -190,6 +194,13 @@ def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: i
     for line in lines:
         loop.line(line)
     return ""
+
+
+def _fetch_next(loop: EdgeLoop, sizes: dict[str, int]) -> None:
+    """Begin to read what is needed of the next other bead, from arrays with so many components of each."""
+    loop.line("ahead = wp.int64(senders[wp.min(edge + 1, last[bead] - 1)])")
+    for array, size in sizes.items():
+        loop.line(f"fetch({array}, ahead * wp.int64({size * loop.blocks}), {size * loop.blocks})")
 
 
 def _descend_slopes(loop: EdgeLoop) -> None:
