@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cgenn.compiled.network import CompiledNetwork
+from cgenn.compiled.pairs import Order
 from cgenn.graph import BeadGraph, build_graph
 from cgenn.potential.compiled import compiled
 from cgenn.potential.derivatives import energy_and_forces, virial
@@ -43,6 +44,10 @@ def agree(potential: Potential, graph: BeadGraph, tolerance: float) -> None:
     close(forces, right[1], tolerance)
     if graph.cell is not None:
         close(virial(other.learned_energy, graph), virial(potential.learned_energy, graph), tolerance)
+    energies, forces = other.network_energy_and_forces(graph)  # without autograd
+    right = energy_and_forces(potential.network_energy, graph)
+    close(energies.unflatten(0, (graph.n_systems, -1)).sum(1), right[0], tolerance)
+    close(forces, right[1], tolerance)
 
 
 @pytest.mark.usefixtures("_fine")
@@ -147,6 +152,27 @@ def test_types_and_features_matter() -> None:
             agree(potential, other, KERNELS)
             seen.append(compiled(potential).network_energy(other))
     assert len({round(float(energies.sum()), 6) for energies in seen}) == 4
+
+
+@pytest.mark.usefixtures("_fine")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("place", [open_graph, periodic_graph])
+def test_each_pair_counts_once(place, threads: int, monkeypatch) -> None:
+    """Pairs of beads of one thread, of two, and of a bead with its image, with beads in another order."""
+    monkeypatch.setattr("cgenn.compiled.network._FEW", 0)
+    monkeypatch.setattr("cgenn.compiled.launch._FEWEST", 5)
+    potential, before = (
+        random_potential(lmax=1, layers=3, bead_features=("charge",), **DIPOLES),
+        torch.get_num_threads(),
+    )
+    graph = place(potential)
+    order = Order.of(graph.positions, graph.cell, graph.batch)
+    assert not torch.equal(order.there, torch.arange(2 * BEADS))
+    try:
+        torch.set_num_threads(threads)
+        agree(potential, graph, KERNELS)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("size", [4, 7])
