@@ -31,6 +31,7 @@ class BodyConstants:
         weights: list[Tensor] = [part.exact.to(**self.kind) for part in frames.tensors.weights]  # type: ignore[operator, misc]
         self.weights = torch.cat([part.transpose(1, 2) for part in weights], dim=2).contiguous()
         embedding = frames.embedding
+        self.outputs = frames.edges.outputs
         self.chosen = list(zip(embedding.chosen, embedding.degrees, strict=True))
         self.embedding = [part.detach() * part.shape[1] ** -0.5 for part in embedding.weights]
         self.generators = [_generators(degree).to(**self.kind) for _, degree in self.chosen]
@@ -52,6 +53,8 @@ class BodyConstants:
         self.cutoff, self.last = pairs.cutoff, float(pairs.intervals - 1)
         texts = {
             "tensors": orientation_source.turned_tensors(self.tensors),
+            "invariants": orientation_source.invariants(frames.edges, self.tensors, dtype),
+            "invariants_backward": orientation_source.invariants_backward(frames.edges, self.tensors, dtype),
             "share": site_source.SHARE,
             "spread": site_source.SPREAD,
             "collect": site_source.COLLECT,
@@ -66,6 +69,8 @@ class Bodies:
     Attributes:
         tensors: of each bead, shape (beads, numbers).
         offsets: how many edges the beads before have, shape (beads + 1,).
+        invariants: those of all edges, of messages to a bead and of those from it, each of shape (edges, invariants).
+        by_invariants: derivatives by them.
         turns: derivatives by turns of the beads, shape (beads, 3).
         there: those by turns of the senders, for each edge, shape (edges, 3).
     """
@@ -85,6 +90,8 @@ class Bodies:
         self.offsets = torch.zeros(beads + 1, dtype=torch.int32, device=device)
         self.turns, self.there = torch.zeros(beads, 3, **kind), torch.zeros(1, 3, **kind)
         self.pairs = torch.zeros(1, 7, **kind)
+        self.invariants = [torch.zeros(1, c.outputs, **kind)] * 2
+        self.by_invariants = [torch.zeros(1, c.outputs, **kind)] * 2
         self.version = 0
         self.rooms = EdgeRooms(c.kind["dtype"], device)
 
@@ -97,6 +104,9 @@ class Bodies:
         self.meet = launch("pairs", *edges, vectors, c.cutoff, whole, *splines, self.sites, self.pairs)
         self.share = launch("share", *edges, self.pairs, energies, parts=1)
         around = vectors.unsqueeze(1)
+        given = [*edges, vectors, self.offsets, self.tensors, *self.invariants]
+        self.relate = launch("invariants", *given)
+        self.unrelate = launch("invariants_backward", *given, self.turns, vectors, around)
         self.spread = launch("spread", *edges, vectors, self.pairs, slopes, self.turns, self.there, around)
         self.collect = launch("collect", *edges, self.there, self.turns, parts=1)
 
@@ -106,6 +116,7 @@ class Bodies:
         self.offsets[1:] = torch.cumsum((edges.last - edges.first)[: len(self.tensors)], 0)
         self.orientations.copy_(orientations)
         self.turn()
+        self._find_invariants(edges)
         torch.bmm(self.orientations, self.in_body, out=self.sites)
         if len(self.there) != len(edges.vectors):
             self.there, self.pairs = (edges.vectors.new_empty(len(edges.vectors), width) for width in (3, 7))
@@ -118,12 +129,29 @@ class Bodies:
             made = _of_degree(features, degree)
             made[:, :, : weight.shape[2]] = self._tensors(number, degree).transpose(1, 2) @ weight
 
+    def _find_invariants(self, edges: Edges) -> None:
+        count = int(self.offsets[-1])
+        self.invariants, self.by_invariants = (
+            [self.rooms.room(name + way, count, self.constants.outputs)[:count] for way in ("here", "there")]
+            for name in ("", "by_")
+        )
+        self.relate.give({**edges.arguments, 6: self.invariants[0], 7: self.invariants[1]})
+        self.relate()
+
     def start_backward(self, edges: Edges, by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
         """Derivatives of the energy between sites, before those of the layers are added."""
         self.turns.zero_()
         self.there.zero_()
         self.spread.give({**edges.arguments, 4: self.pairs, 7: self.there, 8: by_vectors})
         self.spread()
+        for each in self.by_invariants:
+            each.zero_()
+
+    def through_invariants(self, edges: Edges, by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
+        """Derivatives by turns and by vectors from those by the invariants."""
+        here, there = self.by_invariants
+        self.unrelate.give({**edges.arguments, 6: here, 7: there, 9: self.there, 10: by_vectors})
+        self.unrelate()
 
     def finish_backward(self, edges: Edges, by_features: Tensor) -> Float[Tensor, "beads 3 3"]:
         """Derivatives by the orientations, from what the layers added and those by the features."""

@@ -175,6 +175,8 @@ class Workspace:
         for layer, unnodes in zip(self.layers[::-1], self.unnodes[-2::-1], strict=True):
             layer.backward(edges, by_vectors)
             in_threads(unnodes)
+        if self.bodies is not None:
+            self.bodies.through_invariants(edges, by_vectors)
         return by_vectors
 
     def by_orientations(self, edges: Edges) -> Float[Tensor, "beads 3 3"] | None:

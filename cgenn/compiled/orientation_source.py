@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import torch
 from e3nn import o3
 
 from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, SLOPES, over_edges
@@ -20,6 +21,7 @@ from cgenn.nn.orientation import EdgeInvariants, Kind
 _ZERO = 1e-9
 _UNIT = ("u0", "u1", "u2")
 """Components of the direction of an edge, or another one."""
+_VIEWS = ("here", "there")
 _CHAINS = 4
 
 _TENSORS = """\
@@ -36,6 +38,9 @@ def turned_tensors(
     kind = types[bead]
 """
 
+_AT_ONCE = 16
+"""Edges that the invariants are computed of together."""
+
 _HEADER = """\
 def {name}(
     begin: wp.int32,
@@ -50,14 +55,69 @@ def {name}(
     cutoff: Real,
     knots: Real,
     table: wp.array3d(dtype=Lanes),
-    mixing: wp.array2d(dtype=Lanes),
-    tensors: wp.array2d(dtype=Real),
 {arguments}) -> None:
     row, single = wp.tid()
     bead = begin + row
 """
 
 _ON_EDGE = AT + "        share3 = share * share * share\n"
+
+_ROWS = """\
+def {name}(
+    begin: wp.int32,
+    first: wp.array(dtype=wp.int32),
+    last: wp.array(dtype=wp.int32),
+    senders: wp.array(dtype=wp.int32),
+    vectors: wp.array(dtype=Vector),
+    offsets: wp.array(dtype=wp.int32),
+    tensors: wp.array2d(dtype=Real),
+    here: wp.array2d(dtype=Real),
+    there: wp.array2d(dtype=Real),
+{arguments}) -> None:
+    row, single = wp.tid()
+    bead = begin + row
+    some(bead, offsets[bead], first[bead], last[bead], senders, vectors, tensors, here, there{names})
+"""
+
+_SOME = '''
+@wp.func_native("""
+    typedef {number} Number;
+    typedef Number Many __attribute__((ext_vector_type({at_once}), aligned(4)));
+    const Number* const mine = tensors.data + bead * {size};
+{own}    for (int start = first; start < last; start += {at_once}) {{
+        const int count = last - start < {at_once} ? last - start : {at_once};
+        int edges[{at_once}];
+        const Number* others[{at_once}];
+        Many r0, r1, r2;
+        for (int k = 0; k < {at_once}; ++k) {{
+            edges[k] = start + (k < count ? k : 0);
+            others[k] = tensors.data + senders.data[edges[k]] * {size};
+            const auto& r = vectors.data[edges[k]];
+            r0[k] = r[0], r1[k] = r[1], r2[k] = r[2];
+        }}
+        const auto numbers = [&](const Number* const* from, int place) {{
+            Many found;
+            for (int k = 0; k < {at_once}; ++k) found[k] = from[k][place];
+            return found;
+        }};
+        Many inverse = r0 * r0 + r1 * r1 + r2 * r2;
+        for (int k = 0; k < {at_once}; ++k) inverse[k] = Number(1) / sqrt(inverse[k]);
+{others}        const auto row = [&](int k) {{ return at + start - first + (k < count ? k : 0); }};
+{body}    }}
+{end}""")
+def some(
+    bead: wp.int32,
+    at: wp.int32,
+    first: wp.int32,
+    last: wp.int32,
+    senders: wp.array(dtype=wp.int32),
+    vectors: wp.array(dtype=Vector),
+    tensors: wp.array2d(dtype=Real),
+    here: wp.array2d(dtype=Real),
+    there: wp.array2d(dtype=Real),
+{arguments}): ...
+'''
+"""C++ on vectors of edges; those that are missing in the last one are the first one again."""
 
 
 @dataclass(frozen=True)
@@ -100,57 +160,119 @@ def turned_tensors(tensors: Tensors) -> str:
     return text + "".join(f"    tensors[bead, {c}] = s{c}\n" for c in range(tensors.size))
 
 
-def hidden(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
+def invariants(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype) -> str:
+    """Those of all edges of a bead, as the receiver (`here`) and, of the message the other way, as the sender."""
+    body = ""
+    for name in _VIEWS:
+        form = _Invariants(edges, tensors, name)
+        body += _view(name, form.values())
+        body += "".join(f"            into({name}, {m}, i{m});\n" for m in range(edges.outputs)) + "        }\n"
+    into = f"""\
+        const auto into = [&](auto& array, int m, Many values) {{
+            for (int k = 0; k < count; ++k) array.data[row(k) * {edges.outputs} + m] = values[k];
+        }};
+"""
+    return _rows("invariants", tensors, dtype, into + body, {})
+
+
+def invariants_backward(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype) -> str:
+    """Derivatives by the vectors and by turns of both bodies, added to what is there, from those by the invariants."""
+    body = f"""\
+        Many turns[6] = {{}};
+        const Number* rows[{_AT_ONCE}];
+"""
+    for name in _VIEWS:
+        form = _Invariants(edges, tensors, name)
+        lines = f"for (int k = 0; k < {_AT_ONCE}; ++k) rows[k] = {name}.data + row(k) * {edges.outputs};\n"
+        lines += "".join(f"g{m} = numbers(rows, {m})\n" for m in range(edges.outputs)) + form.derivatives()
+        for number, end in enumerate("bo"):
+            for axis in range(3):
+                lines += f"turns[{3 * number + axis}] += {_turn(tensors, end, axis)};\n"
+        body += _view(name, lines) + "        }\n"
+    body += """\
+        const Many u[3] = {r0 * inverse, r1 * inverse, r2 * inverse};
+        for (int axis = 0; axis < 3; ++axis) {
+            const int next = (axis + 1) % 3, after = (axis + 2) % 3;
+            const Many aside = u[next] * (turns[after] + turns[3 + after]) - u[after] * (turns[next] + turns[3 + next]);
+            for (int k = 0; k < count; ++k) {
+                total[axis] += turns[axis][k];
+                of_others.data[edges[k]][axis] += turns[3 + axis][k];
+                wp::index(by_vectors, edges[k], 0)[axis] += aside[k] * inverse[k];
+            }
+        }
+"""
+    arguments = {
+        "of_bead": "wp.array(dtype=Vector)",
+        "of_others": "wp.array(dtype=Vector)",
+        "by_vectors": "wp.array2d(dtype=Vector)",
+    }
+    end = "    for (int axis = 0; axis < 3; ++axis) of_bead.data[bead][axis] += total[axis];\n"
+    return _rows("invariants_backward", tensors, dtype, body, arguments, "    Number total[3] = {};\n", end)
+
+
+def hidden(outputs: int) -> str:
     """The first layer of the perceptron on each edge of a bead, its slopes, and the share that the cutoff leaves.
 
-    With `reverse` it is that of the message the other way. To be followed by the source of `silu`.
+    To be followed by the source of `silu`.
     """
-    form = _Invariants(edges, tensors, "there" if reverse else "here")
-    text = _HEADER.format(name="hidden", arguments="") + _loop(tensors, "-" if reverse else "") + _ON_EDGE
+    more = "    mixing: wp.array2d(dtype=Lanes),\n    invariants: wp.array2d(dtype=Real),\n"
+    text = _HEADER.format(name="hidden", arguments=more) + over_edges() + _ON_EDGE
     text += "        share6 = share3 * share3\n"
     text += f"        shares[at] = {ENVELOPE}\n"
-    text += form.values() + "        for block in range(hidden.shape[1]):\n"
+    text += "        for block in range(hidden.shape[1]):\n"
     text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
     powers = [f"table[knot, {power}, block]" for power in range(POWERS)]
     text += "            value = " + " + t * (".join(powers) + ")" * (POWERS - 1) + "\n"
-    products = [f"i{m} * mixing[{m}, block]" for m in range(edges.outputs)]
+    products = [f"invariants[at, {m}] * mixing[{m}, block]" for m in range(outputs)]
     for part in range(_CHAINS):  # sums that do not wait for each other
         text += "".join(f"            value{part} += {product}\n" for product in products[part::_CHAINS])
     text += "            value += " + " + ".join(f"value{part}" for part in range(_CHAINS)) + "\n"
     return text + "            hidden[at, block] = value\n            silu(at, block, hidden, slopes)\n"
 
 
-def hidden_backward(edges: EdgeInvariants, tensors: Tensors, *, reverse: bool) -> str:
-    """Derivatives by the vectors and by turns of both bodies, added to what is there.
+def hidden_backward() -> str:
+    """The part of the derivatives by the vectors that is due to the distance, added to what is there.
 
     `hidden` and `shares` hold the derivatives by them, those by what is hidden before its activation.
     """
-    form = _Invariants(edges, tensors, "there" if reverse else "here")
-    arguments = "    turns: wp.array(dtype=Vector),\n    there: wp.array(dtype=Vector),\n"
-    arguments += "    by_vectors: wp.array2d(dtype=Vector),\n    by_invariants: wp.array2d(dtype=Real),\n"
-    text = _HEADER.format(name="hidden_backward", arguments=arguments)
-    text += "    total = Vector()\n" + _loop(tensors, "-" if reverse else "") + SLOPES + _ON_EDGE
+    text = _HEADER.format(name="hidden_backward", arguments="    by_vectors: wp.array2d(dtype=Vector),\n")
+    text += over_edges() + SLOPES + _ON_EDGE
     text += "        gap = Real(1.0) - share\n"
     text += f"        along = {ENVELOPE_SLOPE} / cutoff * shares[at]\n"
     text += "        for block in range(hidden.shape[1]):\n"
     rises = [f"rise{power} * table[knot, {power}, block]" for power in range(2, POWERS)]
     text += "            rise = table[knot, 1, block] + " + " + ".join(rises) + "\n"
     text += "            along += per_length * wp.dot(hidden[at, block], rise)\n"
-    text += "".join(f"        g{m} = by_invariants[at, {m}]\n" for m in range(edges.outputs))
-    text += form.derivatives()
-    for end in "bo":
-        turn = ", ".join(_turn(tensors, end, axis) for axis in range(3))
-        text += f"        turn_{end} = Vector({turn})\n"
-    text += "        total += turn_b\n        there[edge] += turn_o\n        along_edge = Vector(u0, u1, u2)\n"
-    text += "        aside = wp.cross(along_edge, turn_b + turn_o) * inverse\n"
-    text += f"        by_vectors[edge, 0] += {'-' if reverse else ''}(along * along_edge + aside)\n"
-    return text + "    turns[bead] += total\n"
+    return text + "        by_vectors[edge, 0] += along * Vector(u0, u1, u2)\n"
+
+
+def _rows(
+    name: str, tensors: Tensors, dtype: torch.dtype, body: str, more: dict[str, str], begin: str = "", end: str = ""
+) -> str:
+    """A kernel that does something with edges of a bead, several at a time."""
+    given = "".join(f"    {label}: {kind},\n" for label, kind in more.items())
+    text = _ROWS.format(name=name, arguments=given, names="".join(f", {label}" for label in more))
+    own = "".join(f"    const Number b{c} = mine[{c}];\n" for c in range(tensors.size))
+    others = "".join(f"        const Many o{c} = numbers(others, {c});\n" for c in range(tensors.size))
+    number = "float" if dtype == torch.float32 else "double"
+    sizes = {"at_once": _AT_ONCE, "size": max(tensors.size, 1), "number": number}
+    return text + _SOME.format(own=own + begin, others=others, body=body, end=end, arguments=given, **sizes)
+
+
+def _view(name: str, lines: str) -> str:
+    """The beginning of a block in which the direction is that of the message to the bead, or of the one from it."""
+    sign = "-" if name == "there" else ""
+    text = "        {\n" + "".join(f"            const Many u{k} = {sign}r{k} * inverse;\n" for k in range(3))
+    for line in lines.replace("Real(", "Number(").splitlines():
+        whole = line.strip()
+        text += f"            {whole}\n" if whole.endswith(";") else f"            const Many {whole};\n"
+    return text
 
 
 class _Invariants:
     """The invariants i0, i1, ... in the order of `EdgeInvariants`, and the derivatives from g0, g1, ... by them.
 
-    b and o are the tensors of the bead and of the other one; the bead is the receiver or, `there`, the sender.
+    b and o are the tensors of the bead and of the other one; the bead is the receiver (`here`) or the sender (`there`).
     """
 
     def __init__(self, edges: EdgeInvariants, tensors: Tensors, bead: str) -> None:
@@ -252,20 +374,13 @@ def _component(tensor: str, c: int) -> str:
     return f"{tensor[0]}{int(tensor[1:]) + c}"
 
 
-def _loop(tensors: Tensors, sign: str) -> str:
-    """The beginning of the loop over the edges of a bead, with its tensors and those of the other one."""
-    text = "".join(f"    b{c} = tensors[bead, {c}]\n" for c in range(tensors.size))
-    text += over_edges(sign)
-    return text + "".join(f"        o{c} = tensors[other, {c}]\n" for c in range(tensors.size))
-
-
 def _turn(tensors: Tensors, end: str, axis: int) -> str:
     """The derivative by a turn about an axis, from those by the tensors."""
     parts = []
     for number, start in tensors.each():
         for a, b, value in generator(tensors.kinds[number].degree, axis):
             parts.append(f"Real({value!r}) * d{end}{start + a} * {end}{start + b}")
-    return " + ".join(parts) or "Real(0.0)"
+    return (" + ".join(parts) or "Real(0.0)").replace("Real(", "Number(")
 
 
 def _harmonics(degree: int) -> list[str]:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from cgenn.compiled import activation_source, orientation_source
 from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.compiled.launch import Launch, kernel, lanes, padded
-from cgenn.compiled.orientation_source import Tensors
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SILU_GAIN, Dense
 from cgenn.nn.network import BodyFeatures
@@ -72,20 +71,18 @@ class Perceptron:
         last = (three.scale * SILU_GAIN * three.weight).double().cpu().unflatten(1, (-1, channels))
         last = torch.einsum("np,kpc->knc", weights_of_paths(terms, last.shape[1]), last)
         self.last = stored(last, self.width, self.functions, self.channels).flatten(1)
-        texts = self._texts(frames, dtype, receiving)
+        texts = self._texts(len(self.mixing), dtype)
         self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
 
-    def _texts(self, frames: BodyFeatures, dtype: torch.dtype, receiving: bool) -> dict[str, str]:
-        """The sources of the kernels; messages the other way are looked at unless beads are receivers throughout."""
-        given = frames.edges, Tensors(frames.edges.kinds, frames.tensors.counts)
+    def _texts(self, invariants: int, dtype: torch.dtype) -> dict[str, str]:
+        """The sources of the kernels."""
         silu = activation_source.silu(dtype, self.lanes)
-        texts = {
-            "hidden": orientation_source.hidden(*given, reverse=False) + silu,
-            "backward": orientation_source.hidden_backward(*given, reverse=not receiving),
+        return {
+            "hidden": orientation_source.hidden(invariants) + silu,
+            "backward": orientation_source.hidden_backward(),
             "activate": activation_source.forward(dtype, self.lanes),
             "activate_backward": activation_source.BACKWARD,
         }
-        return texts if receiving else {**texts, "reverse": orientation_source.hidden(*given, reverse=True) + silu}
 
     @property
     def beads(self) -> int:
@@ -148,12 +145,10 @@ class WeightedMessages:
         nobody, nothing = forward.kept[0], tensors.new_zeros(1, 3)
         wide, single = tensors.new_zeros(1, p.width), tensors.new_zeros(1)
         edges = [nobody, nobody, nobody, nothing, bodies.offsets, wide, wide, single]
-        arguments = [*edges, p.cutoff, p.knots, p.table, p.mixing, tensors]
+        arguments = [*edges, p.cutoff, p.knots, p.table]
         beads, device = len(tensors), tensors.device
-        self.hidden = [Launch(p.kernels["hidden"], beads, 1, arguments, device)]
-        self.hidden.append(self.hidden[0] if receiving else Launch(p.kernels["reverse"], beads, 1, arguments, device))
-        arguments += [bodies.turns, nothing, tensors.new_zeros(1, 1, 3), wide]
-        self.unhidden = Launch(p.kernels["backward"], beads, 1, arguments, device)
+        self.hidden = Launch(p.kernels["hidden"], beads, 1, [*arguments, p.mixing, wide], device)
+        self.unhidden = Launch(p.kernels["backward"], beads, 1, [*arguments, tensors.new_zeros(1, 1, 3)], device)
         rows = [bodies.offsets, wide, wide, single, wide]
         self.activate = Launch(p.kernels["activate"], beads, 1, rows, device)
         self.unactivate = Launch(p.kernels["activate_backward"], beads, 1, [*rows, single], device)
@@ -180,7 +175,7 @@ class WeightedMessages:
                 launch()
                 continue
             offsets = starts - first if first else starts
-            weights = self._weights(edges, offsets, start, stop, last - first, by_vectors is not None)
+            weights = self._weights(edges, offsets, start, stop, first, last - first, by_vectors is not None)
             if by_vectors is None:
                 launch.give({_TABLE: weights, len(launch.kept) - 1: offsets})
                 launch()
@@ -189,10 +184,10 @@ class WeightedMessages:
                 place = len(launch.kept) - 2
                 launch.give({_TABLE: weights, place: offsets, place + 1: by_weights})
                 launch()
-                self._by_weights(edges, offsets, start, stop, by_weights[: last - first].flatten(1), by_vectors)
+                self._by_weights(edges, offsets, start, stop, first, by_weights[: last - first].flatten(1), by_vectors)
 
     def _weights(
-        self, edges: dict[int, Tensor], offsets: Tensor, start: int, stop: int, count: int, back: bool
+        self, edges: dict[int, Tensor], offsets: Tensor, start: int, stop: int, begin: int, count: int, back: bool
     ) -> Tensor:
         """The radial functions of the edges of some beads; activations stay where they are."""
         p, rooms = self.perceptron, self.bodies.rooms
@@ -203,10 +198,10 @@ class WeightedMessages:
         if rooms.holder == holder:
             return weights
         rooms.holder = holder
-        hidden = self.hidden[back]
-        hidden.give({**edges, 4: offsets, 5: first, 6: first_slopes, 7: shares})
-        hidden.over(start, stop)
-        hidden()
+        invariants = self.bodies.invariants[back and not self.receiving][begin : begin + count]
+        self.hidden.give({**edges, 4: offsets, 5: first, 6: first_slopes, 7: shares, 12: invariants})
+        self.hidden.over(start, stop)
+        self.hidden()
         torch.addmm(p.bias, first[:count], p.second, out=second[:count])
         self.activate.give({0: offsets, 1: second, 2: second_slopes, 3: shares, 4: damped})
         self.activate.over(start, stop)
@@ -215,7 +210,14 @@ class WeightedMessages:
         return weights
 
     def _by_weights(
-        self, edges: dict[int, Tensor], offsets: Tensor, start: int, stop: int, by_weights: Tensor, by_vectors: Tensor
+        self,
+        edges: dict[int, Tensor],
+        offsets: Tensor,
+        start: int,
+        stop: int,
+        begin: int,
+        by_weights: Tensor,
+        by_vectors: Tensor,
     ) -> None:
         """Back through the perceptron, whose activations are used up."""
         p, rooms, count = self.perceptron, self.bodies.rooms, len(by_weights)
@@ -228,9 +230,7 @@ class WeightedMessages:
         self.unactivate.over(start, stop)
         self.unactivate()
         torch.mm(slopes[:count], p.second.T, out=first[:count]).mul_(first_slopes[:count])
-        by_invariants = rooms.room("by_invariants", count, len(p.mixing))
-        torch.mm(first[:count], p.mixing.T, out=by_invariants[:count])
-        given = {4: offsets, 5: first, 7: by_shares, 14: self.bodies.there, 15: by_vectors, 16: by_invariants}
-        self.unhidden.give({**edges, **given})
+        self.bodies.by_invariants[not self.receiving][begin : begin + count].addmm_(first[:count], p.mixing.T)
+        self.unhidden.give({**edges, 4: offsets, 5: first, 7: by_shares, 11: by_vectors})
         self.unhidden.over(start, stop)
         self.unhidden()

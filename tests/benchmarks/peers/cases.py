@@ -20,6 +20,10 @@ MODELS = {
     "cgenn-so3": Model(None, "ours"),
     "cgenn-e3nn": Model(None, "ours"),
     "cgenn-e3nn-so3": Model(None, "ours"),
+    "cgenn-charges": Model(None, "ours_forces"),
+    "cgenn-charges-e3nn": Model(None, "ours_forces"),
+    "cgenn-oriented": Model(None, "ours_forces"),
+    "cgenn-oriented-e3nn": Model(None, "ours_forces"),
     "nequip-aotinductor": Model("nequip", "run_nequip"),
     "nequip": Model("nequip", "run_nequip"),
     "e3nn-inductor": Model("nequip", "run_e3nn"),
@@ -30,8 +34,8 @@ MODELS = {
     "equivariant-transformer": Model("torchmdnet", "run_torchmdnet", 1),
     "schnet": Model("torchmdnet", "run_torchmdnet", 0),
 }
-LARGER = ("cgenn", "nequip-aotinductor", "e3nn")
-"""How the names of the models begin that are also measured with more layers and with more channels."""
+LARGER = ("cgenn", "cgenn-so3", "cgenn-e3nn", "cgenn-e3nn-so3", "nequip-aotinductor", "e3nn", "e3nn-inductor")
+"""The models that are also measured with more layers and with more channels."""
 BEADS, QUICK_BEADS = (100, 1000, 8000), (100, 1000)
 DEFAULT = "cgenn-so3"
 """What is measured for more beads and on more cores."""
@@ -53,7 +57,7 @@ def cases(quick: bool) -> Iterator[Case]:
     for lmax, layers, channels in [(1, 2, 32)] if quick else [(1, 2, 32), (2, 2, 32), (1, 3, 32), (1, 2, 64)]:
         larger = (layers, channels) != (2, 32)
         for name, model in MODELS.items():
-            if larger and not name.startswith(LARGER):
+            if larger and name not in LARGER:
                 continue
             if model.degree is None:
                 yield Case(name, lmax, layers, channels)

@@ -12,7 +12,10 @@ OURS = "cgenn"
 
 
 def markdown(records: Sequence[dict[str, Any]]) -> str:
-    """Cases as rows, numbers of beads as columns: time per bead, how many times that of cgenn, and memory."""
+    """Cases as rows, numbers of beads as columns: time per bead, how many times that of cgenn, and memory.
+
+    Networks of cgenn that are not compiled are compared with what is compiled of the same kind.
+    """
     sizes = sorted({record["beads"] for record in records})
     times = {(_case(record), record["beads"]): record for record in records}
     heads = [*(f"{size:,} beads".replace(",", " ") for size in sizes), "kB per bead"]
@@ -34,7 +37,8 @@ def _cell(times: dict[tuple[Case, int], dict[str, Any]], case: Case, size: int) 
     if record is None:
         return ""
     text = f"{record['us_per_bead']:.{1 if record['us_per_bead'] < 100 else 0}f}"
-    ours = times.get((case._replace(model=OURS, lmax=max(case.lmax, 1)), size))
-    if ours is None or case.model.startswith(OURS):
+    other = case.model.replace("-e3nn", "") if case.model.startswith(OURS) else OURS
+    ours = times.get((case._replace(model=other, lmax=max(case.lmax, 1)), size))
+    if ours is None or other == case.model:
         return text
     return f"{text} ({record['us_per_bead'] / ours['us_per_bead']:.1f}x)"
