@@ -25,7 +25,7 @@ from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
 if TYPE_CHECKING:
     from cgenn.compiled.bodies import Bodies
 
-_AT_ONCE = 16 * 2**20
+_AT_ONCE = 8 * 2**20
 """Bytes of what is kept of edges at a time."""
 _TYPICAL = 32
 """Edges of a bead."""

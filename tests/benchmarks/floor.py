@@ -1,8 +1,9 @@
 """The least time that an evaluation of the compiled network could take: its operations and its bytes at full speed.
 
-Operations: multiplications and additions of the messages (steps from degree to degree, see `cgenn.compiled.ladder`),
-the products of each bead and the matrix products that mix channels; derivatives count twice as much as what they are
-derivatives of, but for matrix products, whose weights are constant, as much. Bytes: what is kept of a bead is written
+Operations: multiplications and additions of the messages (steps from degree to degree, see `cgenn.compiled.ladder`;
+those of the first layer by harmonics; radial functions once for both ways), the products of each bead and the matrix
+products that mix channels; derivatives count twice as much as what they are derivatives of, but for matrix products,
+whose weights are constant, as much. Bytes: what is kept of a bead is written
 and read once forwards and once backwards; of an edge each layer reads the vector and the sender forwards and backwards
 and reads and writes the derivative. Both at the rates that one thread reaches in a large matrix product and a copy.
 """
@@ -50,7 +51,9 @@ def operations(network: EquivariantNetwork, neighbors: float) -> float:
 
 def message(terms: Sequence[Coupling]) -> int:
     """Of one edge and channel: radial functions, features down to the ranks, mixing, and up to the messages."""
-    total = sum(8 + 2 * (2 * term.rank + 1) for term in terms)
+    if all(term.source == 0 for term in terms):
+        return sum(4 + 1 + 2 * (2 * term.target + 1) for term in terms)
+    total = sum(4 + 2 * (2 * term.rank + 1) for term in terms)
     for source in {term.source for term in terms}:
         mine = [term for term in terms if term.source == source]
         total += sum(2 * len(step(rank, rank - 1)) for rank in range(min(term.rank for term in mine) + 1, source + 1))

@@ -9,7 +9,9 @@ import torch
 import warp as wp
 
 from cgenn.compiled.edges import ListedEdges
+from cgenn.compiled.launch import kernel
 from cgenn.compiled.network import CompiledNetwork
+from cgenn.compiled.pairs import _SELECT
 from cgenn.potential.compiled import CompiledPotential, compiled
 from cgenn.potential.derivatives import energy_and_forces
 
@@ -65,7 +67,8 @@ def test_all_kernels_compile_for_a_gpu(lmax: int, tmp_path: Path) -> None:
     graph = periodic_graph(single)
     edges = ListedEdges(graph.receivers, graph.senders, graph.shifts, graph.batch, 2, 0.8)
     kernels = [made for each in network.constants for made in each.kernels.values()]
-    modules = {id(made.module): made.module for made in [*kernels, edges._near.kernel, edges._collect.kernel]}
+    kernels += [edges._near.kernel, edges._collect.kernel, kernel(_SELECT, torch.float32, 8)]
+    modules = {id(made.module): made.module for made in kernels}
     for number, module in enumerate(modules.values()):
         folder = tmp_path / str(number)
         wp.compile_aot_module(module, arch=ARCHITECTURE, module_dir=folder)

@@ -1,8 +1,8 @@
 """The whole learned force of cgenn with predicted charges or with orientations, as it is evaluated in each step.
 
 "cgenn-charges": the network reads a charge of each bead, and particle-mesh Ewald is part of the force.
-"cgenn-oriented": every bead is a plate with six-fold symmetry, and torques come with the forces. "-e3nn" at the end: the
-network is not compiled. Lists of neighbours serve some steps in all of them.
+"cgenn-oriented": every bead is a plate with six-fold symmetry, and torques come with the forces.
+"-e3nn" at the end: the network is not compiled. Lists of neighbours serve some steps in all of them.
 """
 
 from __future__ import annotations
