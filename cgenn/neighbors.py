@@ -106,11 +106,8 @@ def _search_periodic(
     points: np.ndarray, cell: np.ndarray, cutoff: float, offset: int, both: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     search = vesin.NeighborList(cutoff=cutoff, full_list=both, sorted=both, n_threads=1)
-    i, j, shift = search.compute(points, cell, True, "ijS")
-    i, j = i.view(np.int64), j.view(np.int64)  # long lists are not copied
-    i += offset
-    j += offset
-    return i, j, shift
+    i, j, shift = search.compute(points, cell, True, "ijS", copy=False)  # long lists are copied once
+    return i.view(np.int64) + offset, j.view(np.int64) + offset, shift.astype(np.float32)
 
 
 @cache

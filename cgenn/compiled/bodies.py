@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cgenn.compiled import orientation_source, site_source
+from cgenn.compiled import invariant_source, orientation_source, site_source
 from cgenn.compiled.edges import Edges
 from cgenn.compiled.launch import Launch, kernel
 from cgenn.compiled.orientation_source import Tensors, generator
@@ -53,8 +53,8 @@ class BodyConstants:
         self.cutoff, self.last = pairs.cutoff, float(pairs.intervals - 1)
         texts = {
             "tensors": orientation_source.turned_tensors(self.tensors),
-            "invariants": orientation_source.invariants(frames.edges, self.tensors, dtype),
-            "invariants_backward": orientation_source.invariants_backward(frames.edges, self.tensors, dtype),
+            "invariants": invariant_source.invariants(frames.edges, self.tensors, dtype),
+            "invariants_backward": invariant_source.invariants_backward(frames.edges, self.tensors, dtype),
             "share": site_source.SHARE,
             "spread": site_source.SPREAD,
             "collect": site_source.COLLECT,

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from cgenn.compiled.ladder import Coupling, Term, step
 from cgenn.compiled.radial import NEAR, POWERS
 
-_EDGE = """\
+OVER_EDGES = f"""\
     for edge in range(first[bead], last[bead]):
-        r = {sign}vectors[edge]
+        r = vectors[edge]
         distance = wp.length(r)
         if distance >= cutoff:
             continue
@@ -24,11 +24,12 @@ _EDGE = """\
         u1 = r[1] * inverse
         u2 = r[2] * inverse
         share = distance / cutoff
-        denser = Real(1.0) / (share + Real({near!r}))
-        place = knots * Real({gain!r}) * share * denser
+        denser = Real(1.0) / (share + Real({NEAR!r}))
+        place = knots * Real({1 + NEAR!r}) * share * denser
         knot = wp.min(wp.int32(place), wp.int32(knots) - 1)
         t = place - Real(knot)
 """
+"""The loop over the edges of a bead: direction, and place among the knots."""
 
 SLOPES = f"""\
         rise2 = Real(2.0) * t
@@ -53,11 +54,6 @@ class Side(NamedTuple):
 
 TO_BEAD, FROM_BEAD = Side("", "u"), Side("b", "n")
 """From the other bead to that of the row, and back, where the direction has the opposite sign."""
-
-
-def over_edges(sign: str = "") -> str:
-    """The loop over the edges of a bead: direction, and place among the knots; with "-", seen from the other end."""
-    return _EDGE.format(sign=sign, near=NEAR, gain=1 + NEAR)
 
 
 class EdgeLoop:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgenn.compiled.edge_source import SLOPES, EdgeLoop, beginning, over_edges, place
+from cgenn.compiled.edge_source import OVER_EDGES, SLOPES, EdgeLoop, beginning, place
 from cgenn.compiled.ladder import Coupling, step
 from cgenn.compiled.message_source import (
     TARGETS,
@@ -45,7 +45,7 @@ def forward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
     text += f"    own = vector(features, {place('mine', 0, blocks)})\n"
     text += "    minus_own = -own\n"
     text += "".join(f"    sum{name_of(k)} = Lanes()\n" for k in range(outputs))
-    return text + over_edges() + loop.text + ending(outputs, blocks, both=True)
+    return text + OVER_EDGES + loop.text + ending(outputs, blocks, both=True)
 
 
 def backward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
@@ -79,4 +79,4 @@ def backward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
     text += f"    own = vector(features, {place('mine', 0, blocks)})\n"
     kept = [k for k in range(outputs) if degree_of(k) in loop.targets]
     text += "".join(f"    g{k} = vector(slopes, {place('got', k, blocks)})\n" for k in kept)
-    return text + over_edges() + SLOPES + loop.text
+    return text + OVER_EDGES + SLOPES + loop.text

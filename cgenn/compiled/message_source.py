@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgenn.compiled.edge_source import FROM_BEAD, SLOPES, TO_BEAD, EdgeLoop, beginning, over_edges, place
+from cgenn.compiled.edge_source import FROM_BEAD, OVER_EDGES, SLOPES, TO_BEAD, EdgeLoop, beginning, place
 from cgenn.compiled.ladder import Coupling, step
 
 _HEADER = """\
@@ -79,7 +79,7 @@ def forward(
         loop.text += _ADDED + beginning("to", outputs, blocks, " " * 8)
         add_to_other(loop, "messages", [(k, f"{_TO[FROM_BEAD]}{name_of(k)}") for k in range(outputs)])
     text += "".join(f"    {_sum(k)} = Lanes()\n" for k in range(outputs))
-    return text + over_edges() + loop.text + ending(outputs, blocks, both=both)
+    return text + OVER_EDGES + loop.text + ending(outputs, blocks, both=both)
 
 
 def ending(outputs: int, blocks: int, *, both: bool) -> str:
@@ -137,7 +137,7 @@ def backward(
             for k in wanted:
                 loop.line(f"{_sum(k)} += vb{degree_of(k)}_{name_of(k)}")
     by_vectors(loop, both=both)
-    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in wanted) + over_edges() + SLOPES + loop.text
+    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in wanted) + OVER_EDGES + SLOPES + loop.text
     if wanted:
         text += beginning("bead", inputs, blocks, " " * 4)
     for k in wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import pairwise, zip_longest
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from jaxtyping import Float, Int
@@ -75,7 +76,7 @@ class Workspace:
         self.list_cuts = self.cuts if both else None
         self._plan(max(map(ChunkRooms.size, constants)))
         self.version = 0
-        self.known: tuple[tuple[Tensor, Tensor, Tensor], ListedEdges] | None = None
+        self.known: tuple[list[ReferenceType[Tensor]], ListedEdges] | None = None
 
     def _plan(self, size: int) -> None:
         """What is done for the beads between two passes over edges, in each thread for its own beads."""
@@ -103,7 +104,7 @@ class Workspace:
     def edges(self, graph: BeadGraph, cutoff: float) -> ListedEdges:
         """The edges of a graph, which may reach beyond the cutoff; the last neighbour list is kept."""
         listed = graph.receivers, graph.senders, graph.shifts
-        if self.known is None or any(one is not other for one, other in zip(self.known[0], listed, strict=True)):
+        if self.known is None or any(one() is not other for one, other in zip(self.known[0], listed, strict=True)):
             self.known = None  # its memory is free before the next one is made
             with torch.inference_mode(False), torch.no_grad():
                 batch, cells = graph.batch, graph.n_systems
@@ -112,7 +113,7 @@ class Workspace:
                 order = None
                 if self.list_cuts is not None and len(batch) > _FEW:
                     order = Order.of(graph.positions, graph.cell, graph.batch)
-                self.known = listed, ListedEdges(*listed, batch, cells, cutoff, self.list_cuts, order)
+                self.known = list(map(ref, listed)), ListedEdges(*listed, batch, cells, cutoff, self.list_cuts, order)
         return self.known[1]
 
     def forward(
