@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
+import openmm
 import torch
 
 from cgenn.analysis import (
@@ -31,7 +33,11 @@ from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
 from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.potential import Potential
+from cgenn.reference.settings import choose_platform
+from cgenn.reference.system import load_system
 from cgenn.simulation.run import Run
+from cgenn.simulation.start import Start
+from cgenn.simulation.system import create_system
 from cgenn.topology import BeadTopology
 
 TORQUE_ERRORS = {"null": "no torques", "model": "this model", "floor": "noise floor (estimated)"}
@@ -290,3 +296,50 @@ def predict(potential: Potential, dataset: BeadDataset | str | Path) -> Frames:
         orientations=read.orientations,
         torques=np.concatenate(torques) if potential.config.bodies else None,
     )
+
+
+def speed(
+    potential: Potential, dataset: str | Path, system: str | Path, timestep: float, *, seconds: float = 5.0
+) -> dict[str, float]:
+    """Simulated time per day of the atoms of a shipped system and of one copy of its beads, one after the other.
+
+    Args:
+        potential: of the beads.
+        dataset: of the same beads, which start from a frame of it.
+        system: all-atom system, name or folder; its own time step and temperature are taken.
+        timestep: of the beads [ps].
+        seconds: to measure each of the two for, at least.
+    """
+    atoms = load_system(system)
+    given, (_, built, positions) = atoms.definition, atoms.build()
+    all_atom = pace(built, positions, given.timestep, given.temperature, seconds=seconds)
+    beads, _ = create_system(potential, dataset)
+    places = Start.read(dataset, 1, 0, potential.config.bodies).particles[0]
+    own = pace(beads, places, timestep, given.temperature, seconds=seconds)
+    return {"ns_per_day": own, "ns_per_day_all_atom": all_atom, "speed_up": own / all_atom}
+
+
+def pace(
+    system: openmm.System, positions: np.ndarray, timestep: float, temperature: float, *, seconds: float = 5.0
+) -> float:
+    """Simulated time per day of a System with a Langevin thermostat on its fastest platform [ns/day].
+
+    Args:
+        system: its default box is taken.
+        positions: of the particles [nm].
+        timestep: [ps].
+        temperature: [K].
+        seconds: to measure for, at least.
+    """
+    integrator = openmm.LangevinMiddleIntegrator(temperature, 1.0, timestep)
+    integrator.setConstraintTolerance(1e-6)
+    platform = openmm.Platform.getPlatformByName(choose_platform(None, len(positions)))
+    context = openmm.Context(system, integrator, platform)
+    context.setPositions(positions)
+    integrator.step(10)
+    start, steps, took = perf_counter(), 0, 0.0
+    while took < seconds:
+        integrator.step(10)
+        context.getState(energy=True)
+        steps, took = steps + 10, perf_counter() - start
+    return 86.4 * steps * timestep / took

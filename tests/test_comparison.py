@@ -4,13 +4,15 @@ import json
 import re
 
 import numpy as np
+import openmm
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from cgenn import comparison
 from cgenn.analysis import Number, Section
 from cgenn.body import Body
-from cgenn.comparison import compare, data_ensemble, model_ensemble, predict, training_history
+from cgenn.comparison import compare, data_ensemble, model_ensemble, pace, predict, speed, training_history
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.map_trajectory import map_trajectory
 from cgenn.h5md import Frames
@@ -202,3 +204,25 @@ def test_predictions_are_those_of_the_potential(tmp_path, electrostatics):
     else:
         np.testing.assert_allclose(found.dipoles[690], potential.moments(graph).dipoles.detach(), rtol=1e-3, atol=1e-7)
         assert found.dipoles.any()
+
+
+def test_pace_counts_every_step(monkeypatch):
+    """Ten steps of 2 fs for each second of a clock that we turn ourselves: 1.728 ns in a day."""
+    system = openmm.System()
+    for _ in range(3):
+        system.addParticle(1.0)
+    clock = iter(np.arange(5.0))
+    monkeypatch.setattr(comparison, "perf_counter", lambda: next(clock))
+    assert pace(system, np.zeros((3, 3)), 0.002, 300.0, seconds=3.5) == pytest.approx(86400 * 10 * 2e-6)
+    assert next(clock, None) is None
+
+
+def test_speed_of_atoms_and_beads(pipeline, monkeypatch):
+    """On a clock that goes on by a second whenever it is looked at, only the time steps tell them apart."""
+    folder = pipeline[0]
+    monkeypatch.setattr(comparison, "perf_counter", iter(np.arange(99.0)).__next__)
+    potential = Potential.load(folder / "model" / "model.safetensors")
+    found = speed(potential, folder / "cg.h5", "alanine-dipeptide-vacuum", 0.005, seconds=2.0)
+    assert found["ns_per_day"] == pytest.approx(86400 * 10 * 5e-6)
+    assert found["ns_per_day_all_atom"] == pytest.approx(86400 * 10 * 2e-6)
+    assert found["speed_up"] == pytest.approx(2.5)

@@ -96,3 +96,17 @@ def test_polymers_page(tmp_path, monkeypatch):
         exec(compile(block, "docs/polymers.md", "exec"), names)
     assert names["potential"].config.types == ("END-COM", "MID-COM")
     assert names["potential"].provenance["frames"] == [9, 9]
+
+
+def test_proteins_page(tmp_path, monkeypatch):
+    """The beads start from the crystal structure, which the atoms are still close to."""
+    pytest.importorskip("deeptime")
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    names: dict = {}
+    for block in _blocks("python", README.parent / "docs" / "proteins.md"):
+        exec(compile(block, "docs/proteins.md", "exec"), names)
+    found = names["report"].numbers["protein"]
+    assert 0.01 < found["rmsd"]["reference"] < 0.1
+    assert found["native_contacts"]["reference"] > 0.9
+    assert names["report"].html.exists()

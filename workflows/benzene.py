@@ -11,11 +11,9 @@ liquid (systems/benzene); the first one also at 1 atm, and at the pressure that 
 import json
 import tomllib
 from pathlib import Path
-from time import perf_counter
 from typing import Annotated
 
 import numpy as np
-import openmm
 import openmm.app
 import typer
 from rich.console import Console
@@ -30,12 +28,10 @@ from cgenn.analysis import (
     radial_distributions,
     rdf_deviation,
 )
-from cgenn.comparison import data_ensemble, model_ensemble, predict
+from cgenn.comparison import data_ensemble, model_ensemble, predict, speed
 from cgenn.files import atomic, write_json
-from cgenn.reference.settings import choose_platform
 from cgenn.reference.system import load_system
 from cgenn.simulation.pressure import pressures
-from cgenn.simulation.start import Start
 from cgenn.units import AMU_PER_NM3, factor
 
 LABELS = {"reference": "all-atom", "oriented": "with orientations", "isotropic": "without"}
@@ -78,7 +74,7 @@ def main(
         runs[name] = simulate(potentials[name], out, name, seed, quick)
     result = errors(potentials, held) | structure(runs, out)
     result |= densities(potentials["oriented"], runs["oriented"], out, seed, quick)
-    result |= speed(potentials["oriented"], out, 5 if quick else 500)
+    result |= speed(potentials["oriented"], out / "cg.h5", "benzene", 0.02, seconds=0.1 if quick else 10.0)
     if further:
         console.rule("more data")
         result["learning_curve"] = learning_curve(potentials["oriented"], further, out, seed, quick)
@@ -223,30 +219,6 @@ def densities(potential: cgenn.Potential, run: cgenn.Run, out: Path, seed: int, 
 def tenths(values: np.ndarray) -> list[float]:
     """Means of ten pieces: volumes change slowly, so that nothing finer is independent."""
     return [float(piece.mean()) for piece in np.array_split(values, 10)]
-
-
-def speed(potential: cgenn.Potential, out: Path, steps: int) -> dict[str, float]:
-    """Simulated time per day of the model and of the all-atom liquid, as many molecules, one after the other."""
-    _, atoms, positions = load_system("benzene").build()
-    all_atom = pace(atoms, positions, load_system("benzene").definition.timestep, steps)
-    beads, _ = cgenn.create_system(potential, out / "cg.h5")
-    start = Start.read(out / "cg.h5", 1, 0, potential.config.bodies)
-    own = pace(beads, start.particles[0], 0.02, steps)
-    return {"ns_per_day": own, "ns_per_day_all_atom": all_atom, "speed_up": own / all_atom}
-
-
-def pace(system: openmm.System, positions: np.ndarray, timestep: float, steps: int) -> float:
-    """Simulated time per day [ns/day] at a time step [ps]."""
-    integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, timestep)
-    integrator.setConstraintTolerance(1e-6)
-    platform = openmm.Platform.getPlatformByName(choose_platform(None, len(positions)))
-    context = openmm.Context(system, integrator, platform)
-    context.setPositions(positions)
-    integrator.step(10)
-    start = perf_counter()
-    integrator.step(steps)
-    context.getState(energy=True)
-    return 86.4 * steps * timestep / (perf_counter() - start)
 
 
 UNITS = {

@@ -80,13 +80,14 @@ def protein_part(
         residues=len(trace),
         native="the first frame of the reference" if native is None else "a given structure",
     )
-    pictures = (
-        Picture(
-            "protein", _figure(found, len(trace), labels), "Distributions; share of frames in helices and strands."
-        ),
+    pictures = [
+        Picture("protein", _distributions(found, labels), "Distributions over frames."),
         Picture("contacts", _contact_figure(found, len(trace), labels), _caption(labels)),
-    )
-    section = Section("Protein", text, pictures, (compared_table(numbers, labels),))
+    ]
+    if len(trace) >= _SECONDARY:
+        figure = _secondary_figure(found, len(trace), labels)
+        pictures.append(Picture("secondary_structure", figure, "Share of frames in helices and strands."))
+    section = Section("Protein", text, tuple(pictures), (compared_table(numbers, labels),))
     own = Part(
         {**{entry.key: entry.number(labels) for entry in numbers}, "contact_map": _contact_difference(found)},
         {"protein": {entry.key: entry.to_dict() for entry in numbers}},
@@ -154,7 +155,7 @@ def _contact_difference(found: list[_Protein]) -> Number:
     return Number(value, "Root mean square difference of the contact maps", "", None, note)
 
 
-def _figure(found: list[_Protein], residues: int, labels: tuple[str, str]) -> bytes:
+def _distributions(found: list[_Protein], labels: tuple[str, str]) -> bytes:
     panels = []
     for name, series in (("RMSD (nm)", [side.rmsd for side in found]), ("Q", [side.q for side in found])):
         low, high = min(values.min() for values in series), max(values.max() for values in series)
@@ -165,7 +166,12 @@ def _figure(found: list[_Protein], residues: int, labels: tuple[str, str]) -> by
             for label, values in zip(labels, series, strict=True)
         }
         panels.append(Panel(name, "probability density", curves))
-    for number, name in enumerate(("helix", "strand")) if residues >= _SECONDARY else ():
+    return curves_figure(panels)
+
+
+def _secondary_figure(found: list[_Protein], residues: int, labels: tuple[str, str]) -> bytes:
+    panels = []
+    for number, name in enumerate(("helix", "strand")):
         part = slice(4 + number * residues, 4 + (number + 1) * residues)
         curves = {}
         for label, side in zip(labels, found, strict=True):

@@ -99,7 +99,7 @@ def test_a_protein_gets_contacts_structure_and_slow_coordinates(tmp_path):
     assert 0 < slowest["reference_error"] < slowest["reference"]
     assert slow["js"] > slow["js_sampling_floor"]
     pictures = {path.stem for path in tmp_path.glob("*.png")}
-    assert pictures >= {"protein", "contacts", "slow_coordinates", "timescales", "chains_1"}
+    assert pictures >= {"protein", "contacts", "secondary_structure", "slow_coordinates", "timescales", "chains_1"}
 
 
 def test_a_protein_of_one_frame_has_numbers_without_errors(tmp_path):

@@ -155,6 +155,26 @@ def test_backmapping(tmp_path):
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_chignolin(tmp_path):
+    """Some picoseconds from the crystal structure: the atoms are close to it, and nothing is done twice."""
+    pytest.importorskip("deeptime")
+    words = ["run", "chignolin", "--quick", "--out", tmp_path / "out", "--json"]
+    said = json.loads(cgenn(*words))
+    assert said == json.loads((tmp_path / "out/chignolin.json").read_text())
+    assert 0.01 < said["rmsd_aa"] < 0.1
+    assert said["rmsd_cg"] > 0
+    assert said["native_contacts_aa"] > 0.9
+    assert {"helix_cg", "strand_cg", "ns_per_day_all_replicas"} <= said.keys()
+    assert 0 < said["js_sampling_floor"] < said["js"] < np.log(2)
+    assert {key for key, value in said.items() if isinstance(value, float)} == set(said["units"])
+    assert (said["units"]["rmsd_cg_error"], said["units"]["speed_up"]) == ("nm", "1")
+    assert Path(said["figure"]).exists()
+    before = stamps(tmp_path / "out")
+    again = json.loads(cgenn(*words))
+    assert again["rmsd_cg"] == said["rmsd_cg"]
+    assert stamps(tmp_path / "out") == before
+
+
 @pytest.mark.parametrize("name", shipped.names("workflows"))
 def test_every_workflow_has_help_and_json(name):
     text = cgenn("run", name, "--help")
