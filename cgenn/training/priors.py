@@ -37,9 +37,9 @@ MULTIPLICITIES = 3
 BEADS_AT_ONCE = 20_000
 """Beads whose pairs are looked for together; in a liquid each has more than a hundred."""
 
-STRAIGHT, STRAIGHT_FRACTION = 0.1, 1e-3
-"""A dihedral has no prior if more than this fraction of its angles have a sine below the first number: forces of it go
-with one over the sine, and no time step is short enough for a chain that gets straight."""
+STRAIGHT, STRAIGHT_FRACTION = 0.1, 0.02
+"""A dihedral has no prior if the sine of an angle of it is below the first number more often than the second:
+its forces go with one over the sine, and no time step is short enough for a chain that gets straight."""
 
 CLOSEST_FRACTION = 1e-3
 """Fraction of the pairs of two types, among those within the reach, that may come closer than sigma."""
@@ -115,7 +115,7 @@ class _Observations:
         """Whether the beads of a dihedral come to lie on a line, so that it says nothing there."""
         fraction = np.mean(np.concatenate(self.values["sines"][key]) < STRAIGHT)
         if fraction > STRAIGHT_FRACTION:
-            notes.append(f"dihedral {key}: {fraction:.1%} of its angles are straight; it has no prior")
+            notes.append(f"dihedral {key}: {fraction:.1%} of the time it is nearly straight; it has no prior")
         return bool(fraction > STRAIGHT_FRACTION)
 
     def add(self, sample: Sample) -> None:
