@@ -107,3 +107,12 @@ def test_soft_angles_keep_mean_and_variance():
 def test_negative_temperature_is_refused(chain, chain_frames):
     with pytest.raises(ValueError, match="temperature must be positive, got -1"):
         fit_priors([(chain, chain_frames.positions, None)], -1.0, reach=1.0)
+
+
+def test_a_chain_that_gets_straight_has_no_dihedral_prior(chain):
+    """Its dihedral is not defined on a line: what one frame in ten shows is left to the network, and said."""
+    positions = _torsions(np.random.default_rng(0).uniform(-np.pi, np.pi, 1000))
+    positions[::10, 3] = [0.001, 0.0, 2.0]
+    fit = fit_priors([(chain, positions, None)], TEMPERATURE, reach=0.1)
+    assert fit.priors.dihedrals == {}
+    assert "dihedral A|B|C|D: 10.0% of the time it is nearly straight; it has no prior" in fit.notes
