@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,20 +79,18 @@ def refine(
 
     Args:
         potential: a trained potential or its file.
-        dataset: the bead dataset it was trained on, not periodic.
+        dataset: the bead dataset it was trained on, or one of them.
         config: of each simulation; replicas start from frames of the dataset. Long enough to cross the barriers that
-            matter, and with many replicas.
+            matter, and with many replicas, or molecules in a box.
         out: folder for the results.
         rounds: models to make, besides the one given.
 
     Raises:
-        ValueError: if the dataset is periodic, there are no priors to refine, the simulation is not at the dataset's
+        ValueError: if there are no priors to refine, the simulation is not at the dataset's
             temperature, `rounds` is negative, or `out` holds the refinement of another model.
     """
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     dataset = dataset if isinstance(dataset, BeadDataset) else BeadDataset.open(dataset)
-    if dataset.periodic:
-        raise ValueError(f"{dataset.path} is periodic; refinement is for single molecules")
     if rounds < 0:
         raise ValueError(f"`rounds` must not be negative, got {rounds}")
     if config.temperature not in (None, dataset.temperature):
@@ -186,7 +185,8 @@ def features(
 ) -> tuple[list[Name], Float[np.ndarray, "frames features"], Float[np.ndarray, " features"]]:
     """Functions that the prior energy is linear in, summed over the terms of the same types, and how many those are.
 
-    Bonds and angles: x - x0 and its square, x0 where the prior's well lies. Dihedrals: cos(n phi) and sin(n phi).
+    Bonds and angles: x - x0 and its square, x0 where the prior's well lies; with several wells, the share that each of
+    the others has in the density there: linear for small steps. Dihedrals: cos(n phi) and sin(n phi).
     """
     linkage = Linkage.of(topology)
     points = linkage.points(positions, orientations)
@@ -216,6 +216,10 @@ def features(
                 for n in range(1, len(known[key].k) + 1):
                     add(kind, key, f"cos{n}", np.cos(n * x))
                     add(kind, key, f"sin{n}", np.sin(n * x))
+            elif known[key].others:
+                shares = _shares(known[key], values)
+                for number in range(len(known[key].others)):
+                    add(kind, key, f"well{number}", shares[:, number + 1])
             else:
                 away = x - (known[key].length if kind == "bonds" else known[key].angle)
                 add(kind, key, "x", away)
@@ -224,14 +228,25 @@ def features(
     return list(columns), values, np.array(list(terms.values()), dtype=float)
 
 
+def _shares(prior: BondPrior | AnglePrior, values: torch.Tensor) -> Float[np.ndarray, "values wells"]:
+    """Of each well, with its mirror image, in the density at the values: the derivative of the energy by the well's."""
+    parameters = torch.tensor([[prior.kt, *prior.wells.ravel()]], dtype=values.dtype)
+    shares = bonded.well_exponents(values, parameters.expand(len(values), -1)).softmax(1)
+    return shares.unflatten(1, (-1, len(prior.others) + 1)).sum(1).numpy()
+
+
 def moved_priors(priors: Priors, step: dict[Name, float]) -> Priors:
     """Priors with `step` added to the coefficient of every feature [kJ/mol per unit of the feature]."""
     bonds = {
-        key: BondPrior(**_well(prior.length, prior.k, step, ("bonds", key), "length"))
+        key: _moved_wells(prior, step, ("bonds", key))
+        if prior.others
+        else BondPrior.model_validate(_well(prior.length, prior.k, step, ("bonds", key), "length"))
         for key, prior in priors.bonds.items()
     }
     angles = {
-        key: AnglePrior(**_well(prior.angle, prior.k, step, ("angles", key), "angle", highest=np.pi))
+        key: _moved_wells(prior, step, ("angles", key))
+        if prior.others
+        else AnglePrior.model_validate(_well(prior.angle, prior.k, step, ("angles", key), "angle", highest=np.pi))
         for key, prior in priors.angles.items()
     }
     dihedrals = {}
@@ -249,6 +264,16 @@ def moved_priors(priors: Priors, step: dict[Name, float]) -> Priors:
             k=tuple(np.hypot(cosine, sine).tolist()), phase=tuple(np.arctan2(sine, cosine).tolist())
         )
     return priors.model_copy(update={"bonds": bonds, "angles": angles, "dihedrals": dihedrals})
+
+
+def _moved_wells(prior: Any, step: dict[Name, float], name: tuple[str, str]) -> Any:
+    """The prior with the energies of its wells but the first moved, by kt at most."""
+    limit = (-prior.kt, prior.kt)
+    others = [
+        one.model_copy(update={"energy": one.energy + float(np.clip(step.get((*name, f"well{number}"), 0.0), *limit))})
+        for number, one in enumerate(prior.others)
+    ]
+    return prior.model_copy(update={"others": tuple(others)})
 
 
 def _well(

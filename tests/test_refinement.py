@@ -142,6 +142,25 @@ def test_features_are_named_and_summed_over_terms_of_the_same_types():
     np.testing.assert_allclose(summed[:, 0] + 3 * 0.20, values[:, [0, 2, 4]].sum(axis=1) + 0.62)
 
 
+def test_energies_of_wells_are_moved():
+    """The share of a well is the derivative of the energy by that of the well; one step moves it by kT at most."""
+    well = {"k": 60.0, "energy": 1.0}
+    priors = Priors(
+        bonds={"A|B": BondPrior(length=0.2, k=900.0, kt=KT, others=[{"length": 0.3, **well}])},
+        angles={"A|B|B": AnglePrior(angle=3.0, k=90.0, kt=KT, others=[{"angle": 2.0, **well}, {"angle": 1.2, **well}])},
+    )
+    positions = np.random.default_rng(0).normal(scale=0.3, size=(30, 4, 3))
+    names, values, _ = features(priors, CHAIN, positions)
+    assert names == [("bonds", "A|B", "well0"), ("angles", "A|B|B", "well0"), ("angles", "A|B|B", "well1")]
+    step = 1e-4 * np.array([1.0, -2.0, 3.0])
+    either = [moved_priors(priors, dict(zip(names, (sign * step).tolist(), strict=True))) for sign in (1, -1)]
+    change = prior_energies(either[0], CHAIN, positions) - prior_energies(either[1], CHAIN, positions)
+    np.testing.assert_allclose(change, 2 * values @ step, atol=1e-10)
+    far = moved_priors(priors, dict.fromkeys(names, 1e3))
+    assert far.angles["A|B|B"].others[1].energy == pytest.approx(1.0 + KT)
+    assert far.angles["A|B|B"].angle == 3.0
+
+
 def test_a_step_is_kept_within_bounds():
     """Half or twice as stiff, a fifth off the centre, no angle beyond a straight line; what is not there stays so."""
     priors = Priors(
@@ -248,10 +267,6 @@ def test_mistakes_are_named(dataset, tmp_path):
         refine(potential(TRUE), dataset, SHORT.model_copy(update={"temperature": 350.0}), out)
     with pytest.raises(ValueError, match=r"no bonded priors for the beads of .*: nothing can be refined"):
         refine(potential(Priors()), dataset, SHORT, out)
-    boxes = np.repeat(np.eye(3)[None], 10, axis=0)
-    boxed = BeadDataset.write(tmp_path / "a.h5", CHAIN, Frames(exact_frames(10), None, boxes), temperature=300.0)
-    with pytest.raises(ValueError, match=r"a.h5 is periodic; refinement is for single molecules"):
-        refine(potential(TRUE), boxed, SHORT, out)
     assert not out.exists()
 
 

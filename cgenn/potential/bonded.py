@@ -53,6 +53,28 @@ def angle_energy(
     return 0.5 * k * (angles(positions, index) - angle).square()
 
 
+def well_exponents(
+    values: Float[Tensor, " terms"], parameters: Float[Tensor, "terms columns"]
+) -> Float[Tensor, "terms wells"]:
+    """-E_i / kt of each well, E_i = energy + k / 2 (x - x_i)^2; parameters are (kt, then x_i, k and energy of each)."""
+    centres, k, energies = parameters[:, 1:].unflatten(1, (-1, 3)).unbind(2)
+    return -(energies + 0.5 * k * (values[:, None] - centres).square()) / parameters[:, :1]
+
+
+def bond_well_energy(
+    positions: Float[Tensor, "beads 3"], index: Int[Tensor, "terms 2"], parameters: Float[Tensor, "terms columns"]
+) -> Float[Tensor, " terms"]:
+    """-kt ln sum_i exp(-E_i / kt) of each bond [kJ/mol]; see `well_exponents`."""
+    return -parameters[:, 0] * torch.logsumexp(well_exponents(distances(positions, index), parameters), 1)
+
+
+def angle_well_energy(
+    positions: Float[Tensor, "beads 3"], index: Int[Tensor, "terms 3"], parameters: Float[Tensor, "terms columns"]
+) -> Float[Tensor, " terms"]:
+    """-kt ln sum_i exp(-E_i / kt) of each angle [kJ/mol]; see `well_exponents`."""
+    return -parameters[:, 0] * torch.logsumexp(well_exponents(angles(positions, index), parameters), 1)
+
+
 def dihedral_energy(
     positions: Float[Tensor, "beads 3"], index: Int[Tensor, "terms 4"], parameters: Float[Tensor, "terms 3"]
 ) -> Float[Tensor, " terms"]:

@@ -8,7 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cgenn.graph import BeadGraph
-from cgenn.potential.bonded import angle_energy, bond_energy, dihedral_energy
+from cgenn.potential.bonded import (
+    angle_energy,
+    angle_well_energy,
+    bond_energy,
+    bond_well_energy,
+    dihedral_energy,
+)
 from cgenn.potential.linkage import Linkage, joined_points
 from cgenn.potential.priors import Priors
 from cgenn.potential.repulsion import repulsion_energy
@@ -33,6 +39,8 @@ class PriorEnergy(nn.Module):
         self.register_buffer("anchors", torch.from_numpy(linkage.coordinates), persistent=False)
         self._add("bond", priors.bond_terms(topology))
         self._add("angle", priors.angle_terms(topology))
+        self._add("bond_well", priors.bond_well_terms(topology))
+        self._add("angle_well", priors.angle_well_terms(topology))
         self._add("dihedral", priors.dihedral_terms(topology))
         sigma, epsilon = priors.repulsion_table(types)
         self.repels = bool(np.any(sigma > 0))
@@ -50,8 +58,10 @@ class PriorEnergy(nn.Module):
         for the repulsion (`Priors.repulsion_cutoff`)."""
         points = self._points(graph)
         energies = {
-            "bonds": self._bonded("bond", bond_energy, graph, points),
-            "angles": self._bonded("angle", angle_energy, graph, points),
+            "bonds": self._bonded("bond", bond_energy, graph, points)
+            + self._bonded("bond_well", bond_well_energy, graph, points),
+            "angles": self._bonded("angle", angle_energy, graph, points)
+            + self._bonded("angle_well", angle_well_energy, graph, points),
             "dihedrals": self._bonded("dihedral", dihedral_energy, graph, points),
         }
         if self.repels:

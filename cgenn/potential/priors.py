@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_serializer, model_validator
 
 from cgenn.config import Config
 from cgenn.potential.linkage import Linkage
@@ -16,18 +17,73 @@ REPULSION_RANGE = 2.0 ** (1.0 / 6.0)
 """Where the repulsion ends, in units of sigma."""
 
 
-class BondPrior(Config):
-    """k / 2 (r - length)^2; length [nm], k [kJ/mol/nm^2]."""
+class BondWell(Config):
+    """A further well of a bond: energy + k / 2 (r - length)^2; length [nm], k [kJ/mol/nm^2], energy [kJ/mol]."""
+
+    length: PositiveFloat
+    k: PositiveFloat
+    energy: float
+
+
+class AngleWell(Config):
+    """A further well of an angle: energy + k / 2 (theta - angle)^2; angle [rad], k [kJ/mol/rad^2], energy [kJ/mol]."""
+
+    angle: float = Field(ge=0, le=np.pi)
+    k: PositiveFloat
+    energy: float
+
+
+class _Wells(Config):
+    """One harmonic well E_0, or with `others` the sum of the densities of several, kt [kJ/mol] that of the data:
+
+        -kt ln sum_i exp(-E_i / kt), E_i = energy_i + k_i / 2 (x - x_i)^2, energy_0 = 0
+
+    (Milano, Goudeau and Mueller-Plathe 2005, doi 10.1002/polb.20370.)
+    """
+
+    @model_validator(mode="after")
+    def _blended(self) -> _Wells:
+        given = dict(self)
+        if given["others"] and not (given["k"] and given["kt"]):
+            raise ValueError(f"with `others`, `k` and `kt` must be positive, got {given['k']} and {given['kt']}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_one_well(self, entries: Callable[[Any], dict]) -> dict:
+        written = entries(self)
+        return written if written["others"] else {key: written[key] for key in written if key not in ("kt", "others")}
+
+
+class BondPrior(_Wells):
+    """k / 2 (r - length)^2, or several wells; length [nm], k [kJ/mol/nm^2]."""
 
     length: PositiveFloat
     k: float = Field(ge=0)
+    kt: float = Field(default=0.0, ge=0)
+    others: tuple[BondWell, ...] = ()
+
+    @property
+    def wells(self) -> np.ndarray:
+        """Centre, k and energy of each well, shape (wells, 3)."""
+        return np.array([(self.length, self.k, 0.0), *((one.length, one.k, one.energy) for one in self.others)])
 
 
-class AnglePrior(Config):
-    """k / 2 (theta - angle)^2; angle [rad], k [kJ/mol/rad^2]."""
+class AnglePrior(_Wells):
+    """k / 2 (theta - angle)^2, or several wells; angle [rad], k [kJ/mol/rad^2].
+
+    Several have their mirror images at pi with them, so that the force on a straight chain is zero and does not jump.
+    """
 
     angle: float = Field(ge=0, le=np.pi)
     k: float = Field(ge=0)
+    kt: float = Field(default=0.0, ge=0)
+    others: tuple[AngleWell, ...] = ()
+
+    @property
+    def wells(self) -> np.ndarray:
+        """Centre, k and energy of each well and of its mirror image, shape (2 wells, 3)."""
+        wells = np.array([(self.angle, self.k, 0.0), *((one.angle, one.k, one.energy) for one in self.others)])
+        return np.concatenate([wells, wells * [-1, 1, 1] + [2 * np.pi, 0, 0]])
 
 
 class DihedralPrior(Config):
@@ -100,16 +156,26 @@ class Priors(Config):
         return REPULSION_RANGE * max((prior.sigma for prior in self.repulsion.values()), default=0.0)
 
     def bond_terms(self, topology: BeadTopology) -> TermList:
-        """Bonds of `topology` that have a prior; parameters (length, k)."""
+        """Bonds of `topology` that have a prior of one well; parameters (length, k)."""
         linkage = Linkage.of(topology)
         found = _matches(linkage, linkage.bonds, self.bonds)
-        return _terms([(row, (prior.length, prior.k)) for row, prior in found], 2, 2)
+        return _terms([(row, (prior.length, prior.k)) for row, prior in found if not prior.others], 2, 2)
 
     def angle_terms(self, topology: BeadTopology) -> TermList:
-        """Angles of `topology` that have a prior; parameters (angle, k)."""
+        """Angles of `topology` that have a prior of one well; parameters (angle, k)."""
         linkage = Linkage.of(topology)
         found = _matches(linkage, linkage.angles, self.angles)
-        return _terms([(row, (prior.angle, prior.k)) for row, prior in found], 3, 2)
+        return _terms([(row, (prior.angle, prior.k)) for row, prior in found if not prior.others], 3, 2)
+
+    def bond_well_terms(self, topology: BeadTopology) -> TermList:
+        """Bonds of several wells; parameters (kt, then length, k and energy of each well)."""
+        linkage = Linkage.of(topology)
+        return _well_terms(_matches(linkage, linkage.bonds, self.bonds), 2)
+
+    def angle_well_terms(self, topology: BeadTopology) -> TermList:
+        """Angles of several wells; parameters (kt, then angle, k and energy of each well)."""
+        linkage = Linkage.of(topology)
+        return _well_terms(_matches(linkage, linkage.angles, self.angles), 3)
 
     def dihedral_terms(self, topology: BeadTopology) -> TermList:
         """Dihedrals of `topology` that have a prior, one row per multiplicity; parameters (n, phase, k)."""
@@ -141,3 +207,15 @@ def _matches(linkage: Linkage, index: np.ndarray, priors: dict) -> list:
 def _terms(rows: list, beads: int, parameters: int) -> TermList:
     index = np.array([row for row, _ in rows], dtype=np.int64).reshape(-1, beads)
     return TermList(index, np.array([values for _, values in rows], dtype=np.float64).reshape(-1, parameters))
+
+
+def _well_terms(found: list, beads: int) -> TermList:
+    """Those with several wells; of fewer than the most, the last one is there n times, with energy + kt ln n."""
+    several = [(row, prior.kt, prior.wells) for row, prior in found if prior.others]
+    most = max((len(wells) for *_, wells in several), default=1)
+    rows = []
+    for row, kt, wells in several:
+        times = most - len(wells) + 1
+        last = wells[-1] + [0.0, 0.0, kt * np.log(times)]
+        rows.append((row, (kt, *wells[:-1].ravel(), *np.tile(last, times))))
+    return _terms(rows, beads, 1 + 3 * most)

@@ -16,6 +16,7 @@ from cgenn.potential.linkage import Linkage
 from cgenn.potential.priors import REPULSION_RANGE, Priors, TermList
 from cgenn.simulation.joints import joint_forces, site_points
 from cgenn.simulation.placement import Placement
+from cgenn.simulation.wells import wells_expression
 from cgenn.topology import BeadTopology
 
 PRIOR_GROUP = 1
@@ -32,12 +33,16 @@ def prior_forces(priors: Priors, topology: BeadTopology, placement: Placement) -
     terms = {
         "bonds": priors.bond_terms(topology),
         "angles": priors.angle_terms(topology),
+        "bond wells": priors.bond_well_terms(topology),
+        "angle wells": priors.angle_well_terms(topology),
         "dihedrals": priors.dihedral_terms(topology),
     }
     beads, joined = _parted(terms, len(topology))
     forces = [
         *_bonds(beads["bonds"], placement),
         *_angles(beads["angles"], placement),
+        *_bond_wells(beads["bond wells"], placement),
+        *_angle_wells(beads["angle wells"], placement),
         *_dihedrals(beads["dihedrals"], placement),
     ]
     if joined:
@@ -81,6 +86,28 @@ def _angles(terms: TermList, placement: Placement) -> list[openmm.Force]:
     force.setName("angles")
     for row, (angle, k) in _everywhere(terms, placement):
         force.addAngle(*row, angle, k)
+    return [force] if force.getNumAngles() else []
+
+
+def _bond_wells(terms: TermList, placement: Placement) -> list[openmm.Force]:
+    energy, names = wells_expression("r", terms.parameters.shape[1])
+    force = openmm.CustomBondForce(energy)
+    force.setName("bonds")
+    for name in names:
+        force.addPerBondParameter(name)
+    for row, parameters in _everywhere(terms, placement):
+        force.addBond(*row, parameters)
+    return [force] if force.getNumBonds() else []
+
+
+def _angle_wells(terms: TermList, placement: Placement) -> list[openmm.Force]:
+    energy, names = wells_expression("theta", terms.parameters.shape[1])
+    force = openmm.CustomAngleForce(energy)
+    force.setName("angles")
+    for name in names:
+        force.addPerAngleParameter(name)
+    for row, parameters in _everywhere(terms, placement):
+        force.addAngle(*row, parameters)
     return [force] if force.getNumAngles() else []
 
 

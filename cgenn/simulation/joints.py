@@ -17,11 +17,13 @@ from cgenn.potential.linkage import Linkage
 from cgenn.potential.priors import TermList
 from cgenn.simulation.placement import Placement
 from cgenn.simulation.rigid import RigidBeads
+from cgenn.simulation.wells import wells_expression
 from cgenn.topology import BeadTopology
 
 _PLACED = 1e-9
 """How near to its place an atom must come [nm]."""
 
+_COORDINATE = {"bond wells": "pointdistance({})", "angle wells": "pointangle({})"}
 _ENERGY = {
     "bonds": ("0.5*k*(pointdistance({})-length)^2", ("length", "k")),
     "angles": ("0.5*k*(pointangle({})-angle)^2", ("angle", "k")),
@@ -73,14 +75,14 @@ def site_points(topology: BeadTopology, linkage: Linkage) -> list[SitePoint]:
 
 
 def joint_forces(kind: str, terms: TermList, points: list[SitePoint], placement: Placement) -> list[openmm.Force]:
-    """The terms of a kind, "bonds", "angles" or "dihedrals"; one force for those whose points are made up alike."""
+    """The terms of a kind, as `prior_forces` names them; one force for those whose points are made up alike."""
     made: dict[tuple, openmm.CustomCompoundBondForce] = {}
     for row, values in zip(terms.index.tolist(), terms.parameters.tolist(), strict=True):
         chosen = [points[point] for point in row]
         particles = list(dict.fromkeys(particle for point in chosen for particle in point.particles))
         pattern = tuple((*map(particles.index, point.particles), point.height is not None) for point in chosen)
         if pattern not in made:
-            made[pattern] = _force(kind, pattern, len(particles))
+            made[pattern] = _force(kind, pattern, len(particles), len(values))
         first = placement.copies[0][0]
         for copy in placement.copies:
             weights = [weight for point in chosen for weight in _numbers(point)]
@@ -96,16 +98,17 @@ def _numbers(point: SitePoint) -> Iterator[float]:
         yield point.height
 
 
-def _force(kind: str, pattern: tuple, particles: int) -> openmm.CustomCompoundBondForce:
-    energy, parameters = _ENERGY[kind]
-    names: list[str] = list(parameters)
+def _force(kind: str, pattern: tuple, particles: int, parameters: int) -> openmm.CustomCompoundBondForce:
+    several = kind in _COORDINATE
+    energy, known = wells_expression(_COORDINATE[kind], parameters) if several else _ENERGY[kind]
+    names: list[str] = list(known)
     coordinates: list[str] = []
     for number, (*members, lifted) in enumerate(pattern):
         weights = [f"w{number}_{place}" for place in range(len(members))] if len(members) > 1 else []
         names += [*weights, f"h{number}"] if lifted else weights
         coordinates += [_coordinate(axis, members, weights, f"h{number}" if lifted else "") for axis in "xyz"]
     force = openmm.CustomCompoundBondForce(particles, energy.format(",".join(coordinates)))
-    force.setName(kind)
+    force.setName(kind.replace(" well", ""))
     for name in names:
         force.addPerBondParameter(name)
     return force

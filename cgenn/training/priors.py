@@ -1,6 +1,7 @@
 """Priors from a dataset by Boltzmann inversion: -kT ln p of each bond, angle, dihedral and closest approach.
 
-Reith, Puetz and Mueller-Plathe 2003, with the volume element divided out (r^2 for bonds, sin theta for angles).
+Reith, Puetz and Mueller-Plathe 2003, with the volume element divided out (r^2 for bonds, sin theta for angles). Bonds
+and angles with a barrier, as between trans and gauche, get a prior of several wells (wells.py), others of one.
 """
 
 from __future__ import annotations
@@ -19,19 +20,26 @@ from cgenn.potential.linkage import Linkage
 from cgenn.potential.priors import (
     REPULSION_RANGE,
     AnglePrior,
+    AngleWell,
     BondPrior,
+    BondWell,
     DihedralPrior,
     Priors,
     RepulsionPrior,
     type_key,
 )
 from cgenn.topology import BeadTopology
+from cgenn.training.wells import fit_wells
 from cgenn.units import thermal_energy
 
 BINS = 72
 MULTIPLICITIES = 3
 BEADS_AT_ONCE = 20_000
 """Beads whose pairs are looked for together; in a liquid each has more than a hundred."""
+
+STRAIGHT, STRAIGHT_FRACTION = 0.1, 0.02
+"""A dihedral has no prior if the sine of an angle of it is below the first number more often than the second:
+its forces go with one over the sine, and no time step is short enough for a chain that gets straight."""
 
 CLOSEST_FRACTION = 1e-3
 """Fraction of the pairs of two types, among those within the reach, that may come closer than sigma."""
@@ -80,7 +88,11 @@ def fit_priors(
         Priors(
             bonds={key: _bond(key, values, kt, notes) for key, values in observed.merged("bonds")},
             angles={key: _angle(key, values, kt, notes) for key, values in observed.merged("angles")},
-            dihedrals={key: _dihedral(key, values, kt, notes) for key, values in observed.merged("dihedrals")},
+            dihedrals={
+                key: _dihedral(key, values, kt, notes)
+                for key, values in observed.merged("dihedrals")
+                if not observed.straight(key, notes)
+            },
             repulsion={key: _repulsion(values, kt, reach) for key, values in observed.merged("pairs")},
         ),
         tuple(notes),
@@ -93,11 +105,18 @@ class _Observations:
     def __init__(self, reach: float) -> None:
         self.reach = reach
         self.values: dict[str, dict[str, list[np.ndarray]]] = {
-            kind: {} for kind in ("bonds", "angles", "dihedrals", "pairs")
+            kind: {} for kind in ("bonds", "angles", "dihedrals", "sines", "pairs")
         }
 
     def merged(self, kind: str) -> list[tuple[str, np.ndarray]]:
         return [(key, np.concatenate(parts)) for key, parts in sorted(self.values[kind].items())]
+
+    def straight(self, key: str, notes: list[str]) -> bool:
+        """Whether the beads of a dihedral come to lie on a line, so that it says nothing there."""
+        fraction = np.mean(np.concatenate(self.values["sines"][key]) < STRAIGHT)
+        if fraction > STRAIGHT_FRACTION:
+            notes.append(f"dihedral {key}: {fraction:.1%} of the time it is nearly straight; it has no prior")
+        return bool(fraction > STRAIGHT_FRACTION)
 
     def add(self, sample: Sample) -> None:
         topology, positions, box, orientations = sample
@@ -106,6 +125,7 @@ class _Observations:
         self._internal("bonds", bonded.distances, linkage, linkage.bonds, points)
         self._internal("angles", bonded.angles, linkage, linkage.angles, points)
         self._internal("dihedrals", bonded.dihedrals, linkage, linkage.dihedrals, points)
+        self._internal("sines", _least_sine, linkage, linkage.dihedrals, points)
         at_once = max(1, BEADS_AT_ONCE // len(topology))
         for start in range(0, len(positions), at_once):
             part = slice(start, start + at_once)
@@ -145,6 +165,11 @@ class _Observations:
             self.values["pairs"].setdefault(key, []).append(distance[labels == label])
 
 
+def _least_sine(positions: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Of both angles of a dihedral."""
+    return torch.minimum(bonded.angles(positions, index[:, :3]).sin(), bonded.angles(positions, index[:, 1:]).sin())
+
+
 def _inverted(values: np.ndarray, measure: Callable, kt: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """-kT ln(p / volume element) at the centres of the sampled bins, with the counts as weights."""
     counts, edges = np.histogram(values, bins=BINS)
@@ -153,9 +178,13 @@ def _inverted(values: np.ndarray, measure: Callable, kt: float) -> tuple[np.ndar
     return centres[sampled], -kt * np.log(counts[sampled] / measure(centres[sampled])), counts[sampled].astype(float)
 
 
+def _constant(values: np.ndarray) -> bool:
+    return bool(np.ptp(values) < 1e-9 * abs(values.mean()))
+
+
 def _parabola(values: np.ndarray, measure: Callable, kt: float) -> tuple[float, float] | None:
     """Centre and curvature of the inverted distribution; None if it is not a well."""
-    if np.ptp(values) < 1e-9 * abs(values.mean()):
+    if _constant(values):
         return None
     centres, energy, counts = _inverted(values, measure, kt)
     if len(centres) < 4:
@@ -165,7 +194,19 @@ def _parabola(values: np.ndarray, measure: Callable, kt: float) -> tuple[float, 
     return (float(centre), float(2 * a)) if values.min() <= centre <= values.max() else None
 
 
+def _wells(values: np.ndarray, measure: Callable, kt: float, *, mirror: bool) -> list[tuple[float, float, float]]:
+    """Centre, k and energy of each well, the deepest first; none if there is but one."""
+    if _constant(values):
+        return []
+    counts, edges = np.histogram(values, bins=BINS)
+    found = fit_wells(counts, edges, measure, kt, mirror=mirror)
+    return [] if found is None else found.tolist()
+
+
 def _bond(key: str, values: np.ndarray, kt: float, notes: list[str]) -> BondPrior:
+    if wells := _wells(values, np.square, kt, mirror=False):
+        first, *others = (BondWell(length=length, k=k, energy=energy) for length, k, energy in wells)
+        return BondPrior(length=first.length, k=first.k, kt=kt, others=tuple(others))
     fitted = _parabola(values, np.square, kt)
     if fitted is None:
         notes.append(f"bond {key}: -kT ln p is not a single well; mean and variance were used")
@@ -174,6 +215,9 @@ def _bond(key: str, values: np.ndarray, kt: float, notes: list[str]) -> BondPrio
 
 
 def _angle(key: str, values: np.ndarray, kt: float, notes: list[str]) -> AnglePrior:
+    if wells := _wells(values, np.sin, kt, mirror=True):
+        first, *others = (AngleWell(angle=min(angle, np.pi), k=k, energy=energy) for angle, k, energy in wells)
+        return AnglePrior(angle=first.angle, k=first.k, kt=kt, others=tuple(others))
     fitted = _parabola(values, np.sin, kt)
     if fitted is None:
         notes.append(f"angle {key}: -kT ln p is not a single well; mean and variance were used")

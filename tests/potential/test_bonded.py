@@ -7,8 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from cgenn.potential.bonded import angle_energy, angles, bond_energy, dihedral_energy, dihedrals, distances
+from cgenn.potential.bonded import (
+    angle_energy,
+    angle_well_energy,
+    angles,
+    bond_energy,
+    bond_well_energy,
+    dihedral_energy,
+    dihedrals,
+    distances,
+)
+from cgenn.potential.priors import AnglePrior, BondPrior
 
+BOND = BondPrior(length=0.9, k=300.0, kt=2.5, others=[{"length": 1.1, "k": 500.0, "energy": 1.0}])
+ANGLE = AnglePrior(angle=3.0, k=90.0, kt=2.5, others=[{"angle": 2.1, "k": 60.0, "energy": 4.0}])
 INDEX = {size: torch.arange(size)[None] for size in (2, 3, 4)}
 
 
@@ -80,6 +92,45 @@ def test_straight_chain_has_finite_forces(straightness: float, dtype: torch.dtyp
     (gradient,) = torch.autograd.grad(values.sum(), positions)
     assert torch.isfinite(gradient).all()
     assert gradient.abs().max() < 500
+
+
+def parameters_of(prior: BondPrior | AnglePrior, terms: int = 1) -> torch.Tensor:
+    return torch.tensor([[prior.kt, *prior.wells.ravel()]]).repeat(terms, 1)
+
+
+@pytest.mark.parametrize(("energy", "prior"), [(bond_well_energy, BOND), (angle_well_energy, ANGLE)])
+def test_gradients_of_several_wells(energy, prior) -> None:
+    positions, index = chain(0.7)[: 3 if prior is ANGLE else 2].requires_grad_(True), INDEX[3 if prior is ANGLE else 2]
+    assert torch.autograd.gradcheck(lambda at: energy(at, index, parameters_of(prior)), positions)
+    assert torch.autograd.gradgradcheck(lambda at: energy(at, index, parameters_of(prior)), positions)
+
+
+def test_wells_are_densities_that_add_up() -> None:
+    """exp(-E / kT) is the sum of the Gaussians; far from all wells the energy still rises like the nearest."""
+    lengths = torch.linspace(0.05, 3.0, 50)
+    positions = torch.stack([torch.zeros(50, 3), lengths[:, None] * torch.tensor([0.0, 0.6, 0.8])], dim=1).flatten(0, 1)
+    found = bond_well_energy(positions, torch.arange(100).view(50, 2), parameters_of(BOND, 50))
+    one, other = 150 * (lengths - 0.9) ** 2, 1.0 + 250 * (lengths - 1.1) ** 2
+    near = (lengths > 0.6) & (lengths < 1.4)
+    expected = torch.exp(-one / 2.5) + torch.exp(-other / 2.5)
+    torch.testing.assert_close(torch.exp(-found / 2.5)[near], expected[near])
+    below = torch.minimum(one, other) - found
+    assert (below > -1e-9).all()
+    assert (below < 2.5 * math.log(2) + 1e-9).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_several_wells_exert_no_force_on_a_straight_chain(dtype: torch.dtype) -> None:
+    """The wells and their mirror images meet at pi: the force goes to zero there, though no well lies there."""
+    forces = []
+    for bend in (0.0, 1e-7, 1e-3, 2e-3):
+        positions = torch.tensor([[1.0, 0, 0], [0, 0, 0], [-math.cos(bend), math.sin(bend), 0]], dtype=dtype)
+        positions.requires_grad_(True)
+        values = angle_well_energy(positions, INDEX[3], parameters_of(ANGLE).to(dtype))
+        forces.append(torch.autograd.grad(values.sum(), positions)[0].abs().max().item())
+    assert forces[0] < 1e-3
+    assert forces[1] < 1e-3
+    assert forces[3] == pytest.approx(2 * forces[2], rel=0.02)
 
 
 def test_three_beads_on_a_line_have_no_torsion() -> None:

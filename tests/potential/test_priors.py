@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ PRIORS = Priors(
     dihedrals={"A|B|C|B": {"k": (1.0, 2.0, 3.0), "phase": (0.1, 0.2, 0.3)}},
     repulsion={"A|A": {"sigma": 0.5, "epsilon": 1.0}, "A|C": {"sigma": 0.3, "epsilon": 2.0}},
 )
+BOND_WELL = {"length": 0.5, "k": 7.0, "energy": -1.0}
 CHAIN = BeadTopology.build(["B", "C", "B", "A"], [12.0] * 4, bonds=[(0, 1), (1, 2), (2, 3)])
 
 
@@ -30,6 +32,35 @@ def test_terms_of_a_topology() -> None:
     assert angles.parameters.tolist() == [[1.9, 50.0]]
     assert dihedrals.index.tolist() == [[0, 1, 2, 3]] * 3
     assert dihedrals.parameters.tolist() == [[1.0, 0.1, 1.0], [2.0, 0.2, 2.0], [3.0, 0.3, 3.0]]
+
+
+def test_terms_of_several_wells() -> None:
+    """Apart from those of one; of fewer wells than the most, the last is there twice and half of it each time."""
+    well = {"angle": 2.0, "k": 10.0, "energy": 1.0}
+    priors = Priors(
+        bonds={"A|B": {"length": 0.4, "k": 100.0}, "B|C": {"length": 0.3, "k": 9.0, "kt": 2.0, "others": [BOND_WELL]}},
+        angles={
+            "A|B|C": {"angle": 3.0, "k": 50.0, "kt": 2.0, "others": [well]},
+            "B|C|B": {"angle": 3.1, "k": 50.0, "kt": 2.0, "others": [well, well | {"energy": 2.0}]},
+        },
+    )
+    assert priors.bond_terms(CHAIN).index.tolist() == [[2, 3]]
+    assert priors.bond_well_terms(CHAIN).index.tolist() == [[0, 1], [1, 2]]
+    assert priors.bond_well_terms(CHAIN).parameters.tolist() == [[2.0, 0.3, 9.0, 0.0, 0.5, 7.0, -1.0]] * 2
+    assert len(priors.angle_terms(CHAIN).index) == 0
+    terms = priors.angle_well_terms(CHAIN)
+    assert terms.index.tolist() == [[0, 1, 2], [1, 2, 3]]
+    assert terms.parameters.shape == (2, 1 + 3 * 6)
+    wells = terms.parameters[:, 1:].reshape(2, 6, 3)
+    np.testing.assert_allclose(wells[0, :3, 0], [3.1, 2.0, 2.0])
+    np.testing.assert_allclose(wells[1, :, 0], [3.0, 2.0, *[2 * np.pi - 3.0], *[2 * np.pi - 2.0] * 3])
+    np.testing.assert_allclose(wells[1, 3:, 2], 1.0 + 2.0 * np.log(3))
+
+
+def test_one_well_is_written_as_ever_and_several_come_back() -> None:
+    assert PRIORS.model_dump()["bonds"] == {"A|B": {"length": 0.4, "k": 100.0}}
+    several = Priors(bonds={"A|B": {"length": 0.4, "k": 100.0, "kt": 2.0, "others": [BOND_WELL]}})
+    assert Priors.parse(json.loads(json.dumps(several.model_dump())), "here") == several
 
 
 def test_no_terms_at_all() -> None:
@@ -56,6 +87,10 @@ def test_repulsion_table() -> None:
             "`bonds.A|B.length`: Input should be greater than 0, got -0.4",
         ),
         ({"bond": {}}, "unknown key `bond`"),
+        (
+            {"bonds": {"A|B": {"length": 0.4, "k": 1.0, "others": [{"length": 0.5, "k": 1.0, "energy": 0.0}]}}},
+            "with `others`, `k` and `kt` must be positive, got 1.0 and 0.0",
+        ),
         ({"angles": {"A|B|C": {"angle": 4.0, "k": 1.0}}}, "less than or equal to 3.14"),
     ],
 )

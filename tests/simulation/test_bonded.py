@@ -9,7 +9,7 @@ import torch
 
 from cgenn.potential.derivatives import energy_and_forces
 from cgenn.potential.potential import Potential
-from cgenn.potential.priors import Priors, RepulsionPrior
+from cgenn.potential.priors import AnglePrior, BondPrior, Priors, RepulsionPrior
 from cgenn.simulation import bonded
 from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
@@ -33,7 +33,9 @@ def native(priors: Priors, topology: BeadTopology, positions: np.ndarray, *, box
     result = {}
     for group, force in enumerate(forces):
         state = context.getState(energy=True, forces=True, groups={group})
-        result[force.getName()] = state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+        energy, before = result.get(force.getName(), (0.0, 0.0))
+        found = state.getForces(asNumpy=True)._value
+        result[force.getName()] = energy + state.getPotentialEnergy()._value, before + found
     return result
 
 
@@ -70,6 +72,24 @@ def test_every_term_on_a_molecule(potential, topology, disturbed):
     for frame in disturbed:
         expected = in_torch(potential, topology, frame)
         assert_same(native(potential.priors, topology, frame), expected)
+
+
+def test_terms_of_several_wells(potential, topology, disturbed):
+    """Beside some of one well, with two and three wells, in and out of them and for a chain that is nearly straight."""
+    bonds, angles = dict(potential.priors.bonds), dict(potential.priors.angles)
+    for number, key in enumerate(sorted(bonds)[:-1]):
+        well = {"length": bonds[key].length + 0.02, "k": 2e4, "energy": 1.0}
+        bonds[key] = BondPrior(length=bonds[key].length, k=3e4, kt=2.5, others=[well, well][: 1 + number % 2])
+    for number, key in enumerate(sorted(angles)[:-1]):
+        wells = [{"angle": 2.9, "k": 90.0, "energy": 1.0}, {"angle": 1.2, "k": 30.0, "energy": 3.0}]
+        angles[key] = AnglePrior(angle=angles[key].angle, k=300.0, kt=2.5, others=wells[: 1 + number % 2])
+    several = Potential(potential.config, potential.priors.model_copy(update={"bonds": bonds, "angles": angles}))
+    names = [force.getName() for force in bonded.prior_forces(several.priors, topology, Placement.replicas(5))]
+    assert (names.count("bonds"), names.count("angles")) == (2, 2)
+    straight = np.outer(np.arange(5), [0.3, 0.2, 0.1]) + np.random.default_rng(0).normal(scale=1e-3, size=(5, 3))
+    for frame in [*disturbed, straight]:
+        found, expected = native(several.priors, topology, frame), in_torch(several, topology, frame)
+        assert_same(*({term: terms[term] for term in ("bonds", "angles")} for terms in (found, expected)))
 
 
 def test_replicas_add_up_and_do_not_feel_each_other(potential, topology, disturbed):

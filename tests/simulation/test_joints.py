@@ -50,7 +50,7 @@ CHAIN = BeadTopology.build(
 )
 
 
-def priors(topology: BeadTopology, strength: float = 1.0) -> Priors:
+def priors(topology: BeadTopology, strength: float = 1.0, *, several: bool = False) -> Priors:
     """Some term of each kind, wherever one can act."""
     linkage = Linkage.of(topology)
 
@@ -58,9 +58,13 @@ def priors(topology: BeadTopology, strength: float = 1.0) -> Priors:
         return sorted({type_key(linkage.names[point] for point in row) for row in getattr(linkage, kind).tolist()})
 
     dihedral = {"k": (strength, -0.5 * strength), "phase": (0.4, 1.9)}
+    longer = {"kt": 2.5, "others": [{"length": 0.2, "k": 3e4 * strength, "energy": 1.0}]}
+    wider = {"kt": 2.5, "others": [{"angle": 2.7, "k": 90.0 * strength, "energy": 2.0}]}
+    bonds = {key: {"length": 0.15 + 0.001 * n, "k": 2e4 * strength} for n, key in enumerate(known("bonds"))}
+    angles = {key: {"angle": 1.9 + 0.01 * n, "k": 200.0 * strength} for n, key in enumerate(known("angles"))}
     return Priors(
-        bonds={key: {"length": 0.15 + 0.001 * n, "k": 2e4 * strength} for n, key in enumerate(known("bonds"))},
-        angles={key: {"angle": 1.9 + 0.01 * n, "k": 200.0 * strength} for n, key in enumerate(known("angles"))},
+        bonds={key: entry | longer if several else entry for key, entry in bonds.items()},
+        angles={key: entry | wider if several else entry for key, entry in angles.items()},
         dihedrals=dict.fromkeys(known("dihedrals"), dihedral),
     )
 
@@ -93,10 +97,11 @@ def test_points_are_where_the_atoms_are():
         np.testing.assert_allclose(found, place, atol=1e-12)
 
 
+@pytest.mark.parametrize("several", [False, True], ids=["one well", "wells"])
 @pytest.mark.parametrize("kind", ["bonds", "angles", "dihedrals"])
-def test_native_terms_are_those_of_torch(kind):
+def test_native_terms_are_those_of_torch(kind, several):
     """Energies, forces and torques of two copies, each to 1e-10."""
-    rigid, known = RigidBeads.of(CHAIN), priors(CHAIN)
+    rigid, known = RigidBeads.of(CHAIN), priors(CHAIN, several=several)
     system = openmm.System()
     for _ in range(2):
         rigid.add_to(system, CHAIN.masses)

@@ -88,10 +88,10 @@ def test_two_topologies_share_the_priors_of_their_types(chain, chain_frames):
 
 
 def test_soft_angles_keep_mean_and_variance():
-    """Trans and gauche: no single well. p ~ sin(theta) exp(-E / kT) of the prior has the moments of the data."""
-    random = np.random.default_rng(0)
-    theta = np.concatenate([random.normal(2.05, 0.12, 8000), random.normal(2.7, 0.15, 12000)])
-    theta = theta[theta < np.pi]
+    """A well at pi, but no parabola within the data. p ~ sin(theta) exp(-E / kT) has the moments of the data."""
+    grid = np.linspace(0.0, np.pi, 20_001)
+    weight = np.sin(grid) * np.exp(-2.0 * (grid - np.pi) ** 2)
+    theta = np.interp(np.random.default_rng(0).random(20_000), np.cumsum(weight) / weight.sum(), grid)
     trio = BeadTopology.build(["A"] * 3, [1.0] * 3, bonds=[(0, 1), (1, 2)])
     positions = np.zeros((len(theta), 3, 3))
     positions[:, 0, 0], positions[:, 2, 0], positions[:, 2, 1] = 1.0, np.cos(theta), np.sin(theta)
@@ -107,3 +107,12 @@ def test_soft_angles_keep_mean_and_variance():
 def test_negative_temperature_is_refused(chain, chain_frames):
     with pytest.raises(ValueError, match="temperature must be positive, got -1"):
         fit_priors([(chain, chain_frames.positions, None)], -1.0, reach=1.0)
+
+
+def test_a_chain_that_gets_straight_has_no_dihedral_prior(chain):
+    """Its dihedral is not defined on a line: what one frame in ten shows is left to the network, and said."""
+    positions = _torsions(np.random.default_rng(0).uniform(-np.pi, np.pi, 1000))
+    positions[::10, 3] = [0.001, 0.0, 2.0]
+    fit = fit_priors([(chain, positions, None)], TEMPERATURE, reach=0.1)
+    assert fit.priors.dihedrals == {}
+    assert "dihedral A|B|C|D: 10.0% of the time it is nearly straight; it has no prior" in fit.notes

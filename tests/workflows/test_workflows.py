@@ -213,3 +213,25 @@ def test_ions_with_and_without_charges(name, tmp_path):
     assert json.loads(cgenn("run", name, "--quick", "--out", tmp_path / "out", "--json")) == said
     kept = {path: stamp for path, stamp in stamps(tmp_path / "out").items() if path.suffix in (".h5", ".safetensors")}
     assert kept == {path: stamp for path, stamp in before.items() if path in kept}
+
+
+def test_polyethylene(tmp_path):
+    """The numbers promised are there, for chains in training and for one that is not."""
+    said = json.loads(cgenn("run", "polyethylene", "--quick", "--out", tmp_path / "out", "--json"))
+    for chain in ("c12", "c16", "c24"):
+        assert 0.5 < said[f"density_aa_{chain}"] < 0.8
+        promised = {
+            "density_difference",
+            "rg_difference",
+            "ree_difference",
+            "rdf_deviation",
+            "speed_up",
+            "time_scaling",
+        }
+        assert {f"{key}_{chain}" for key in promised} <= said.keys()
+    assert {key for key, value in said.items() if isinstance(value, float)} <= set(said["units"])
+    model = json.loads((tmp_path / "out/model/training.json").read_text())
+    assert [len(entry["sources"]) for entry in model["datasets"]] == [1, 1]
+    before = stamps(tmp_path / "out")
+    cgenn("run", "polyethylene", "--quick", "--out", tmp_path / "out", "--json")
+    assert stamps(tmp_path / "out") == before
