@@ -4,7 +4,7 @@ python -m tests.benchmarks.systems [--quick] [--only benzene,villin] [--threads 
 
 Both run on OpenMM's CPU platform with as many threads, under a Langevin thermostat: the atoms as `system.toml` says,
 the beads under a model of default size with random weights, of which nothing but the cost is left (an energy of 0.001
-kJ/mol), under a repulsion and, for ions, under constant charges. Each is started again after every picosecond, so that
+kJ/mol), under a repulsion and, for ions, under constant charges. Each is started again after every 0.2 ps, so that
 beads stay about where the atoms put them. One thread: CPU time; several: on the clock.
 """
 
@@ -54,7 +54,7 @@ SYSTEMS = {
 }
 """Time steps are those of the workflows, and 4 fs where there is none."""
 REPULSION = RepulsionPrior(sigma=0.25, epsilon=2.0)
-STRETCH = 1.0
+STRETCH = 0.2
 """Between two starts [ps]."""
 
 
@@ -155,7 +155,7 @@ def context_of(system: openmm.System, definition: AllAtomSystem, timestep: float
 
 
 def pace(context: openmm.Context, threads: int, seconds: float, temperature: float) -> float:
-    """Time of a step [s], from stretches of a picosecond from the same start that take `seconds` in all."""
+    """Time of a step [s], from stretches of `STRETCH` from the same start that take `seconds` in all."""
     integrator = context.getIntegrator()
     start, steps = context.getState(positions=True), max(1, round(STRETCH / integrator.getStepSize()._value))
     integrator.step(10)  # compiles, finds neighbours
