@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cgenn.graph import BeadGraph
+from cgenn.graph import BeadGraph, build_graph
 from cgenn.nn.network import BeadOutputs
 from cgenn.potential.conformation import random_conformation
 from cgenn.potential.derivatives import energy_and_forces
@@ -51,7 +51,13 @@ def _difference(fast: CompiledPotential, potential: Potential) -> float:
     """How far the forces on a few beads differ, by the largest."""
     topology, positions = random_conformation(potential)
     weight = potential.network.embedding.weight
-    graph = potential.graph(topology, torch.as_tensor(positions, dtype=weight.dtype, device=weight.device)[None])
+    kinds, features = potential.type_indices(topology), potential.bead_features(topology)
+    graph = build_graph(
+        torch.as_tensor(positions, dtype=weight.dtype, device=weight.device),
+        kinds.to(weight.device),
+        potential.config.cutoff,
+        features=None if features is None else features.to(weight),
+    )
     _, expected = energy_and_forces(potential.network_energy, graph)
     _, found = fast.network_energy_and_forces(graph)
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))

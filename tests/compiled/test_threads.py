@@ -75,9 +75,10 @@ def test_all_kernels_compile_for_a_gpu(lmax: int, tmp_path: Path) -> None:
         assert list(folder.glob("*.cubin"))
 
 
-def test_kernels_that_are_wrong_are_not_relied_on(monkeypatch, caplog) -> None:
+@pytest.mark.parametrize("options", [{"bead_features": ("charge",)}, CHARGES], ids=str)
+def test_kernels_that_are_wrong_are_not_relied_on(options: dict, monkeypatch, caplog) -> None:
     """On a GPU forces are compared; where they differ, the network itself is used, and the log says why."""
-    potential = random_potential(torch.float32)
+    potential = random_potential(torch.float32, **options)
     monkeypatch.setattr(CompiledPotential, "on_gpu", property(lambda potential: True))
     assert isinstance(compiled(potential), CompiledPotential)
     monkeypatch.setattr("cgenn.compiled.layer_constants.THIRD", 0.5)
