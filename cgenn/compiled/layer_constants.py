@@ -78,9 +78,7 @@ class LayerConstants:
             self.table = self._stored(radial_table(radial, terms, layer.channels))
         else:
             self.table = torch.zeros(1, 1, self.channels, **self.kind)
-            self.perceptron = Perceptron(
-                layer.radial, terms, layer.channels, frames, dtype, device, receiving=self.first
-            )
+            self.perceptron = Perceptron(layer.radial, terms, layer.channels, dtype, device)
         self.knots = float(len(self.table))
         self._take_weights(layer)
         self._take_readout(readout)

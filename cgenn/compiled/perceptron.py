@@ -19,7 +19,6 @@ from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.compiled.launch import Launch, kernel, lanes, padded
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SILU_GAIN, Dense
-from cgenn.nn.network import BodyFeatures
 from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
 
 if TYPE_CHECKING:
@@ -41,11 +40,8 @@ class Perceptron:
         radial: RadialNetwork,
         terms: Sequence[Coupling],
         channels: int,
-        frames: BodyFeatures,
         dtype: torch.dtype,
         device: torch.device,
-        *,
-        receiving: bool,
     ) -> None:
         one, two, three = (layer for layer in radial.perceptron if isinstance(layer, Dense))
         assert one.bias is not None
