@@ -45,7 +45,7 @@ class Layer:
         self.constants = c = constants
         beads, width, new = len(types), c.channels, features.new_zeros
         self.types, self.features, self.energies, self.slopes = types, features, energies, slopes
-        spare = parts if c.both else 0  # rows behind those of the beads, see `edges.Pairs`
+        spare = parts if c.both else 0  # rows behind those of the beads, see `pairs.Pairs`
         self.sent, self.got = new(beads, c.inputs, width), new(beads + spare, c.gathered, width)
         self.by_sent = self.sent if by_sent is None else by_sent
         self.mixed, self.gates = new(beads, c.out, width), new(beads, len(c.bias), width)
