@@ -52,13 +52,14 @@ _ROWS = """\
 def {name}(
     begin: wp.int32,
     offsets: wp.array(dtype=wp.int32),
+    base: wp.int32,
     hidden: wp.array2d(dtype=Lanes),
     slopes: wp.array2d(dtype=Lanes),
     shares: wp.array(dtype=Real),
 {arguments}) -> None:
     row, single = wp.tid()
     bead = begin + row
-    for at in range(offsets[bead], offsets[bead + 1]):
+    for at in range(offsets[bead] - base, offsets[bead + 1] - base):
 """
 
 BACKWARD = _ROWS.format(

@@ -69,7 +69,7 @@ class Bodies:
     Attributes:
         tensors: of each bead, shape (beads, numbers).
         offsets: how many edges the beads before have, shape (beads + 1,).
-        invariants: those of all edges, of messages to a bead and of those from it, each of shape (edges, invariants).
+        invariants: those of all edges, shape (edges, invariants).
         by_invariants: derivatives by them.
         turns: derivatives by turns of the beads, shape (beads, 3).
         there: those by turns of the senders, for each edge, shape (edges, 3).
@@ -90,9 +90,7 @@ class Bodies:
         self.offsets = torch.zeros(beads + 1, dtype=torch.int32, device=device)
         self.turns, self.there = torch.zeros(beads, 3, **kind), torch.zeros(1, 3, **kind)
         self.pairs = torch.zeros(1, 7, **kind)
-        self.invariants = [torch.zeros(1, c.outputs, **kind)] * 2
-        self.by_invariants = [torch.zeros(1, c.outputs, **kind)] * 2
-        self.version = 0
+        self.invariants = self.by_invariants = torch.zeros(1, c.outputs, **kind)
         self.rooms = EdgeRooms(c.kind["dtype"], device)
 
         def launch(name: str, *arguments: Tensor | float, parts: int | None = None) -> Launch:
@@ -104,7 +102,7 @@ class Bodies:
         self.meet = launch("pairs", *edges, vectors, c.cutoff, whole, *splines, self.sites, self.pairs)
         self.share = launch("share", *edges, self.pairs, energies, parts=1)
         around = vectors.unsqueeze(1)
-        given = [*edges, vectors, self.offsets, self.tensors, *self.invariants]
+        given = [*edges, vectors, self.offsets, self.tensors, self.invariants]
         self.relate = launch("invariants", *given)
         self.unrelate = launch("invariants_backward", *given, self.turns, vectors, around)
         self.spread = launch("spread", *edges, vectors, self.pairs, slopes, self.turns, self.there, around)
@@ -112,7 +110,6 @@ class Bodies:
 
     def forward(self, edges: Edges, orientations: Float[Tensor, "beads 3 3"], features: Tensor) -> None:
         """Tensors and sites, whose energy is added to that of the beads; what is not scalar of the features."""
-        self.version += 1
         self.offsets[1:] = torch.cumsum((edges.last - edges.first)[: len(self.tensors)], 0)
         self.orientations.copy_(orientations)
         self.turn()
@@ -132,10 +129,9 @@ class Bodies:
     def _find_invariants(self, edges: Edges) -> None:
         count = int(self.offsets[-1])
         self.invariants, self.by_invariants = (
-            [self.rooms.room(name + way, count, self.constants.outputs)[:count] for way in ("here", "there")]
-            for name in ("", "by_")
+            self.rooms.room(name, count, self.constants.outputs) for name in ("invariants", "by_invariants")
         )
-        self.relate.give({**edges.arguments, 6: self.invariants[0], 7: self.invariants[1]})
+        self.relate.give({**edges.arguments, 6: self.invariants})
         self.relate()
 
     def start_backward(self, edges: Edges, by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
@@ -144,13 +140,11 @@ class Bodies:
         self.there.zero_()
         self.spread.give({**edges.arguments, 4: self.pairs, 7: self.there, 8: by_vectors})
         self.spread()
-        for each in self.by_invariants:
-            each.zero_()
+        self.by_invariants.zero_()
 
     def through_invariants(self, edges: Edges, by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
         """Derivatives by turns and by vectors from those by the invariants."""
-        here, there = self.by_invariants
-        self.unrelate.give({**edges.arguments, 6: here, 7: there, 9: self.there, 10: by_vectors})
+        self.unrelate.give({**edges.arguments, 6: self.by_invariants, 8: self.there, 9: by_vectors})
         self.unrelate()
 
     def finish_backward(self, edges: Edges, by_features: Tensor) -> Float[Tensor, "beads 3 3"]:

@@ -41,8 +41,8 @@ SLOPES = f"""\
 ENVELOPE = "Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))"
 ENVELOPE_SLOPE = "Real(-168.0) * share3 * share * share * gap * gap"
 """1 - 28 x^6 + 48 x^7 - 21 x^8 of x = distance / cutoff, `share` (see `nn.radial`), and -168 x^5 (1 - x)^2."""
-AT = "        at = offsets[bead] + edge - first[bead]\n"
-"""Where what is computed of an edge is stored."""
+AT = "        at = offsets[bead] - base + edge - first[bead]\n"
+"""Where what is computed of an edge is stored, from the edge `base` on."""
 
 
 class Side(NamedTuple):

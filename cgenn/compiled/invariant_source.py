@@ -14,7 +14,6 @@ from cgenn.compiled.orientation_source import Tensors, generator, harmonics
 from cgenn.nn.orientation import EdgeInvariants
 
 _ZERO = 1e-9
-_VIEWS = ("here", "there")
 _AT_ONCE = 16
 """Edges that the invariants are computed of together."""
 
@@ -27,12 +26,11 @@ def {name}(
     vectors: wp.array(dtype=Vector),
     offsets: wp.array(dtype=wp.int32),
     tensors: wp.array2d(dtype=Real),
-    here: wp.array2d(dtype=Real),
-    there: wp.array2d(dtype=Real),
+    invariants: wp.array2d(dtype=Real),
 {arguments}) -> None:
     row, single = wp.tid()
     bead = begin + row
-    some(bead, offsets[bead], first[bead], last[bead], senders, vectors, tensors, here, there{names})
+    some(bead, offsets[bead], first[bead], last[bead], senders, vectors, tensors, invariants{names})
 """
 
 _SOME = '''
@@ -69,44 +67,39 @@ def some(
     senders: wp.array(dtype=wp.int32),
     vectors: wp.array(dtype=Vector),
     tensors: wp.array2d(dtype=Real),
-    here: wp.array2d(dtype=Real),
-    there: wp.array2d(dtype=Real),
+    invariants: wp.array2d(dtype=Real),
 {arguments}): ...
 '''
 """C++ on vectors of edges; those that are missing in the last one are the first one again."""
 
 
 def invariants(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype) -> str:
-    """Those of all edges of a bead, as the receiver (`here`) and, of the message the other way, as the sender."""
-    body = ""
-    for name in _VIEWS:
-        form = _Invariants(edges, tensors, name)
-        body += _view(name, form.values())
-        body += "".join(f"            into({name}, {m}, i{m});\n" for m in range(edges.outputs)) + "        }\n"
-    into = f"""\
-        const auto into = [&](auto& array, int m, Many values) {{
-            for (int k = 0; k < count; ++k) array.data[row(k) * {edges.outputs} + m] = values[k];
+    """Those of the messages that a bead gets, of all edges."""
+    body = f"""\
+        const auto into = [&](int m, Many values) {{
+            for (int k = 0; k < count; ++k) invariants.data[row(k) * {edges.outputs} + m] = values[k];
         }};
 """
-    return _rows("invariants", tensors, dtype, into + body, {})
+    body += _vectors(_Invariants(edges, tensors).values())
+    body += "".join(f"        into({m}, i{m});\n" for m in range(edges.outputs))
+    return _rows("invariants", tensors, dtype, body, {})
 
 
 def invariants_backward(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype) -> str:
     """Derivatives by the vectors and by turns of both bodies, added to what is there, from those by the invariants."""
     body = f"""\
-        Many turns[6] = {{}};
+        Many turns[6];
         const Number* rows[{_AT_ONCE}];
 """
-    for name in _VIEWS:
-        form = _Invariants(edges, tensors, name)
-        lines = f"for (int k = 0; k < {_AT_ONCE}; ++k) rows[k] = {name}.data + row(k) * {edges.outputs};\n"
-        lines += "".join(f"g{m} = numbers(rows, {m})\n" for m in range(edges.outputs)) + form.derivatives()
-        for number, end in enumerate("bo"):
-            for axis in range(3):
-                lines += f"turns[{3 * number + axis}] += {_turn(tensors, end, axis)};\n"
-        body += _view(name, lines) + "        }\n"
+    lines = f"for (int k = 0; k < {_AT_ONCE}; ++k) rows[k] = invariants.data + row(k) * {edges.outputs};\n"
+    lines += "".join(f"g{m} = numbers(rows, {m})\n" for m in range(edges.outputs))
+    lines += _Invariants(edges, tensors).derivatives()
+    for number, end in enumerate("bo"):
+        for axis in range(3):
+            lines += f"turns[{3 * number + axis}] = {_turn(tensors, end, axis)};\n"
+    body += _vectors(lines)
     body += """\
-        const Many u[3] = {r0 * inverse, r1 * inverse, r2 * inverse};
+        const Many u[3] = {u0, u1, u2};
         for (int axis = 0; axis < 3; ++axis) {
             const int next = (axis + 1) % 3, after = (axis + 2) % 3;
             const Many aside = u[next] * (turns[after] + turns[3 + after]) - u[after] * (turns[next] + turns[3 + next]);
@@ -129,12 +122,11 @@ def invariants_backward(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dt
 class _Invariants:
     """The invariants i0, i1, ... in the order of `EdgeInvariants`, and the derivatives from g0, g1, ... by them.
 
-    b and o are the tensors of the bead and of the other one; the bead is the receiver (`here`) or the sender (`there`).
+    b and o are the tensors of the bead, the receiver, and of the other one, the sender.
     """
 
-    def __init__(self, edges: EdgeInvariants, tensors: Tensors, bead: str) -> None:
+    def __init__(self, edges: EdgeInvariants, tensors: Tensors) -> None:
         self.tensors, self.count = tensors, 0
-        self.h, self.t = ("b", "o") if bead == "here" else ("o", "b")
         self.prepared = harmonics(edges.degree)
         self.singles: list[tuple[int, str, int, float]] = []
         """(number, tensor, degree, scale) of F . Y."""
@@ -143,7 +135,7 @@ class _Invariants:
             scale = (2 * kind.degree + 1) ** -0.5
             self._pair(number, number, {(c, c): f"Real({scale!r})" for c in range(2 * kind.degree + 1)})
             if number in edges.singles:
-                for end in (self.h, self.t):
+                for end in "bo":
                     for start in self._starts(number):
                         self.singles.append((self.count, f"{end}{start}", kind.degree, scale))
                         self.count += 1
@@ -171,10 +163,10 @@ class _Invariants:
             parts = [f"{_component(tensor, c)} * Y{degree**2 + c}" for c in range(2 * degree + 1)]
             lines.append(f"i{place} = Real({scale!r}) * ({' + '.join(parts)})")
         for group, pairs in enumerate(self.pairs):
-            lines += pairs.multiplied(f"u{group}", self.t, 1)
+            lines += pairs.multiplied(f"u{group}", "o", 1)
             for n, m, place in pairs.each():
                 rows = sorted({a for a, _ in pairs.matrix})
-                parts = [f"{self.h}{pairs.here[n] + a} * u{group}_{m}_{a}" for a in rows]
+                parts = [f"b{pairs.here[n] + a} * u{group}_{m}_{a}" for a in rows]
                 lines.append(f"i{place} = " + " + ".join(parts))
         return "".join(f"        {line}\n" for line in lines)
 
@@ -186,12 +178,12 @@ class _Invariants:
             for c in range(2 * degree + 1):
                 by[_component(tensor, c)].append(f"Real({scale!r}) * g{place} * Y{degree**2 + c}")
         for group, pairs in enumerate(self.pairs):
-            lines += pairs.multiplied(f"u{group}", self.t, 1) + pairs.multiplied(f"v{group}", self.h, 0)
+            lines += pairs.multiplied(f"u{group}", "o", 1) + pairs.multiplied(f"v{group}", "b", 0)
             for n, m, place in pairs.each():
                 for a in sorted({a for a, _ in pairs.matrix}):
-                    by[f"{self.h}{pairs.here[n] + a}"].append(f"g{place} * u{group}_{m}_{a}")
+                    by[f"b{pairs.here[n] + a}"].append(f"g{place} * u{group}_{m}_{a}")
                 for b in sorted({b for _, b in pairs.matrix}):
-                    by[f"{self.t}{pairs.there[m] + b}"].append(f"g{place} * v{group}_{n}_{b}")
+                    by[f"o{pairs.there[m] + b}"].append(f"g{place} * v{group}_{n}_{b}")
         lines += [f"d{name} = " + (" + ".join(parts) or "Real(0.0)") for name, parts in by.items()]
         return "".join(f"        {line}\n" for line in lines)
 
@@ -253,11 +245,8 @@ def _rows(
     return text + _SOME.format(own=own + begin, others=others, body=body, end=end, arguments=given, **sizes)
 
 
-def _view(name: str, lines: str) -> str:
-    """The beginning of a block in which the direction is that of the message to the bead, or of the one from it."""
-    sign = "-" if name == "there" else ""
-    text = "        {\n" + "".join(f"            const Many u{k} = {sign}r{k} * inverse;\n" for k in range(3))
-    for line in lines.replace("Real(", "Number(").splitlines():
-        whole = line.strip()
-        text += f"            {whole}\n" if whole.endswith(";") else f"            const Many {whole};\n"
-    return text
+def _vectors(text: str) -> str:
+    """Lines as C++; those without a semicolon make a new vector. u is the direction from the bead to the other one."""
+    lines = [f"u{k} = r{k} * inverse" for k in range(3)] + [line.strip() for line in text.splitlines()]
+    lines = [line if line.endswith(";") else f"const Many {line};" for line in lines]
+    return "".join(f"        {line.replace('Real(', 'Number(')}\n" for line in lines)

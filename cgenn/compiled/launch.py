@@ -34,6 +34,8 @@ OPTIONS = {
 _WIDTHS = (32, 16, 8)
 _FEWEST = 128
 """Beads of a thread."""
+CHUNK = 128
+"""Beads at a time, so that what is computed of them between two passes over edges stays in the cache of a processor."""
 _WORTH_A_WORD = 1.0
 """Seconds; what is in the cache is loaded in less."""
 _log = logging.getLogger(__name__)
@@ -138,7 +140,7 @@ class Command:
 
     def __init__(self, kernel: Any, shape: tuple[int, int], arguments: Sequence[Any], device: torch.device) -> None:
         self.command = wp.launch(kernel, shape, inputs=arguments, device=str(device), record_cmd=True)
-        self.on_gpu = device.type == "cuda"
+        self.shape, self.on_gpu = shape, device.type == "cuda"
         values = self.command.params[1:]
         self.names = [f"_{number}" for number in range(len(values))]
         fields = [(name, type(value)) for name, value in zip(self.names, values, strict=True)]
@@ -162,8 +164,10 @@ class Command:
 
     def resize(self, shape: tuple[int, int]) -> None:
         """Another number of rows and blocks."""
-        self.command.set_dim(shape)
-        self._prepare()
+        if shape != self.shape:
+            self.shape = shape
+            self.command.set_dim(shape)
+            self._prepare()
 
 
 class Launch:
@@ -179,15 +183,15 @@ class Launch:
         parts: int | None = None,
     ) -> None:
         given = [_argument(value, wanted.type) for value, wanted in zip(arguments, kernel.adj.args[1:], strict=True)]
-        cuts = bounds(beads, device, parts)
         self.parts = [
-            Command(kernel, (last - first, blocks), [first, *given], device) for first, last in pairwise(cuts)
+            Command(kernel, (last - first, blocks), [first, *given], device)
+            for first, last in pairwise(bounds(beads, device, parts))
         ]
         self.kernel, self.kept, self.beads, self.blocks = kernel, list(arguments), beads, blocks
         self.range = (0, beads)
 
-    def give(self, values: dict[int, Tensor]) -> None:
-        """Other tensors for some of the arguments, by their number."""
+    def give(self, values: dict[int, Tensor | int]) -> None:
+        """Other tensors or whole numbers for some of the arguments, by their number."""
         for number, value in values.items():
             if self.kept[number] is value:
                 continue
@@ -200,7 +204,7 @@ class Launch:
         """Only these beads, from now on."""
         if self.range != (first, last):
             self.range = (first, last)
-            for part, (start, stop) in zip(self.parts, pairwise(_cuts(first, last, len(self.parts))), strict=True):
+            for part, (start, stop) in zip(self.parts, pairwise(cuts(first, last, len(self.parts))), strict=True):
                 part.resize((stop - start, self.blocks))
                 part.set(0, start)
 
@@ -233,10 +237,19 @@ class Steps:
         self.rest = last - self.starts[-1] if self.starts else 0
         size = size if len(self.starts) > 1 else self.rest
         self.chunk = torch.tensor([first, size], dtype=torch.int32, device=device)
-        self.bounds = self.chunk.numpy() if len(self.starts) > 1 else None  # the same memory
+        self.bounds = self.chunk.numpy() if device.type == "cpu" else None  # the same memory
         self.full = [_step(step, self.chunk, size, device) for step in steps]
         self.last = [_step(step, self.chunk, self.rest, device) for step in steps]
         self.size = size
+
+    def over(self, first: int, last: int) -> None:
+        """Only these beads, from now on."""
+        self.starts = list(range(first, last, self.size))
+        rest = last - self.starts[-1] if self.starts else 0
+        if rest != self.rest:
+            self.rest = rest
+            for command, step in zip(self.last, self.kept, strict=True):
+                command.resize((-(-rest // step.rows), step.blocks))
 
     def __call__(self) -> None:
         for first in self.starts:
@@ -257,10 +270,11 @@ def bounds(beads: int, device: torch.device, parts: int | None = None) -> list[i
     """Where the beads of each thread begin, and the end."""
     if parts is None:
         parts = 1 if device.type == "cuda" else max(1, min(torch.get_num_threads(), beads // _FEWEST))
-    return _cuts(0, beads, parts)
+    return cuts(0, beads, parts)
 
 
-def _cuts(first: int, last: int, parts: int) -> list[int]:
+def cuts(first: int, last: int, parts: int) -> list[int]:
+    """Where the beads of each thread begin, and the end, of some beads."""
     return [first + (last - first) * part // parts for part in range(parts + 1)]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cgenn.compiled.bodies import Bodies
 from cgenn.compiled.edges import Edges
-from cgenn.compiled.launch import Launch, Step
+from cgenn.compiled.launch import Launch, Step, Steps, in_threads
 from cgenn.compiled.layer_constants import LayerConstants
 from cgenn.compiled.mixing_source import AT_ONCE
 from cgenn.compiled.perceptron import AROUND, WeightedMessages
@@ -46,6 +46,7 @@ class Layer:
         beads, width, new = len(types), c.channels, features.new_zeros
         self.types, self.features, self.energies, self.slopes = types, features, energies, slopes
         spare = parts if c.both else 0  # rows behind those of the beads, see `pairs.Pairs`
+        self.beads = beads
         self.sent, self.got = new(beads, c.inputs, width), new(beads + spare, c.gathered, width)
         self.by_sent = self.sent if by_sent is None else by_sent
         self.mixed, self.gates = new(beads, c.out, width), new(beads, len(c.bias), width)
@@ -54,17 +55,18 @@ class Layer:
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
         nothing = new(1, 3)
         edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, self.sent]
-        given = [] if c.perceptron is None else [nobody]
+        given: list[Tensor | float] = [] if bodies is None else [bodies.offsets, 0]
         targets = [nobody] if c.both else []
-        to = [types, c.receiver, self.got, *given, *targets]
+        to: list[Tensor | float] = [types, c.receiver, self.got, *given, *targets]
         self.gather = Launch(c.kernels["forward"], beads, blocks, [*edges, *to], features.device, parts)
-        to = [self.got, new(1, c.columns, 3), *([] if c.first else [self.by_sent])]
+        to = [self.got, new(1, c.columns, 3)]
+        to += [] if c.first else [self.by_sent, *([0] if given else [])]
         to += [*given, *([c.table] if given else []), *targets]
         self.ungather = Launch(c.kernels["backward"], beads, blocks, [*edges, *to], features.device, parts)
         self.weighted = None
         if c.perceptron is not None:
             assert bodies is not None
-            self.weighted = WeightedMessages(self.gather, self.ungather, c.perceptron, bodies, receiving=c.first)
+            self.weighted = WeightedMessages(self.gather, self.ungather, c.perceptron, bodies, features=not c.first)
 
     def sending(self) -> list[Step]:
         """From `features` to `sent`."""
@@ -132,9 +134,28 @@ class Layer:
     def backward(self, edges: Edges, by_vectors: Tensor) -> None:
         """From the derivatives by `got` to those by `sent`, and onto those by the vectors."""
         if self.weighted is not None:
+            self.by_sent.zero_()
             self.weighted.backward(edges.arguments, by_vectors)
+            self._add_up()
         else:
             self._over(self.ungather, edges, {AROUND: by_vectors}, None if self.constants.first else self.by_sent)
+
+    def turn(self, edges: Edges, by_vectors: Tensor, nodes: Sequence[Steps]) -> None:
+        """Both, with what is done for the beads in between."""
+        if self.weighted is not None:
+            self.by_sent.zero_()
+            self.weighted.turn(edges.arguments, by_vectors, nodes)
+            self._add_up()
+        else:
+            self.forward(edges)
+            in_threads(nodes)
+            self.backward(edges, by_vectors)
+
+    def _add_up(self) -> None:
+        """What each thread added to the derivatives by `sent`."""
+        first, *others = self.by_sent.split(self.beads)
+        for other in others:
+            first += other
 
     def _over(self, launch: Launch, edges: Edges, others: dict[int, Tensor], sums: Tensor | None) -> None:
         """Go over the edges; where a bead adds to the sums of another one, these begin with zero."""

@@ -73,6 +73,8 @@ class LayerConstants:
         self.both = frames is None and self.lanes > 1
         self.perceptron: Perceptron | None = None
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
+        if first and frames is not None:  # the other features of the beads are zero before the first layer
+            terms = [term for term in terms if term.source in (0, *frames.embedding.degrees)]
         if frames is None:
             radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
             self.table = self._stored(radial_table(radial, terms, layer.channels))
@@ -148,10 +150,10 @@ class LayerConstants:
             scalars = terms, self.gathered, blocks
             return {"forward": first_source.forward(*scalars), "backward": first_source.backward(*scalars)}
         sizes, given = (self.inputs, self.gathered), self.perceptron is not None
-        way = {"features": not self.first, "receiving": given and self.first}
+        way = {"given": given, "both": self.both}
         return {
-            "forward": message_source.forward(terms, *sizes, blocks, given=given, both=self.both),
-            "backward": message_source.backward(terms, *sizes, blocks, given=given, both=self.both, **way),
+            "forward": message_source.forward(terms, *sizes, blocks, **way),
+            "backward": message_source.backward(terms, *sizes, blocks, features=not self.first, **way),
         }
 
     def _both(self, parts: Sequence[Tensor]) -> Both:

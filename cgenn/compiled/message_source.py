@@ -33,9 +33,10 @@ _RECEIVER = """\
     messages: wp.array(dtype=Lanes),
 """
 
-_OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n"
+_OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n    base: wp.int32,\n"
 TARGETS = "    targets: wp.array(dtype=wp.int32),\n"
 _ADDED = "        to = targets[edge]\n"
+_ROWS = "    rows: wp.int32,\n"
 _TO = {TO_BEAD: "sum", FROM_BEAD: "back"}
 """What the messages of both sides are called."""
 
@@ -100,18 +101,18 @@ def backward(
     *,
     features: bool,
     given: bool = False,
-    receiving: bool = False,
     both: bool = False,
 ) -> str:
     """Derivatives by the features, if they are wanted, and by the vectors, which are added to what is there.
 
-    A bead is the sender, with `receiving` the receiver, or both. Every step of the message is taken back: v is the
-    derivative by f, h that by the turned f, and g that by z. The derivatives by radial functions that are `given` come
-    instead of those by the distance.
+    A bead is the sender, or both; where radial functions are `given` it is the receiver, what belongs to the features
+    of the sender is added to a row that this thread alone has, `rows` further down, and derivatives by the radial
+    functions come instead of those by the distance. Every step of the message is taken back: v is the derivative by f,
+    h that by the turned f, and g that by z.
     """
-    sides = (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,) if receiving else (FROM_BEAD,)
+    sides = (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,) if given else (FROM_BEAD,)
     loop = EdgeLoop(terms, blocks, sides, given)
-    more = "    by_features: wp.array(dtype=Lanes),\n" * features
+    more = ("    by_features: wp.array(dtype=Lanes),\n" + _ROWS * given) * features
     more += (_OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n") * given + TARGETS * both
     text = backward_header(more)
     for side in loop.each_side():
@@ -131,16 +132,17 @@ def backward(
         _by_targets(loop)
         _by_sources(loop)
         if wanted and side == TO_BEAD:
-            loop.text += _ADDED + beginning("to", inputs, blocks, " " * 8)
+            loop.text += ("        to = rows + other\n" if given else _ADDED) + beginning("to", inputs, blocks, " " * 8)
             add_to_other(loop, "by_features", [(k, f"v{degree_of(k)}_{name_of(k)}") for k in wanted])
         elif wanted:
             for k in wanted:
                 loop.line(f"{_sum(k)} += vb{degree_of(k)}_{name_of(k)}")
     by_vectors(loop, both=both)
-    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in wanted) + OVER_EDGES + SLOPES + loop.text
-    if wanted:
+    own = wanted if FROM_BEAD in sides else []
+    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in own) + OVER_EDGES + SLOPES + loop.text
+    if own:
         text += beginning("bead", inputs, blocks, " " * 4)
-    for k in wanted:
+    for k in own:
         at = place("bead", k, blocks)
         text += f"    put(by_features, {at}, {f'vector(by_features, {at}) + ' * both}{_sum(k)})\n"
     return text

@@ -13,15 +13,13 @@ from torch import Tensor, nn
 
 from cgenn.compiled.bodies import Bodies, BodyConstants
 from cgenn.compiled.edges import Edges, ListedEdges
-from cgenn.compiled.launch import Step, Steps, bounds, has_threads, in_threads, load, on_stream
+from cgenn.compiled.launch import CHUNK, Step, Steps, bounds, has_threads, in_threads, load, on_stream
 from cgenn.compiled.layer import ChunkRooms, Layer
 from cgenn.compiled.layer_constants import LayerConstants
 from cgenn.compiled.pairs import Order
 from cgenn.graph import BeadGraph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 
-CHUNK = 128
-"""Beads at a time, so that what is computed of them between two passes over edges stays in the cache of a processor."""
 _KEPT = 4
 """Workspaces of a thread."""
 _FEW = 256
@@ -63,7 +61,8 @@ class Workspace:
         parts = len(self.cuts) - 1
         both = all(each.both for each in constants)
         sent = max(0 if each.first else each.inputs for each in constants)
-        room = self.energies.new_zeros(beads + parts, sent, width) if both else None
+        rows = beads + parts if both else beads * parts
+        room = self.energies.new_zeros(rows, sent, width) if both or bodies is not None else None
         self.types, self.kinds = types, types.to(torch.int32)
         self.order: Order | None = None
         kinds, features = self.kinds, self.features
@@ -128,6 +127,13 @@ class Workspace:
 
     def _before(self, edges: Edges, scalars: Tensor, orientations: Tensor | None) -> None:
         """All but what is done for the beads in the last layer."""
+        self._start(edges, scalars, orientations)
+        for layer, nodes in zip(self.layers, self.nodes, strict=False):
+            in_threads(nodes)
+            layer.forward(edges)
+
+    def _start(self, edges: Edges, scalars: Tensor, orientations: Tensor | None) -> None:
+        """What the layers begin with."""
         self.version += 1
         if self.order is not edges.order:
             self.order = edges.order
@@ -137,9 +143,6 @@ class Workspace:
         self.energies.zero_()
         if self.bodies is not None and orientations is not None:
             self.bodies.forward(edges, orientations, self.features)
-        for layer, nodes in zip(self.layers, self.nodes, strict=False):
-            in_threads(nodes)
-            layer.forward(edges)
 
     def found(self, values: Tensor) -> Tensor:
         """A copy of what was computed, in the order of the graph."""
@@ -151,8 +154,11 @@ class Workspace:
         """Derivatives by the vectors, from those by energies and features of the last layer; forward is used up."""
         for to, values in ((self.slopes, energies), (self.layers[-1].gated, features)):
             to.zero_() if values is None else to.copy_(values if self.order is None else values[self.order.there])
+        self.version += 1
+        by_vectors = self._start_backward(edges)
         in_threads(self.unnodes[-1])
-        return self._after(edges)
+        self.layers[-1].backward(edges, by_vectors)
+        return self._after(edges, by_vectors)
 
     def forward_and_backward(
         self,
@@ -162,18 +168,27 @@ class Workspace:
     ) -> Float[Tensor, "edges blocks 3"]:
         """Energies of the beads, and the derivatives of their sum by the vectors, without a break between both."""
         self.slopes.fill_(1.0)
-        self._before(edges, scalars, orientations)
-        in_threads(self.turning)
-        return self._after(edges)
+        self._start(edges, scalars, orientations)
+        by_vectors = self._start_backward(edges)
+        *before, last = self.layers
+        for layer, nodes in zip(before, self.nodes, strict=False):
+            in_threads(nodes)
+            layer.forward(edges)
+        in_threads(self.nodes[-2])
+        last.turn(edges, by_vectors, self.turning)
+        return self._after(edges, by_vectors)
 
-    def _after(self, edges: Edges) -> Float[Tensor, "edges blocks 3"]:
-        """All derivatives but what is done for the beads in the last layer."""
-        self.version += 1
-        constants = self.layers[0].constants
-        by_vectors = edges.slopes(constants.columns)
+    def _start_backward(self, edges: Edges) -> Float[Tensor, "edges blocks 3"]:
+        """Derivatives by the vectors, before those of the layers are added."""
+        by_vectors = edges.slopes(self.layers[0].constants.columns)
         if self.bodies is not None:
             self.bodies.start_backward(edges, by_vectors)
-        for layer, unnodes in zip(self.layers[::-1], self.unnodes[-2::-1], strict=True):
+        return by_vectors
+
+    def _after(self, edges: Edges, by_vectors: Tensor) -> Tensor:
+        """All derivatives from those by what the last layer was sent."""
+        in_threads(self.unnodes[-2])
+        for layer, unnodes in zip(self.layers[-2::-1], self.unnodes[-3::-1], strict=True):
             layer.backward(edges, by_vectors)
             in_threads(unnodes)
         if self.bodies is not None:
@@ -289,8 +304,10 @@ class CompiledNetwork(nn.Module):
         return self._run(graph.positions, graph.cell, edges, graph.types, graph.features, graph.orientations)
 
     @torch.no_grad()
-    def energies_and_slopes(self, graph: BeadGraph) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
-        """The energies of the beads, and the derivatives of their sum by the positions; see `at`."""
+    def energies_and_slopes(
+        self, graph: BeadGraph
+    ) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"], Float[Tensor, "beads 3 3"] | None]:
+        """The energies of the beads, and the derivatives of their sum by positions and orientations; see `at`."""
         self.network.check_orientations(graph.orientations)
         space = self._space(graph.types)
         edges = space.edges(graph, self.network.cutoff)
@@ -299,7 +316,7 @@ class CompiledNetwork(nn.Module):
             by_vectors = space.forward_and_backward(
                 edges, self._scalars(graph.types, graph.features), graph.orientations
             )
-            return space.found(space.energies), edges.collect(by_vectors)
+            return space.found(space.energies), edges.collect(by_vectors), space.by_orientations(edges)
 
     def _scalars(self, types: Int[Tensor, " beads"], inputs: Tensor | None) -> Float[Tensor, "beads channels"]:
         """What the network begins with."""

@@ -41,6 +41,7 @@ def {name}(
     senders: wp.array(dtype=wp.int32),
     vectors: wp.array(dtype=Vector),
     offsets: wp.array(dtype=wp.int32),
+    base: wp.int32,
     hidden: wp.array2d(dtype=Lanes),
     slopes: wp.array2d(dtype=Lanes),
     shares: wp.array(dtype=Real),
@@ -52,6 +53,12 @@ def {name}(
     bead = begin + row
 """
 
+_ACTIVATED = """\
+    for at in range(offsets[bead] - base, offsets[bead + 1] - base):
+        for block in range(hidden.shape[1]):
+            silu(at, block, hidden, slopes)
+"""
+"""After all edges of a bead: on each of them, the next one would wait for it."""
 _ON_EDGE = AT + "        share3 = share * share * share\n"
 
 
@@ -108,11 +115,11 @@ def hidden(outputs: int) -> str:
     text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
     powers = [f"table[knot, {power}, block]" for power in range(POWERS)]
     text += "            value = " + " + t * (".join(powers) + ")" * (POWERS - 1) + "\n"
-    products = [f"invariants[at, {m}] * mixing[{m}, block]" for m in range(outputs)]
+    products = [f"invariants[base + at, {m}] * mixing[{m}, block]" for m in range(outputs)]
     for part in range(_CHAINS):  # sums that do not wait for each other
         text += "".join(f"            value{part} += {product}\n" for product in products[part::_CHAINS])
     text += "            value += " + " + ".join(f"value{part}" for part in range(_CHAINS)) + "\n"
-    return text + "            hidden[at, block] = value\n            silu(at, block, hidden, slopes)\n"
+    return text + "            hidden[at, block] = value\n" + _ACTIVATED
 
 
 def hidden_backward() -> str:

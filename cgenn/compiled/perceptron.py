@@ -1,14 +1,15 @@
 """Messages whose radial functions depend on how the bodies at both ends of an edge lie, some beads at a time.
 
 The perceptron on distance and invariants is computed with matrix products, where the functions of the distance in its
-first layer come from a table. For the derivatives it is computed again, for the messages that the beads send.
+first layer come from a table. For the derivatives it is computed again, but for the last layer.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from cgenn.compiled import activation_source, orientation_source
 from cgenn.compiled.ladder import Coupling, weights_of_paths
-from cgenn.compiled.launch import Launch, kernel, lanes, padded
+from cgenn.compiled.launch import CHUNK, Launch, Steps, cuts, in_threads, kernel, lanes, padded
 from cgenn.compiled.radial import radial_table
 from cgenn.nn.dense import SILU_GAIN, Dense
 from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
@@ -24,12 +25,12 @@ from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
 if TYPE_CHECKING:
     from cgenn.compiled.bodies import Bodies
 
-_AT_ONCE = 8 * 2**20
+_AT_ONCE = 4 * 2**20
 """Bytes of what is kept of edges at a time."""
 _TYPICAL = 32
 """Edges of a bead."""
-_TABLE, AROUND = 6, 9
-"""Numbers of arguments of the kernels of messages: the radial functions, and derivatives by vectors."""
+_TABLE, AROUND, _ROWS = 6, 9, 11
+"""Numbers of arguments of the kernels of messages: radial functions, derivatives by vectors, and rows of a thread."""
 
 
 class Perceptron:
@@ -83,8 +84,9 @@ class Perceptron:
     @property
     def beads(self) -> int:
         """Beads at a time."""
-        numbers = 5 * self.width + 2 * self.functions * self.channels
-        return max(1, _AT_ONCE // (_TYPICAL * numbers * self.table.element_size()))
+        numbers = 5 * self.width + self.functions * self.channels
+        beads = _AT_ONCE // (_TYPICAL * numbers * self.table.element_size())
+        return beads - beads % CHUNK if beads > CHUNK else max(1, beads)
 
 
 class _FirstLayer:
@@ -102,16 +104,11 @@ class _FirstLayer:
 
 
 class EdgeRooms:
-    """Room for what is computed of edges: the same memory again and again.
-
-    Attributes:
-        holder: what the activations of a perceptron were last computed for.
-    """
+    """Room for what is computed of edges: the same memory again and again."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.kept: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
-        self.holder: tuple[Any, ...] | None = None
 
     def room(self, name: str, rows: int, *shape: int) -> Tensor:
         """For at least so many rows, not initialised; the same tensor as long as it is large enough."""
@@ -121,112 +118,117 @@ class EdgeRooms:
         return self.kept[key]
 
 
-class WeightedMessages:
-    """The messages of one layer and their derivatives, for some beads at a time.
+class _Chunk(NamedTuple):
+    """Some beads, and their edges."""
 
-    Where the derivatives by features are wanted, beads are the senders of the messages, and radial functions are
-    computed again; else they are the receivers, and what was computed for the last beads is still there.
+    start: int
+    stop: int
+    base: int
+    edges: int
+
+
+class WeightedMessages:
+    """The messages that beads get in one layer and their derivatives, for some beads at a time.
+
+    Radial functions are computed again for the derivatives, unless these follow at once, see `turn`.
 
     Args:
-        forward, backward: launches of the kernels of the messages, as many arguments as both have, and the features.
+        forward, backward: launches of the kernels of the messages, with `AROUND` arguments or more.
         bodies: the tensors of the beads, and room for derivatives.
-        receiving: whether the beads are receivers in both.
+        features: whether there are derivatives by features, in rows of its own for each thread.
     """
 
     def __init__(
-        self, forward: Launch, backward: Launch, perceptron: Perceptron, bodies: Bodies, *, receiving: bool
+        self, forward: Launch, backward: Launch, perceptron: Perceptron, bodies: Bodies, *, features: bool
     ) -> None:
-        self.launches, self.perceptron, self.bodies, self.receiving = (forward, backward), perceptron, bodies, receiving
+        self.gather, self.ungather, self.perceptron, self.bodies = forward, backward, perceptron, bodies
         p, tensors = perceptron, bodies.tensors
         nobody, nothing = forward.kept[0], tensors.new_zeros(1, 3)
         wide, single = tensors.new_zeros(1, p.width), tensors.new_zeros(1)
-        edges = [nobody, nobody, nobody, nothing, bodies.offsets, wide, wide, single]
+        edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, bodies.offsets, 0, wide, wide, single]
         arguments = [*edges, p.cutoff, p.knots, p.table]
         beads, device = len(tensors), tensors.device
         self.hidden = Launch(p.kernels["hidden"], beads, 1, [*arguments, p.mixing, wide], device)
         self.unhidden = Launch(p.kernels["backward"], beads, 1, [*arguments, tensors.new_zeros(1, 1, 3)], device)
-        rows = [bodies.offsets, wide, wide, single, wide]
+        rows: list[Tensor | float] = [bodies.offsets, 0, wide, wide, single, wide]
         self.activate = Launch(p.kernels["activate"], beads, 1, rows, device)
         self.unactivate = Launch(p.kernels["activate_backward"], beads, 1, [*rows, single], device)
+        self.end = len(backward.kept) - 1
+        if features:
+            for number, part in enumerate(backward.parts):
+                part.set(_ROWS + 1, number * beads)
 
-    def forward(self, edges: dict[int, Tensor]) -> None:
+    def forward(self, edges: dict[int, Tensor | int]) -> None:
         """Sums of the messages that the beads get; first, last, senders and vectors of the edges."""
-        self._over_chunks(edges, None)
+        for chunk in self._begin(edges):
+            self._weigh(chunk)
+            self._gather(chunk)
 
-    def backward(self, edges: dict[int, Tensor], by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
-        """Derivatives by features and, added to what is there, by vectors and by turns of the beads."""
-        self._over_chunks(edges, by_vectors)
+    def backward(self, edges: dict[int, Tensor | int], by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
+        """Derivatives by features, by vectors and by turns of the beads, added to what is there."""
+        for chunk in self._begin(edges, by_vectors):
+            self._weigh(chunk)
+            self._ungather(chunk)
 
-    def _over_chunks(self, edges: dict[int, Tensor], by_vectors: Tensor | None) -> None:
-        starts, step = self.bodies.offsets, self.perceptron.beads
-        beads = len(starts) - 1
-        bounds = [*range(0, beads, step), beads]
-        numbers = starts[bounds].tolist()
-        chunks = list(zip(bounds, bounds[1:], numbers, numbers[1:], strict=False))
-        launch = self.launches[by_vectors is not None]
-        launch.give(edges if by_vectors is None else {**edges, AROUND: by_vectors})
-        for start, stop, first, last in chunks if by_vectors is None else chunks[::-1]:
-            launch.over(start, stop)
-            if first == last:  # beads without neighbours: what they get or send is zero
-                launch()
-                continue
-            offsets = starts - first if first else starts
-            weights = self._weights(edges, offsets, start, stop, first, last - first, by_vectors is not None)
-            if by_vectors is None:
-                launch.give({_TABLE: weights, len(launch.kept) - 1: offsets})
-                launch()
-            else:
-                by_weights = self.bodies.rooms.room("by_weights", last - first, *weights.shape[1:])
-                place = len(launch.kept) - 2
-                launch.give({_TABLE: weights, place: offsets, place + 1: by_weights})
-                launch()
-                self._by_weights(edges, offsets, start, stop, first, by_weights[: last - first].flatten(1), by_vectors)
-
-    def _weights(
-        self, edges: dict[int, Tensor], offsets: Tensor, start: int, stop: int, begin: int, count: int, back: bool
-    ) -> Tensor:
-        """The radial functions of the edges of some beads; activations stay where they are."""
-        p, rooms = self.perceptron, self.bodies.rooms
-        names = ("first", "first_slopes", "second", "second_slopes", "damped")
-        first, first_slopes, second, second_slopes, damped = (rooms.room(name, count, p.width) for name in names)
-        shares, weights = rooms.room("shares", count), rooms.room("weights", count, p.functions, p.channels)
-        holder = self, start, self.bodies.version, back and not self.receiving
-        if rooms.holder == holder:
-            return weights
-        rooms.holder = holder
-        invariants = self.bodies.invariants[back and not self.receiving][begin : begin + count]
-        self.hidden.give({**edges, 4: offsets, 5: first, 6: first_slopes, 7: shares, 12: invariants})
-        self.hidden.over(start, stop)
-        self.hidden()
-        torch.addmm(p.bias, first[:count], p.second, out=second[:count])
-        self.activate.give({0: offsets, 1: second, 2: second_slopes, 3: shares, 4: damped})
-        self.activate.over(start, stop)
-        self.activate()
-        torch.mm(damped[:count], p.last, out=weights[:count].flatten(1))
-        return weights
-
-    def _by_weights(
-        self,
-        edges: dict[int, Tensor],
-        offsets: Tensor,
-        start: int,
-        stop: int,
-        begin: int,
-        by_weights: Tensor,
-        by_vectors: Tensor,
+    def turn(
+        self, edges: dict[int, Tensor | int], by_vectors: Float[Tensor, "edges blocks 3"], nodes: Sequence[Steps]
     ) -> None:
-        """Back through the perceptron, whose activations are used up."""
-        p, rooms, count = self.perceptron, self.bodies.rooms, len(by_weights)
-        rooms.holder = None
-        names = ("first", "first_slopes", "second", "second_slopes", "damped")
-        first, first_slopes, second, second_slopes, slopes = (rooms.room(name, count, p.width) for name in names)
-        shares, by_shares = rooms.room("shares", count), rooms.room("by_shares", count)
-        torch.mm(by_weights, p.last.T, out=slopes[:count])
-        self.unactivate.give({0: offsets, 1: second, 2: second_slopes, 3: shares, 4: slopes, 5: by_shares})
-        self.unactivate.over(start, stop)
-        self.unactivate()
-        torch.mm(slopes[:count], p.second.T, out=first[:count]).mul_(first_slopes[:count])
-        self.bodies.by_invariants[not self.receiving][begin : begin + count].addmm_(first[:count], p.mixing.T)
-        self.unhidden.give({**edges, 4: offsets, 5: first, 7: by_shares, 11: by_vectors})
-        self.unhidden.over(start, stop)
-        self.unhidden()
+        """Both; `nodes` are what is done for the beads of each thread in between."""
+        for chunk in self._begin(edges, by_vectors):
+            self._weigh(chunk)
+            self._gather(chunk)
+            for steps, (start, stop) in zip(nodes, pairwise(cuts(chunk.start, chunk.stop, len(nodes))), strict=True):
+                steps.over(start, stop)
+            in_threads(nodes)
+            self._ungather(chunk)
+
+    def _begin(self, edges: dict[int, Tensor | int], by_vectors: Tensor | None = None) -> list[_Chunk]:
+        """The chunks, after all kernels were given what is the same for each of them."""
+        starts, p, room = self.bodies.offsets, self.perceptron, self.bodies.rooms.room
+        beads = len(starts) - 1
+        bounds = [*range(0, beads, p.beads), beads]
+        parts = zip(pairwise(bounds), pairwise(starts[bounds].tolist()), strict=True)
+        chunks = [_Chunk(start, stop, first, last - first) for (start, stop), (first, last) in parts]
+        most = max(chunk.edges for chunk in chunks)
+        self.first, self.first_slopes, self.second, self.second_slopes, self.third = (
+            room(name, most, p.width) for name in ("first", "first_slopes", "second", "second_slopes", "third")
+        )
+        shares, by_shares = room("shares", most), room("by_shares", most)
+        self.weights = room("weights", most, p.functions, p.channels)
+        self.hidden.give({**edges, 6: self.first, 7: self.first_slopes, 8: shares, 13: self.bodies.invariants})
+        rows: dict[int, Tensor | int] = {2: self.second, 3: self.second_slopes, 4: shares, 5: self.third}
+        self.activate.give(rows)
+        self.gather.give({**edges, _TABLE: self.weights})
+        if by_vectors is not None:
+            self.ungather.give({**edges, _TABLE: self.weights, AROUND: by_vectors, self.end: self.weights})
+            self.unactivate.give({**rows, 6: by_shares})
+            self.unhidden.give({**edges, 6: self.first, 8: by_shares, 12: by_vectors})
+        return chunks
+
+    def _weigh(self, chunk: _Chunk) -> None:
+        """The radial functions of the edges of some beads."""
+        p, count = self.perceptron, chunk.edges
+        self._launch(self.hidden, 5, chunk)
+        torch.addmm(p.bias, self.first[:count], p.second, out=self.second[:count])
+        self._launch(self.activate, 1, chunk)
+        torch.mm(self.third[:count], p.last, out=self.weights[:count].flatten(1))
+
+    def _gather(self, chunk: _Chunk) -> None:
+        """The messages, from the radial functions."""
+        self._launch(self.gather, len(self.gather.kept) - 1, chunk)
+
+    def _ungather(self, chunk: _Chunk) -> None:
+        """Back from the derivatives by messages; those by what is computed of edges take its place."""
+        p, (_, _, base, count) = self.perceptron, chunk
+        self._launch(self.ungather, self.end - 1, chunk)
+        torch.mm(self.weights[:count].flatten(1), p.last.T, out=self.third[:count])
+        self._launch(self.unactivate, 1, chunk)
+        torch.mm(self.third[:count], p.second.T, out=self.first[:count]).mul_(self.first_slopes[:count])
+        self.bodies.by_invariants[base : base + count].addmm_(self.first[:count], p.mixing.T)
+        self._launch(self.unhidden, 5, chunk)
+
+    @staticmethod
+    def _launch(launch: Launch, base: int, chunk: _Chunk) -> None:
+        launch.give({base: chunk.base})
+        launch.over(chunk.start, chunk.stop)
+        launch()

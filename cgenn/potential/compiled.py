@@ -13,7 +13,7 @@ from torch import Tensor
 from cgenn.graph import BeadGraph, build_graph
 from cgenn.nn.network import BeadOutputs
 from cgenn.potential.conformation import random_conformation
-from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.derivatives import energy_and_forces, torques_from_slopes
 from cgenn.potential.potential import Potential
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _difference(fast: CompiledPotential, potential: Potential) -> float:
         features=None if features is None else features.to(weight),
     )
     _, expected = energy_and_forces(potential.network_energy, graph)
-    _, found = fast.network_energy_and_forces(graph)
+    _, found, _ = fast.network_energy_forces_torques(graph)
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
 
 
@@ -99,7 +99,14 @@ class CompiledPotential(Potential):
         """What the network says of each bead, without units."""
         return self.kernels.at(graph)
 
-    def network_energy_and_forces(self, graph: BeadGraph) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"]]:
-        """What the network adds to the energy of each bead [kJ/mol], and the forces [kJ/mol/nm]."""
-        energies, slopes = self.kernels.energies_and_slopes(graph)
-        return self.config.energy_scale * energies, -self.config.energy_scale * slopes
+    def network_energy_forces_torques(
+        self, graph: BeadGraph
+    ) -> tuple[Float[Tensor, " beads"], Float[Tensor, "beads 3"], Float[Tensor, "beads 3"]]:
+        """What the network adds to the energy of each bead [kJ/mol], forces [kJ/mol/nm] and torques [kJ/mol]."""
+        energies, slopes, turns = self.kernels.energies_and_slopes(graph)
+        scale = self.config.energy_scale
+        if graph.orientations is None or turns is None:
+            torques = torch.zeros_like(slopes)
+        else:
+            torques = scale * torques_from_slopes(graph.orientations, turns)
+        return scale * energies, -scale * slopes, torques

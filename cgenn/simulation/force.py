@@ -20,7 +20,6 @@ from torch import Tensor
 from cgenn.electrostatics.slab import joined_slab
 from cgenn.graph import BeadGraph
 from cgenn.potential.compiled import compiled
-from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
 from cgenn.simulation.memory import ChargedBeads, Memory
@@ -196,7 +195,7 @@ class LearnedForce:
         if self.rigid is None:
             with torch.inference_mode(False), torch.no_grad():
                 memory = self._recall(self._place(positions))
-                return memory.energy_and_forces(self._graph(positions, cell, memory), scale)
+                return memory.energy_forces_torques(self._graph(positions, cell, memory), scale)[:2]
         with torch.inference_mode(False), torch.no_grad():
             memory = self._recall(self._place(positions))
             return memory.on_sites(*self._with_torques(positions, cell, scale, memory))
@@ -215,8 +214,7 @@ class LearnedForce:
     ) -> tuple[BeadGraph, Tensor, Tensor, Tensor]:
         """The graph, the energy, forces and torques on the beads."""
         graph = self._graph(positions, cell, memory)
-        found = energy_forces_torques(lambda graph: memory.potential_energy(graph, scale), graph)
-        return graph, found[0].squeeze(0), found[1], found[2]
+        return graph, *memory.energy_forces_torques(graph, scale)
 
     def moments(
         self, positions: Float[Tensor, "beads 3"], cell: Float[Tensor, "3 3"] | None = None

@@ -12,7 +12,7 @@ from cgenn.electrostatics.settings import CoulombSettings
 from cgenn.graph import BeadGraph, CoulombGraph
 from cgenn.neighbors import VerletList
 from cgenn.potential.compiled import CompiledPotential
-from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.electrostatics import (
     ElectrostaticsConfig,
     coulomb_settings,
@@ -160,13 +160,15 @@ class Memory:
         )
         return listed if isinstance(self.potential, CompiledPotential) else listed.within(self.verlet.cutoff)
 
-    def energy_and_forces(self, graph: BeadGraph, scale: float) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"]]:
-        """Energy of all copies together, and the forces; see `potential_energy`."""
+    def energy_forces_torques(
+        self, graph: BeadGraph, scale: float
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "beads 3"], Float[Tensor, "beads 3"]]:
+        """Energy of all copies together, forces and torques; see `potential_energy`."""
         if isinstance(self.potential, CompiledPotential) and self.coulomb is None:
-            energies, forces = self.potential.network_energy_and_forces(graph)
-            return energies.double().sum(), forces
-        energy, forces = energy_and_forces(lambda graph: self.potential_energy(graph, scale), graph)
-        return energy.squeeze(0), forces
+            energies, forces, torques = self.potential.network_energy_forces_torques(graph)
+            return energies.double().sum(), forces, torques
+        energy, forces, torques = energy_forces_torques(lambda graph: self.potential_energy(graph, scale), graph)
+        return energy.squeeze(0), forces, torques
 
     def potential_energy(self, graph: BeadGraph, scale: float) -> Float[Tensor, " 1"]:
         """Energy of all copies together; summed in double precision, since a barostat compares large sums."""

@@ -110,7 +110,7 @@ def parts(fast: CompiledPotential, melt: Graph) -> dict[str, float]:
     """CPU time of each kind of kernel in one call, and of the whole [s]."""
     graph = build_graph(melt.positions, melt.types, melt.cutoff + SKIN, cell=melt.cell[None])
     found: dict[str, float] = defaultdict(float)
-    found["whole"] = median(lambda: fast.network_energy_and_forces(graph))
+    found["whole"] = median(lambda: fast.network_energy_forces_torques(graph))
     space = fast.kernels._space(graph.types)
     for layer in space.layers:
         for name, part in vars(layer).items():

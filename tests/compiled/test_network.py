@@ -44,7 +44,7 @@ def agree(potential: Potential, graph: BeadGraph, tolerance: float) -> None:
     close(forces, right[1], tolerance)
     if graph.cell is not None:
         close(virial(other.learned_energy, graph), virial(potential.learned_energy, graph), tolerance)
-    energies, forces = other.network_energy_and_forces(graph)  # without autograd
+    energies, forces, _ = other.network_energy_forces_torques(graph)  # without autograd
     right = energy_and_forces(potential.network_energy, graph)
     close(energies.unflatten(0, (graph.n_systems, -1)).sum(1), right[0], tolerance)
     close(forces, right[1], tolerance)

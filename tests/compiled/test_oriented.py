@@ -219,16 +219,20 @@ def test_orientations_are_asked_for() -> None:
         compiled_network("mixed")(**{**liquid("mixed"), "orientations": None})
 
 
-def test_a_potential_on_a_neighbour_list_with_a_skin() -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_potential_on_a_neighbour_list_with_a_skin(layers: int, threads: int, monkeypatch) -> None:
+    """With autograd and without, where the last layer is gone over once, some beads at a time, in each thread."""
+    monkeypatch.setattr("cgenn.compiled.launch._FEWEST", 10)
+    monkeypatch.setattr("cgenn.compiled.network.CHUNK", 5)
+    monkeypatch.setattr(perceptron, "_AT_ONCE", 2**18)
     bodies = {"water": Body(symmetry="C2v", inertia=(0.6, 0.9, 1.5))}
     config = PotentialConfig(
-        types=("water", "ion"), cutoff=0.8, channels=8, layers=1, average_neighbors=10.0, energy_scale=2.0,
+        types=("water", "ion"), cutoff=0.8, channels=8, layers=layers, average_neighbors=10.0, energy_scale=2.0,
         temperature=300.0, bodies=bodies,
     )  # fmt: skip
     torch.manual_seed(3)
     potential = Potential(config, Priors()).requires_grad_(False).eval()
-    fast = compiled(potential)
-    assert isinstance(fast, CompiledPotential)
     places = 0.5 * torch.cartesian_prod(*[torch.arange(4.0)] * 3) + 0.1 * torch.rand(64, 3)
     turns = torch.from_numpy(Rotation.random(64, rng=5).as_matrix())
 
@@ -236,7 +240,15 @@ def test_a_potential_on_a_neighbour_list_with_a_skin() -> None:
         types, cell = torch.arange(64) % 2, 2.0 * torch.eye(3)[None]
         return build_graph(places, types, cutoff, cell=cell, orientations=turns)
 
-    found, expected = (
-        energy_forces_torques(model.network_energy, graph(cutoff)) for model, cutoff in ((fast, 1.0), (potential, 0.8))
-    )
-    assert_same(list(found), list(expected), 2e-6)
+    expected = list(energy_forces_torques(potential.network_energy, graph(0.8)))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        fast = compiled(potential)
+        assert isinstance(fast, CompiledPotential)
+        assert fast.kernels.constants[0].perceptron.beads < 64
+        assert_same(list(energy_forces_torques(fast.network_energy, graph(1.0))), expected, 2e-6)
+        energies, forces, torques = fast.network_energy_forces_torques(graph(1.0))
+    finally:
+        torch.set_num_threads(before)
+    assert_same([energies.sum()[None], forces, torques], expected, 2e-6)

@@ -33,7 +33,7 @@ def evaluator(name: str, potential: Potential) -> Evaluator:
         fast = compiled(potential)
         if not isinstance(fast, CompiledPotential):
             raise ValueError(f"the network cannot be compiled: {refusal(potential.network)}")
-        return lambda graph: fast.network_energy_and_forces(graph)
+        return lambda graph: fast.network_energy_forces_torques(graph)[:2]
     raise ValueError(f"no evaluator {name!r}")
 
 

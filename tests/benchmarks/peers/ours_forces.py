@@ -17,7 +17,6 @@ from torch import Tensor
 
 from cgenn.body import Body, rotation_matrices
 from cgenn.potential.compiled import CompiledPotential, compiled
-from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Potential, PotentialConfig
 from cgenn.potential.priors import Priors
@@ -67,9 +66,7 @@ def build(chosen: argparse.Namespace, typical: Graph) -> Callable[[Graph], Calls
 
         def evaluate(memory: Memory) -> tuple[Tensor, Tensor]:
             found = memory.graph(graph.positions, graph.cell, turned)
-            if turned is None:
-                return memory.energy_and_forces(found, 1.0)
-            return energy_forces_torques(lambda graph: memory.potential_energy(graph, 1.0), found)[:2]
+            return memory.energy_forces_torques(found, 1.0)[:2]
 
         def pairs(memory: Memory) -> int:
             return len(memory.graph(graph.positions, graph.cell, turned).within(graph.cutoff).senders)
