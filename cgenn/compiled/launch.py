@@ -75,6 +75,12 @@ def lanes(channels: int, device: torch.device) -> int:
     return 1 if has_threads(device) else next(width for width in _WIDTHS if channels % width == 0)
 
 
+def short_lanes(channels: int, device: torch.device) -> int:
+    """Fewer, where four vectors of 32 do not fit into the registers of the processor."""
+    wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return lanes(channels, device) if wide else min(16, lanes(channels, device))
+
+
 def columns(channels: int, lanes: int) -> int:
     """How many sums there are of each edge over channels, which are added up in the end."""
     return channels // (THREADS if lanes == 1 else lanes)

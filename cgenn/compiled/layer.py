@@ -184,7 +184,7 @@ class Layer:
         others: Sequence[Tensor | float] = (),
     ) -> Step:
         """See `mixing_source.mixing`."""
-        blocks = out.values.shape[2] // self.constants.lanes
+        blocks = out.values.shape[2] // self.constants.mixing_lanes
         arguments: list[Tensor | float] = [
             len(weights),
             blocks,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cgenn.compiled import activation_source, first_source, message_source, node_source, product_source
 from cgenn.compiled.ladder import Coupling, couplings
-from cgenn.compiled.launch import columns, kernel, lanes, padded
+from cgenn.compiled.launch import columns, kernel, lanes, padded, short_lanes
 from cgenn.compiled.mixing_source import mixing
 from cgenn.compiled.perceptron import Perceptron
 from cgenn.compiled.radial import radial_table
@@ -66,6 +66,7 @@ class LayerConstants:
         self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
         self.channels = padded(layer.channels, device)
         self.lanes = lanes(self.channels, device)
+        self.mixing_lanes = short_lanes(self.channels, device)
         self.columns = columns(self.channels, self.lanes)
         self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
         self.kept_degrees, self.cutoff = round(layer.kept**0.5), layer.radial.cutoff
@@ -84,7 +85,11 @@ class LayerConstants:
         self.knots = float(len(self.table))
         self._take_weights(layer)
         self._take_readout(readout)
-        self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in self._texts(terms).items()}
+        texts = self._texts(terms)
+        self.kernels = {
+            name: kernel(text, dtype, self.mixing_lanes if name.startswith("mixing") else self.lanes)
+            for name, text in texts.items()
+        }
 
     def _take_weights(self, layer: InteractionLayer) -> None:
         self.receiver = self._stored(layer.scale * layer.receiver.weight)
