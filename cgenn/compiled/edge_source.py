@@ -60,18 +60,26 @@ class EdgeLoop:
     """Lines inside the loop over edges, and which variables they have given a value.
 
     f, t and z are tensors of (degree of the features or of the message)_(rank)_(component); f of the side at which the
-    loop is at the moment.
+    loop is at the moment. With `inside` all blocks of channels are gone through on each edge: what depends on the edge
+    alone is then computed once, and vectors may be as short as a register.
     """
 
     def __init__(
-        self, terms: Sequence[Coupling], blocks: int, sides: Sequence[Side] = (TO_BEAD,), given: bool = False
+        self,
+        terms: Sequence[Coupling],
+        blocks: int,
+        sides: Sequence[Side] = (TO_BEAD,),
+        given: bool = False,
+        inside: bool = False,
     ) -> None:
-        self.terms, self.blocks, self.given = terms, blocks, given
+        self.terms, self.blocks, self.given, self.inside = terms, blocks, given, inside
+        self.own, self.after = "", ""
+        self.totals: list[str] = []
         self.sides, self.side = sides, sides[0]
         self.sources = sorted({term.source for term in terms})
         self.targets = sorted({term.target for term in terms})
         size = len(terms) if given else POWERS * len(terms)
-        self.text = (AT if given else "") + beginning("at" if given else "knot", size, blocks, " " * 8, "knot")
+        self.text = beginning("at" if given else "knot", size, blocks, " " * 8, "knot")
         self.known: set[str] = set()
         if FROM_BEAD in sides:
             for b in range(3):
@@ -99,9 +107,38 @@ class EdgeLoop:
         """What a tensor of this side is called."""
         return f"{kind}{self.side.tag}{degree}_{rank}"
 
+    def total(self, name: str) -> str:
+        """The name of the sum of a variable over the blocks that are gone through on an edge."""
+        if not self.inside:
+            return name
+        self.line(f"all_{name} += {name}")
+        self.totals.append(f"all_{name}")
+        return f"all_{name}"
+
+    def written(self, before: str, sums: Sequence[str], ending: str) -> str:
+        """The loop with what is around it.
+
+        Args:
+            before: lines of the loop before the first block.
+            sums: variables that are summed over the edges of the bead; of each edge alone, if `inside`.
+            ending: what follows the loop in each block.
+        """
+        before = OVER_EDGES + before + (AT if self.given else "")
+        if not self.inside:
+            zeros = "".join(f"    {name} = Lanes()\n" for name in sums)
+            return self.own + zeros + before + self.text + self.after + ending
+        before += "".join(f"        {name} = Lanes()\n" for name in self.totals)
+        text = before + "    " + self.each_block(deeper(self.own) + self.text) + self.after
+        return text + (self.each_block(ending) if ending else "")
+
+    def each_block(self, text: str) -> str:
+        """A loop over the blocks of channels, around lines as they would be without it."""
+        return f"    for block in range({self.blocks}):\n" + deeper(text)
+
     def add(self, name: str, value: str) -> None:
-        """Add to a variable, or make it; those called sum are there."""
-        self.line(f"{name} {'+=' if name in self.known or name.startswith('sum') else '='} {value}")
+        """Add to a variable, or make it; those called sum are there before the loop."""
+        there = name in self.known or (name.startswith("sum") and not self.inside)
+        self.line(f"{name} {'+=' if there else '='} {value}")
         self.known.add(name)
 
     def loads(self, array: str, start: str, kind: str, degrees: Sequence[int]) -> list[str]:
@@ -164,6 +201,11 @@ def beginning(bead: str, size: int, blocks: int, indent: str, name: str = "") ->
 def place(bead: str, component: int, blocks: int) -> str:
     """Where a component is stored, in arrays of beads, components and blocks of channels."""
     return f"{bead}_at + wp.int64({component * blocks})"
+
+
+def deeper(text: str) -> str:
+    """Lines one level deeper."""
+    return "".join(f"    {line}\n" for line in text.splitlines())
 
 
 def _weighted_sum(parts: Sequence[tuple[float, str]]) -> str:

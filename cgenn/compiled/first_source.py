@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgenn.compiled.edge_source import OVER_EDGES, SLOPES, EdgeLoop, beginning, place
+from cgenn.compiled.edge_source import SLOPES, EdgeLoop, beginning, place
 from cgenn.compiled.ladder import Coupling, step
 from cgenn.compiled.message_source import (
     TARGETS,
-    add_to_other,
+    add_to,
     backward_header,
     by_radial,
     by_vectors,
@@ -40,12 +40,11 @@ def forward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
                 loop.add(f"{name}{term.target}_{m}", f"{along}{name}{number}")
     loop.text += "        to = targets[edge]\n" + beginning("to", outputs, blocks, " " * 8)
     got = [k for k in range(outputs) if degree_of(k) in loop.targets]
-    add_to_other(loop, "messages", [(k, f"back{name_of(k)}") for k in got])
+    add_to(loop, "to", "messages", [(k, f"back{name_of(k)}") for k in got])
     text = forward_header(TARGETS) + beginning("bead", 1, blocks, " " * 4, "mine")
     text += f"    own = vector(features, {place('mine', 0, blocks)})\n"
     text += "    minus_own = -own\n"
-    text += "".join(f"    sum{name_of(k)} = Lanes()\n" for k in range(outputs))
-    return text + OVER_EDGES + loop.text + ending(outputs, blocks, both=True)
+    return text + loop.written("", [f"sum{name_of(k)}" for k in range(outputs)], ending(outputs, blocks, there=True))
 
 
 def backward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
@@ -79,4 +78,4 @@ def backward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
     text += f"    own = vector(features, {place('mine', 0, blocks)})\n"
     kept = [k for k in range(outputs) if degree_of(k) in loop.targets]
     text += "".join(f"    g{k} = vector(slopes, {place('got', k, blocks)})\n" for k in kept)
-    return text + OVER_EDGES + SLOPES + loop.text
+    return text + loop.written(SLOPES, [], "")

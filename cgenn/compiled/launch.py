@@ -75,10 +75,9 @@ def lanes(channels: int, device: torch.device) -> int:
     return 1 if has_threads(device) else next(width for width in _WIDTHS if channels % width == 0)
 
 
-def short_lanes(channels: int, device: torch.device) -> int:
-    """Fewer, where four vectors of 32 do not fit into the registers of the processor."""
-    wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
-    return lanes(channels, device) if wide else min(16, lanes(channels, device))
+def has_wide_registers(device: torch.device) -> bool:
+    """Whether four vectors of 32 lanes fit into the registers, as on a processor with AVX-512."""
+    return has_threads(device) or "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def columns(channels: int, lanes: int) -> int:

@@ -51,7 +51,7 @@ class Layer:
         self.by_sent = self.sent if by_sent is None else by_sent
         self.mixed, self.gates = new(beads, c.out, width), new(beads, len(c.bias), width)
         self.gated, self.reads = new(beads, c.out, width), new(beads, width)
-        blocks = width // c.lanes
+        blocks = 1 if c.inside else width // c.lanes
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
         nothing = new(1, 3)
         edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, self.sent]
@@ -127,6 +127,7 @@ class Layer:
     def forward(self, edges: Edges) -> None:
         """From `sent` to `got`."""
         if self.weighted is not None:
+            self.got.zero_()
             self.weighted.forward(edges.arguments)
         else:
             self._over(self.gather, edges, {}, self.got)
@@ -143,6 +144,7 @@ class Layer:
     def turn(self, edges: Edges, by_vectors: Tensor, nodes: Sequence[Steps]) -> None:
         """Both, with what is done for the beads in between."""
         if self.weighted is not None:
+            self.got.zero_()
             self.by_sent.zero_()
             self.weighted.turn(edges.arguments, by_vectors, nodes)
             self._add_up()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cgenn.compiled import activation_source, first_source, message_source, node_source, product_source
 from cgenn.compiled.ladder import Coupling, couplings
-from cgenn.compiled.launch import columns, kernel, lanes, padded, short_lanes
+from cgenn.compiled.launch import columns, has_wide_registers, kernel, lanes, padded
 from cgenn.compiled.mixing_source import mixing
 from cgenn.compiled.perceptron import Perceptron
 from cgenn.compiled.radial import radial_table
@@ -28,6 +28,8 @@ THIRD = 3**-0.5
 """A layer is the sum of three parts."""
 _MOST_IN_LOOPS = 9
 """Components of messages whose kernels are short enough for Warp's loops, see `vector_source`: those of lmax 2."""
+_MOST_IN_REGISTERS = 4
+"""Those that one block of channels after the other is worth it for, where there are few registers: more than lmax 1."""
 
 
 class Both(NamedTuple):
@@ -49,6 +51,7 @@ class LayerConstants:
 
     Attributes:
         both: whether the messages between two beads are computed together, of a list that has each pair once.
+        inside: whether the blocks of channels are gone through on each edge, see `EdgeLoop`.
     """
 
     def __init__(
@@ -66,12 +69,15 @@ class LayerConstants:
         self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
         self.channels = padded(layer.channels, device)
         self.lanes = lanes(self.channels, device)
-        self.mixing_lanes = short_lanes(self.channels, device)
         self.columns = columns(self.channels, self.lanes)
         self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
         self.kept_degrees, self.cutoff = round(layer.kept**0.5), layer.radial.cutoff
         self.first, self.last = first and self.inputs == 1, last
         self.both = frames is None and self.lanes > 1
+        wide = has_wide_registers(device)
+        self.mixing_lanes = self.lanes if wide else min(self.lanes, 16)
+        self.inside = not wide and self.gathered > _MOST_IN_REGISTERS and not self.first
+        self.edge_lanes = 8 if self.inside else self.lanes
         self.perceptron: Perceptron | None = None
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
         if first and frames is not None:  # the other features of the beads are zero before the first layer
@@ -86,9 +92,9 @@ class LayerConstants:
         self._take_weights(layer)
         self._take_readout(readout)
         texts = self._texts(terms)
+        lengths = {"forward": self.edge_lanes, "backward": self.edge_lanes, "mixing": self.mixing_lanes}
         self.kernels = {
-            name: kernel(text, dtype, self.mixing_lanes if name.startswith("mixing") else self.lanes)
-            for name, text in texts.items()
+            name: kernel(text, dtype, lengths.get(name.split("_")[0], self.lanes)) for name, text in texts.items()
         }
 
     def _take_weights(self, layer: InteractionLayer) -> None:
@@ -123,10 +129,10 @@ class LayerConstants:
 
     def _texts(self, terms: Sequence[Coupling]) -> dict[str, str]:
         """The sources of the kernels."""
-        blocks, dtype, degrees = self.channels // self.lanes, self.kind["dtype"], list(range(round(self.out**0.5)))
-        messages = self._messages(terms, blocks)
-        if self.gathered > _MOST_IN_LOOPS and self.lanes > 1:
-            messages = {name: in_vectors(text, dtype, self.lanes) for name, text in messages.items()}
+        dtype, degrees = self.kind["dtype"], list(range(round(self.out**0.5)))
+        messages = self._messages(terms, self.channels // self.edge_lanes)
+        if (self.inside or self.gathered > _MOST_IN_LOOPS) and self.lanes > 1:
+            messages = {name: in_vectors(text, dtype, self.edge_lanes) for name, text in messages.items()}
         gains = SILU_GAIN, SIGMOID_GAIN
         gates = {
             "gate": node_source.gate(degrees, *gains),
@@ -155,7 +161,7 @@ class LayerConstants:
             scalars = terms, self.gathered, blocks
             return {"forward": first_source.forward(*scalars), "backward": first_source.backward(*scalars)}
         sizes, given = (self.inputs, self.gathered), self.perceptron is not None
-        way = {"given": given, "both": self.both}
+        way = {"given": given, "both": self.both, "inside": self.inside}
         return {
             "forward": message_source.forward(terms, *sizes, blocks, **way),
             "backward": message_source.backward(terms, *sizes, blocks, features=not self.first, **way),

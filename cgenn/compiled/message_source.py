@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgenn.compiled.edge_source import FROM_BEAD, OVER_EDGES, SLOPES, TO_BEAD, EdgeLoop, beginning, place
+from cgenn.compiled.edge_source import FROM_BEAD, SLOPES, TO_BEAD, EdgeLoop, beginning, place
 from cgenn.compiled.ladder import Coupling, step
 
 _HEADER = """\
@@ -23,7 +23,7 @@ def {name}(
     table: wp.array(dtype=Lanes),
     features: wp.array(dtype=Lanes),
 {arguments}) -> None:
-    row, block = wp.tid()
+    row, {block} = wp.tid()
     bead = begin + row
 """
 
@@ -41,28 +41,35 @@ _TO = {TO_BEAD: "sum", FROM_BEAD: "back"}
 """What the messages of both sides are called."""
 
 
-def forward_header(more: str = "") -> str:
+def forward_header(more: str = "", inside: bool = False) -> str:
     """The beginning of a kernel of messages."""
-    return _HEADER.format(name="forward", arguments=_RECEIVER + more)
+    return _HEADER.format(name="forward", arguments=_RECEIVER + more, block="single" if inside else "block")
 
 
-def backward_header(more: str = "") -> str:
+def backward_header(more: str = "", inside: bool = False) -> str:
     """The beginning of a kernel of derivatives."""
     arguments = "    slopes: wp.array(dtype=Lanes),\n    by_vectors: wp.array2d(dtype=Vector),\n" + more
-    return _HEADER.format(name="backward", arguments=arguments) + "    ones = Lanes(Real(1.0))\n"
+    text = _HEADER.format(name="backward", arguments=arguments, block="single" if inside else "block")
+    return text + "    ones = Lanes(Real(1.0))\n"
 
 
 def forward(
-    terms: Sequence[Coupling], inputs: int, outputs: int, blocks: int, *, given: bool = False, both: bool = False
+    terms: Sequence[Coupling],
+    inputs: int,
+    outputs: int,
+    blocks: int,
+    *,
+    given: bool = False,
+    both: bool = False,
+    inside: bool = False,
 ) -> str:
     """T sum over the edges of a bead of W(r, u) x, x the features of the sender and T the factor of its type.
 
     With `given` radial functions the table holds their values on each edge; those of a bead begin at its offset.
     """
-    loop = EdgeLoop(terms, blocks, (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,), given)
-    text = forward_header(_OFFSETS * given + TARGETS * both)
+    loop = EdgeLoop(terms, blocks, (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,), given, inside)
     for side in loop.each_side():
-        text += _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
+        _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
         loop.descend()
     if both:
         _fetch_next(loop, {"features": inputs, "messages": outputs})
@@ -78,18 +85,22 @@ def forward(
                 loop.climb(name, loop.name("z", target, rank - 1), step(rank - 1, rank))
     if both:
         loop.text += _ADDED + beginning("to", outputs, blocks, " " * 8)
-        add_to_other(loop, "messages", [(k, f"{_TO[FROM_BEAD]}{name_of(k)}") for k in range(outputs)])
-    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in range(outputs))
-    return text + OVER_EDGES + loop.text + ending(outputs, blocks, both=both)
+        add_to(loop, "to", "messages", [(k, f"{_TO[FROM_BEAD]}{name_of(k)}") for k in range(outputs)])
+    text = forward_header(_OFFSETS * given + TARGETS * both, inside)
+    if inside:
+        loop.text += beginning("bead", outputs, blocks, " " * 8)
+        add_to(loop, "bead", "messages", [(k, _sum(k)) for k in range(outputs) if _sum(k) in loop.known])
+    sums = [_sum(k) for k in range(outputs)]
+    return text + loop.written("", sums, ending(outputs, blocks, there=both or inside, sums=not inside))
 
 
-def ending(outputs: int, blocks: int, *, both: bool) -> str:
-    """What a bead got, `sum` and what is there from other beads, times the factor of its type."""
+def ending(outputs: int, blocks: int, *, there: bool, sums: bool = True) -> str:
+    """What a bead got, what is `there` and its `sums`, times the factor of its type."""
     text = "    scale = receiver[types[bead], block]\n" + beginning("bead", outputs, blocks, " " * 4)
     for k in range(outputs):
         at = place("bead", k, blocks)
-        total = f"vector(messages, {at}) + {_sum(k)}" if both else _sum(k)
-        text += f"    put(messages, {at}, wp.cw_mul(scale, {total}))\n"
+        parts = [f"vector(messages, {at})"] * there + [_sum(k)] * sums
+        text += f"    put(messages, {at}, wp.cw_mul(scale, {' + '.join(parts)}))\n"
     return text
 
 
@@ -102,6 +113,7 @@ def backward(
     features: bool,
     given: bool = False,
     both: bool = False,
+    inside: bool = False,
 ) -> str:
     """Derivatives by the features, if they are wanted, and by the vectors, which are added to what is there.
 
@@ -111,13 +123,12 @@ def backward(
     h that by the turned f, and g that by z.
     """
     sides = (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,) if given else (FROM_BEAD,)
-    loop = EdgeLoop(terms, blocks, sides, given)
+    loop = EdgeLoop(terms, blocks, sides, given, inside)
     more = ("    by_features: wp.array(dtype=Lanes),\n" + _ROWS * given) * features
     more += (_OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n") * given + TARGETS * both
-    text = backward_header(more)
     for side in loop.each_side():
-        text += _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
-        text += _take(loop, "slopes", "g", loop.targets, outputs, of_bead=side == TO_BEAD)
+        _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
+        _take(loop, "slopes", "g", loop.targets, outputs, of_bead=side == TO_BEAD)
         loop.descend()
         _descend_slopes(loop)
     if both:
@@ -133,25 +144,27 @@ def backward(
         _by_sources(loop)
         if wanted and side == TO_BEAD:
             loop.text += ("        to = rows + other\n" if given else _ADDED) + beginning("to", inputs, blocks, " " * 8)
-            add_to_other(loop, "by_features", [(k, f"v{degree_of(k)}_{name_of(k)}") for k in wanted])
+            add_to(loop, "to", "by_features", [(k, f"v{degree_of(k)}_{name_of(k)}") for k in wanted])
         elif wanted:
             for k in wanted:
-                loop.line(f"{_sum(k)} += vb{degree_of(k)}_{name_of(k)}")
+                loop.add(_sum(k), f"vb{degree_of(k)}_{name_of(k)}")
     by_vectors(loop, both=both)
-    own = wanted if FROM_BEAD in sides else []
-    text += "".join(f"    {_sum(k)} = Lanes()\n" for k in own) + OVER_EDGES + SLOPES + loop.text
-    if own:
-        text += beginning("bead", inputs, blocks, " " * 4)
-    for k in own:
-        at = place("bead", k, blocks)
-        text += f"    put(by_features, {at}, {f'vector(by_features, {at}) + ' * both}{_sum(k)})\n"
-    return text
+    own, end = wanted if FROM_BEAD in sides else [], ""
+    if inside and own:
+        loop.text += beginning("bead", inputs, blocks, " " * 8)
+        add_to(loop, "bead", "by_features", [(k, _sum(k)) for k in own])
+    elif own:
+        end = beginning("bead", inputs, blocks, " " * 4)
+        for k in own:
+            at = place("bead", k, blocks)
+            end += f"    put(by_features, {at}, {f'vector(by_features, {at}) + ' * both}{_sum(k)})\n"
+    return backward_header(more, inside) + loop.written(SLOPES, [_sum(k) for k in own], end)
 
 
-def add_to_other(loop: EdgeLoop, array: str, values: Sequence[tuple[int, str]]) -> None:
-    """Add components to what there is of the other bead."""
+def add_to(loop: EdgeLoop, bead: str, array: str, values: Sequence[tuple[int, str]]) -> None:
+    """Add components to what there is of a bead."""
     for k, value in values:
-        at = place("to", k, loop.blocks)
+        at = place(bead, k, loop.blocks)
         loop.line(f"put({array}, {at}, vector({array}, {at}) + {value})")
 
 
@@ -168,34 +181,34 @@ def by_vectors(loop: EdgeLoop, *, both: bool) -> None:
 
     A pair that both of its beads have in their rows, because another thread works on one of them, counts twice.
     """
-    loop.line("along = " + ("Real(0.0)" if loop.given else "per_length * wp.dot(radial, ones)"))
+    lines = ["along = " + ("Real(0.0)" if loop.given else f"per_length * wp.dot({loop.total('radial')}, ones)")]
     for b in range(3):
         parts = [sign + name for sign, name in (("", f"by_u{b}"), ("-", f"by_n{b}")) if name in loop.known]
         if parts:
             loop.line(f"turn{b} = " + " ".join(parts))
-        loop.line(f"s{b} = " + (f"wp.dot(turn{b}, ones)" if parts else "Real(0.0)"))
-    loop.line("along -= (u0 * s0 + u1 * s1 + u2 * s2) * inverse")
+        lines.append(f"s{b} = " + (f"wp.dot({loop.total(f'turn{b}')}, ones)" if parts else "Real(0.0)"))
+    lines.append("along -= (u0 * s0 + u1 * s1 + u2 * s2) * inverse")
     if both:
-        loop.line("part = wp.where(targets[edge] == other, Real(1.0), Real(0.5))")
-        loop.line("along = part * along")
-        loop.line("across = part * inverse")
-    slope = "across" if both else "inverse"
-    loop.line(
-        "by_vectors[edge, block] += Vector(" + ", ".join(f"u{b} * along + s{b} * {slope}" for b in range(3)) + ")"
-    )
+        lines.append("part = wp.where(targets[edge] == other, Real(1.0), Real(0.5))")
+        lines.append("along = part * along")
+        lines.append("across = part * inverse")
+    slope, block = "across" if both else "inverse", "0" if loop.inside else "block"
+    parts = [f"u{b} * along + s{b} * {slope}" for b in range(3)]
+    lines.append(f"by_vectors[edge, {block}] += Vector({', '.join(parts)})")
+    loop.after += "".join(f"        {line}\n" for line in lines)
 
 
-def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: int, *, of_bead: bool) -> str:
-    """Components of the other bead, or those of the bead of the row, which are taken once: lines before the loop."""
+def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: int, *, of_bead: bool) -> None:
+    """Components of the other bead, or those of the bead of the row, which are taken once for all edges."""
     bead = "bead" if of_bead else "other"
     start = f"{bead}_{kind}"
     lines = loop.loads(array, start, kind, degrees)
     if of_bead:
-        return beginning(bead, size, loop.blocks, " " * 4, start) + "".join(f"    {line}\n" for line in lines)
+        loop.own += beginning(bead, size, loop.blocks, " " * 4, start) + "".join(f"    {line}\n" for line in lines)
+        return
     loop.text += beginning(bead, size, loop.blocks, " " * 8, start)
     for line in lines:
         loop.line(line)
-    return ""
 
 
 def _fetch_next(loop: EdgeLoop, sizes: dict[str, int]) -> None:
