@@ -14,6 +14,8 @@ BIN = $(VENV)/bin
 # Where the reference data of the benchmark lies.
 DATA ?= $(or $(CGENN_DATA),../shared/data)
 MINIMAL = .venv-minimal
+# Processes that run tests.
+JOBS ?= 2
 # Which torch the minimal environment gets.
 TORCH ?= torch
 # Memory that is freed at once is asked for again at once in training; keeping it saves half the time on some machines.
@@ -42,16 +44,16 @@ demo: $(VENV)/.run
 	$(BIN)/cgenn run demo --out runs/demo
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 test-minimal: $(MINIMAL)/.test
-	$(MINIMAL)/bin/python -m pytest
+	$(MINIMAL)/bin/python -m pytest -n $(JOBS)
 
 test-minimal-smoke: $(MINIMAL)/.test
-	$(MINIMAL)/bin/python -m pytest tests/simulation tests/test_cli.py
+	$(MINIMAL)/bin/python -m pytest -n $(JOBS) tests/simulation tests/test_cli.py
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(JOBS) -m slow
 
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu

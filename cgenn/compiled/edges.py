@@ -86,7 +86,7 @@ class Edges:
         self.arguments: dict[int, Tensor | int] = {0: first, 1: last, 2: senders, 3: vectors}
         """The first ones of every kernel that goes over edges, by their number."""
         self._slopes: Tensor | None = None
-        self.kept: Int[Tensor, " kept"] | None = None
+        self.kept: Int[Tensor, " kept"]
         self.count = len(vectors)
         self.order: Order | None = None
 
@@ -109,14 +109,13 @@ class Edges:
         pairs = Pairs.of(receivers, senders, beads, cuts)
         kept = vectors.detach().index_select(0, pairs.kept)
         rows = pairs.rows[:-1].contiguous(), pairs.rows[1:].contiguous()
-        found = cls(*rows, pairs.senders, kept.contiguous(), pairs.targets)
+        found = cls(*rows, pairs.senders, kept, pairs.targets)
         found.kept, found.count = pairs.kept, len(vectors)
         return found
 
     def slopes_of_all(self, by_vectors: Float[Tensor, "kept blocks 3"]) -> Float[Tensor, "edges 3"]:
         """Derivatives by the vectors that were given; zero by those of pairs that are there the other way round."""
-        found = by_vectors.sum(1)
-        return found if self.kept is None else found.new_zeros(self.count, 3).index_add_(0, self.kept, found)
+        return by_vectors.new_zeros(self.count, 3).index_add_(0, self.kept, by_vectors.sum(1))
 
 
 class ListedEdges(Edges):

@@ -240,8 +240,8 @@ class CompiledNetwork(nn.Module):
     """Energies, charges and dipoles as an `EquivariantNetwork` says them, for constant weights.
 
     Edges have to be sorted by receiver, and each pair there in both directions. The derivative by the vector of an edge
-    is that of the message the other way, with the opposite sign: for positions and strain it is the same. Vectors of
-    the length of the cutoff or more add nothing.
+    may hold that of the edge the other way, with the opposite sign: for positions and strain it is the same. Vectors
+    of the length of the cutoff or more add nothing.
 
     Raises:
         ValueError: if it cannot be compiled, see `refusal`.

@@ -184,3 +184,14 @@ def test_some_beads_at_a_time(size: int, monkeypatch) -> None:
     monkeypatch.setattr("cgenn.compiled.network.CHUNK", size)
     for found, right in zip(energy_and_forces(compiled(potential).learned_energy, graph), expected, strict=True):
         close(found, right, 1e-12)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("place", [open_graph, periodic_graph])
+def test_on_processors_with_many_and_few_registers(wide: bool, place, monkeypatch) -> None:
+    """Kernels for both, whatever this processor is, with channels in several blocks."""
+    monkeypatch.setattr("cgenn.compiled.layer_constants.has_wide_registers", lambda device: wide)
+    potential = random_potential(lmax=2, channels=24)
+    agree(potential, place(potential), 2e-6)
+    constants = compiled(potential).network.constants
+    assert [each.inside for each in constants] == [False, not wide]

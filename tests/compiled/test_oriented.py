@@ -43,6 +43,10 @@ OPTIONS = {
     "scalars": {"lmax": 0},
     "mirrored": {"reflection_invariant": True, "channels": 12, "radial_width": 12, "charges": True, "dipoles": True},
 }
+SMALL = dict(
+    cutoff=1.0, lmax=1, channels=8, layers=2, reflection_invariant=False, radial_basis=4, radial_width=8,
+    average_neighbors=20.0,
+)  # fmt: skip
 FAST = ["mixed", "spins"]
 ALL = FAST + [pytest.param(name, marks=pytest.mark.slow) for name in BODIES if name not in FAST]
 
@@ -51,11 +55,8 @@ ALL = FAST + [pytest.param(name, marks=pytest.mark.slow) for name in BODIES if n
 def network(name: str) -> EquivariantNetwork:
     torch.manual_seed(0)
     bodies = BODIES[name]
-    chosen = dict(
-        n_types=len(bodies), cutoff=1.0, lmax=1, channels=8, layers=2, reflection_invariant=False, radial_basis=4,
-        radial_width=8, average_neighbors=20.0, bodies=bodies,
-    )  # fmt: skip
-    made = EquivariantNetwork(**{**chosen, **OPTIONS.get(name, {})}).requires_grad_(False)
+    chosen = {**SMALL, **OPTIONS.get(name, {})}
+    made = EquivariantNetwork(n_types=len(bodies), bodies=bodies, **chosen).requires_grad_(False)
     for key, value in made.named_parameters():
         if key.endswith("bias"):
             value.normal_(std=0.3)
@@ -252,3 +253,14 @@ def test_a_potential_on_a_neighbour_list_with_a_skin(layers: int, threads: int, 
     finally:
         torch.set_num_threads(before)
     assert_same([energies.sum()[None], forces, torques], expected, 2e-6)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_on_processors_with_many_and_few_registers(wide: bool, monkeypatch) -> None:
+    monkeypatch.setattr("cgenn.compiled.layer_constants.has_wide_registers", lambda device: wide)
+    torch.manual_seed(0)
+    options = {**SMALL, "lmax": 2, "channels": 16}
+    model = EquivariantNetwork(n_types=2, bodies=BODIES["mixed"], **options).requires_grad_(False)
+    fast = CompiledNetwork(copy.deepcopy(model))
+    assert fast.constants[-1].inside != wide
+    assert_same(derivatives(fast, liquid("mixed")), derivatives(model, liquid("mixed")), 2e-6)
