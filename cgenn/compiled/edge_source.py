@@ -30,6 +30,8 @@ OVER_EDGES = f"""\
         t = place - Real(knot)
 """
 """The loop over the edges of a bead: direction, and place among the knots."""
+OVER_ALL_EDGES = OVER_EDGES.replace("        if distance >= cutoff:\n            continue\n", "")
+"""The same with those beyond the cutoff, whose share is not below one."""
 
 SLOPES = f"""\
         rise2 = Real(2.0) * t
@@ -73,7 +75,7 @@ class EdgeLoop:
         inside: bool = False,
     ) -> None:
         self.terms, self.blocks, self.given, self.inside = terms, blocks, given, inside
-        self.own, self.after = "", ""
+        self.own, self.before, self.after = "", "", ""
         self.totals: list[str] = []
         self.sides, self.side = sides, sides[0]
         self.sources = sorted({term.source for term in terms})
@@ -119,11 +121,11 @@ class EdgeLoop:
         """The loop with what is around it.
 
         Args:
-            before: lines of the loop before the first block.
+            before: the first lines of the loop.
             sums: variables that are summed over the edges of the bead; of each edge alone, if `inside`.
             ending: what follows the loop in each block.
         """
-        before = OVER_EDGES + before + (AT if self.given else "")
+        before = OVER_EDGES + before + (AT if self.given else "") + self.before
         if not self.inside:
             zeros = "".join(f"    {name} = Lanes()\n" for name in sums)
             return self.own + zeros + before + self.text + self.after + ending

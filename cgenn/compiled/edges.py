@@ -83,7 +83,7 @@ class Edges:
 
     def __init__(self, first: Tensor, last: Tensor, senders: Tensor, vectors: Tensor, targets: Tensor) -> None:
         self.first, self.last, self.senders, self.vectors, self.targets = first, last, senders, vectors, targets
-        self.arguments: dict[int, Tensor | int] = {0: first, 1: last, 2: senders, 3: vectors}
+        self.arguments = {0: first, 1: last, 2: senders, 3: vectors}
         """The first ones of every kernel that goes over edges, by their number."""
         self._slopes: Tensor | None = None
         self.kept: Int[Tensor, " kept"]

@@ -6,7 +6,7 @@ import ctypes
 import hashlib
 import linecache
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
@@ -76,7 +76,7 @@ def lanes(channels: int, device: torch.device) -> int:
 
 
 def has_wide_registers(device: torch.device) -> bool:
-    """Whether four vectors of 32 lanes fit into the registers, as on a processor with AVX-512."""
+    """Whether four vectors of 32 lanes leave room in the registers, as on a processor with AVX-512."""
     return has_threads(device) or "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
@@ -195,7 +195,7 @@ class Launch:
         self.kernel, self.kept, self.beads, self.blocks = kernel, list(arguments), beads, blocks
         self.range = (0, beads)
 
-    def give(self, values: dict[int, Tensor | int]) -> None:
+    def give(self, values: Mapping[int, Tensor | int]) -> None:
         """Other tensors or whole numbers for some of the arguments, by their number."""
         for number, value in values.items():
             if self.kept[number] is value:
@@ -204,6 +204,11 @@ class Launch:
             self.kept[number] = value
             for part in self.parts:
                 part.set(number + 1, found)
+
+    def give_each(self, number: int, values: Sequence[int]) -> None:
+        """A whole number of its own for each thread."""
+        for part, value in zip(self.parts, values, strict=True):
+            part.set(number + 1, value)
 
     def over(self, first: int, last: int) -> None:
         """Only these beads, from now on."""

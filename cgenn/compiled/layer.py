@@ -127,7 +127,7 @@ class Layer:
     def forward(self, edges: Edges) -> None:
         """From `sent` to `got`."""
         if self.weighted is not None:
-            self.got.zero_()
+            self._zero(self.constants.inside, self.got)
             self.weighted.forward(edges.arguments)
         else:
             self._over(self.gather, edges, {}, self.got)
@@ -135,29 +135,35 @@ class Layer:
     def backward(self, edges: Edges, by_vectors: Tensor) -> None:
         """From the derivatives by `got` to those by `sent`, and onto those by the vectors."""
         if self.weighted is not None:
-            self.by_sent.zero_()
+            self._zero(not self.constants.first, self.by_sent)
             self.weighted.backward(edges.arguments, by_vectors)
             self._add_up()
         else:
             self._over(self.ungather, edges, {AROUND: by_vectors}, None if self.constants.first else self.by_sent)
 
-    def turn(self, edges: Edges, by_vectors: Tensor, nodes: Sequence[Steps]) -> None:
-        """Both, with what is done for the beads in between."""
+    def there_and_back(self, edges: Edges, by_vectors: Tensor, nodes: Sequence[Steps]) -> None:
+        """`forward` and `backward`, with what is done for the beads in between."""
         if self.weighted is not None:
-            self.got.zero_()
-            self.by_sent.zero_()
-            self.weighted.turn(edges.arguments, by_vectors, nodes)
+            self._zero(self.constants.inside, self.got)
+            self._zero(not self.constants.first, self.by_sent)
+            self.weighted.there_and_back(edges.arguments, by_vectors, nodes)
             self._add_up()
         else:
             self.forward(edges)
             in_threads(nodes)
             self.backward(edges, by_vectors)
 
+    @staticmethod
+    def _zero(added_to: bool, values: Tensor) -> None:
+        if added_to:
+            values.zero_()
+
     def _add_up(self) -> None:
         """What each thread added to the derivatives by `sent`."""
-        first, *others = self.by_sent.split(self.beads)
-        for other in others:
-            first += other
+        if not self.constants.first:
+            first, *others = self.by_sent.split(self.beads)
+            for other in others:
+                first += other
 
     def _over(self, launch: Launch, edges: Edges, others: dict[int, Tensor], sums: Tensor | None) -> None:
         """Go over the edges; where a bead adds to the sums of another one, these begin with zero."""

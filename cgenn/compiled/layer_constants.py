@@ -29,7 +29,7 @@ THIRD = 3**-0.5
 _MOST_IN_LOOPS = 9
 """Components of messages whose kernels are short enough for Warp's loops, see `vector_source`: those of lmax 2."""
 _MOST_IN_REGISTERS = 4
-"""Those that one block of channels after the other is worth it for, where there are few registers: more than lmax 1."""
+"""Components of messages up to which whole vectors do where there are few registers: those of lmax 1."""
 
 
 class Both(NamedTuple):

@@ -213,9 +213,14 @@ def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: i
 
 def _fetch_next(loop: EdgeLoop, sizes: dict[str, int]) -> None:
     """Begin to read what is needed of the next other bead, from arrays with so many components of each."""
-    loop.line("ahead = wp.int64(senders[wp.min(edge + 1, last[bead] - 1)])")
+    lines = ["ahead = wp.int64(senders[wp.min(edge + 1, last[bead] - 1)])"]
     for array, size in sizes.items():
-        loop.line(f"fetch({array}, ahead * wp.int64({size * loop.blocks}), {size * loop.blocks})")
+        lines.append(f"fetch({array}, ahead * wp.int64({size * loop.blocks}), {size * loop.blocks})")
+    text = "".join(f"        {line}\n" for line in lines)
+    if loop.inside:
+        loop.before += text
+    else:
+        loop.text += text
 
 
 def _descend_slopes(loop: EdgeLoop) -> None:

@@ -175,7 +175,7 @@ class Workspace:
             in_threads(nodes)
             layer.forward(edges)
         in_threads(self.nodes[-2])
-        last.turn(edges, by_vectors, self.turning)
+        last.there_and_back(edges, by_vectors, self.turning)
         return self._after(edges, by_vectors)
 
     def _start_backward(self, edges: Edges) -> Float[Tensor, "edges blocks 3"]:

@@ -10,7 +10,7 @@ from functools import cache
 
 from e3nn import o3
 
-from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, OVER_EDGES, SLOPES
+from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, OVER_ALL_EDGES, OVER_EDGES, SLOPES
 from cgenn.compiled.ladder import step
 from cgenn.compiled.radial import POWERS
 from cgenn.nn.orientation import Kind
@@ -105,12 +105,14 @@ def turned_tensors(tensors: Tensors) -> str:
 def hidden(outputs: int) -> str:
     """The first layer of the perceptron on each edge of a bead, its slopes, and the share that the cutoff leaves.
 
+    Edges beyond the cutoff have a share of zero, and with it whatever is computed of them further on.
+
     To be followed by the source of `silu`.
     """
     more = "    mixing: wp.array2d(dtype=Lanes),\n    invariants: wp.array2d(dtype=Real),\n"
-    text = _HEADER.format(name="hidden", arguments=more) + OVER_EDGES + _ON_EDGE
+    text = _HEADER.format(name="hidden", arguments=more) + OVER_ALL_EDGES + _ON_EDGE
     text += "        share6 = share3 * share3\n"
-    text += f"        shares[at] = {ENVELOPE}\n"
+    text += f"        shares[at] = wp.where(share < Real(1.0), {ENVELOPE}, Real(0.0))\n"
     text += "        for block in range(hidden.shape[1]):\n"
     text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
     powers = [f"table[knot, {power}, block]" for power in range(POWERS)]

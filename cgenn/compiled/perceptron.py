@@ -1,13 +1,13 @@
 """Messages whose radial functions depend on how the bodies at both ends of an edge lie, some beads at a time.
 
 The perceptron on distance and invariants is computed with matrix products, where the functions of the distance in its
-first layer come from a table. For the derivatives it is computed again, but for the last layer.
+first layer come from a table. For the derivatives it is computed again, except in the last layer of the network.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cgenn.compiled.bodies import Bodies
 
 _AT_ONCE = 4 * 2**20
-"""Bytes of what is kept of edges at a time."""
+"""Bytes of what each thread keeps of edges at a time."""
 _TYPICAL = 32
 """Edges of a bead."""
 _TABLE, AROUND, _ROWS = 6, 9, 11
@@ -83,7 +83,7 @@ class Perceptron:
 
     @property
     def beads(self) -> int:
-        """Beads at a time."""
+        """Beads of a thread at a time: some whole chunks, if they are many."""
         numbers = 5 * self.width + self.functions * self.channels
         beads = _AT_ONCE // (_TYPICAL * numbers * self.table.element_size())
         return beads - beads % CHUNK if beads > CHUNK else max(1, beads)
@@ -130,10 +130,10 @@ class _Chunk(NamedTuple):
 class WeightedMessages:
     """The messages that beads get in one layer and their derivatives, for some beads at a time.
 
-    Radial functions are computed again for the derivatives, unless these follow at once, see `turn`.
+    Radial functions are computed again for the derivatives, unless these follow at once, see `there_and_back`.
 
     Args:
-        forward, backward: launches of the kernels of the messages, with `AROUND` arguments or more.
+        forward, backward: launches of the kernels of `message_source` for radial functions that are `given`.
         bodies: the tensors of the beads, and room for derivatives.
         features: whether there are derivatives by features, in rows of its own for each thread.
     """
@@ -155,25 +155,24 @@ class WeightedMessages:
         self.unactivate = Launch(p.kernels["activate_backward"], beads, 1, [*rows, single], device)
         self.end = len(backward.kept) - 1
         if features:
-            for number, part in enumerate(backward.parts):
-                part.set(_ROWS + 1, number * beads)
+            backward.give_each(_ROWS, [number * beads for number in range(len(backward.parts))])
 
-    def forward(self, edges: dict[int, Tensor | int]) -> None:
+    def forward(self, edges: Mapping[int, Tensor]) -> None:
         """Sums of the messages that the beads get; first, last, senders and vectors of the edges."""
         for chunk in self._begin(edges):
             self._weigh(chunk)
             self._gather(chunk)
 
-    def backward(self, edges: dict[int, Tensor | int], by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
+    def backward(self, edges: Mapping[int, Tensor], by_vectors: Float[Tensor, "edges blocks 3"]) -> None:
         """Derivatives by features, by vectors and by turns of the beads, added to what is there."""
         for chunk in self._begin(edges, by_vectors):
             self._weigh(chunk)
             self._ungather(chunk)
 
-    def turn(
-        self, edges: dict[int, Tensor | int], by_vectors: Float[Tensor, "edges blocks 3"], nodes: Sequence[Steps]
+    def there_and_back(
+        self, edges: Mapping[int, Tensor], by_vectors: Float[Tensor, "edges blocks 3"], nodes: Sequence[Steps]
     ) -> None:
-        """Both; `nodes` are what is done for the beads of each thread in between."""
+        """The messages and their derivatives; `nodes` are what is done for the beads of each thread in between."""
         for chunk in self._begin(edges, by_vectors):
             self._weigh(chunk)
             self._gather(chunk)
@@ -182,21 +181,21 @@ class WeightedMessages:
             in_threads(nodes)
             self._ungather(chunk)
 
-    def _begin(self, edges: dict[int, Tensor | int], by_vectors: Tensor | None = None) -> list[_Chunk]:
+    def _begin(self, edges: Mapping[int, Tensor], by_vectors: Tensor | None = None) -> list[_Chunk]:
         """The chunks, after all kernels were given what is the same for each of them."""
         starts, p, room = self.bodies.offsets, self.perceptron, self.bodies.rooms.room
         beads = len(starts) - 1
-        bounds = [*range(0, beads, p.beads), beads]
+        bounds = [*range(0, beads, p.beads * len(self.gather.parts)), beads]
         parts = zip(pairwise(bounds), pairwise(starts[bounds].tolist()), strict=True)
         chunks = [_Chunk(start, stop, first, last - first) for (start, stop), (first, last) in parts]
-        most = max(chunk.edges for chunk in chunks)
+        most = max((chunk.edges for chunk in chunks), default=0)
         self.first, self.first_slopes, self.second, self.second_slopes, self.third = (
             room(name, most, p.width) for name in ("first", "first_slopes", "second", "second_slopes", "third")
         )
         shares, by_shares = room("shares", most), room("by_shares", most)
         self.weights = room("weights", most, p.functions, p.channels)
         self.hidden.give({**edges, 6: self.first, 7: self.first_slopes, 8: shares, 13: self.bodies.invariants})
-        rows: dict[int, Tensor | int] = {2: self.second, 3: self.second_slopes, 4: shares, 5: self.third}
+        rows = {2: self.second, 3: self.second_slopes, 4: shares, 5: self.third}
         self.activate.give(rows)
         self.gather.give({**edges, _TABLE: self.weights})
         if by_vectors is not None:

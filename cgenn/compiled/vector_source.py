@@ -1,7 +1,7 @@
 """Vectors of C++ in place of Warp's loops over lanes, for kernels so long that these take minutes to become vectors.
 
-Short kernels are better off with loops: those over edges took a third longer with these vectors at lmax 2, a tenth at
-lmax 3, where they are compiled in 10 s instead of 130 s.
+Where there are many registers, short kernels are better off with loops: those over edges took a third longer with these
+vectors at lmax 2, a tenth at lmax 3, where they are compiled in 10 s instead of 130 s.
 """
 
 from __future__ import annotations

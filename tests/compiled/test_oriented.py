@@ -70,13 +70,13 @@ def compiled_network(name: str, dtype: torch.dtype = torch.float64) -> CompiledN
     return CompiledNetwork(copy.deepcopy(network(name)).to(dtype))
 
 
-def liquid(name: str, beads: int = 40, spacing: float = 0.55) -> Given:
+def liquid(name: str, beads: int = 40, spacing: float = 0.55, cutoff: float = 1.0) -> Given:
     """Beads in a periodic box."""
     torch.manual_seed(1)
     edge = round(beads ** (1 / 3) + 0.49)
     grid = torch.cartesian_prod(*[torch.arange(float(edge))] * 3)[torch.randperm(edge**3)[:beads]]
     positions, cell = spacing * (grid + 0.25 * torch.rand(beads, 3)), spacing * edge * torch.eye(3)[None]
-    found = neighbors(positions, 1.0, cell=cell)
+    found = neighbors(positions, cutoff, cell=cell)
     return dict(
         vectors=positions[found.senders] - positions[found.receivers] + found.shifts @ cell[0],
         types=torch.arange(beads) % len(BODIES[name]), receivers=found.receivers, senders=found.senders,
@@ -189,6 +189,20 @@ def test_a_bead_and_its_own_images() -> None:
     assert_same(derivatives(compiled_network("mixed"), given)[:1], derivatives(network("mixed"), given)[:1], 2e-6)
     found, expected = (derivatives(model, given)[2:4] for model in (compiled_network("mixed"), network("mixed")))
     assert_same(found, expected, 2e-6)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_edges_beyond_the_cutoff_add_nothing(name: str, monkeypatch) -> None:
+    """Whatever the memory held before in which they are computed."""
+    room = perceptron.EdgeRooms.room
+
+    def spoilt(self: perceptron.EdgeRooms, key: str, *shape: int) -> torch.Tensor:
+        return room(self, key, *shape).fill_(torch.nan)
+
+    expected = derivatives(compiled_network(name), liquid(name))
+    monkeypatch.setattr(perceptron.EdgeRooms, "room", spoilt)
+    model = CompiledNetwork(copy.deepcopy(network(name)))
+    assert_same(derivatives(model, liquid(name, cutoff=1.3)), expected, 1e-12)
 
 
 @pytest.mark.parametrize("name", FAST)
