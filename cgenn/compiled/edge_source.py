@@ -30,8 +30,10 @@ OVER_EDGES = f"""\
         t = place - Real(knot)
 """
 """The loop over the edges of a bead: direction, and place among the knots."""
-OVER_ALL_EDGES = OVER_EDGES.replace("        if distance >= cutoff:\n            continue\n", "")
-"""The same with those beyond the cutoff, whose share is not below one."""
+OVER_ALL_EDGES = OVER_EDGES.replace("        if distance >= cutoff:\n            continue\n", "").replace(
+    "share = distance / cutoff", "share = wp.min(distance / cutoff, Real(1.0))"
+)
+"""The same with those beyond the cutoff, whose share is one."""
 
 SLOPES = f"""\
         rise2 = Real(2.0) * t
