@@ -1,7 +1,7 @@
 """The priors as native OpenMM forces; the same terms in torch are in potential/bonded.py and potential/repulsion.py.
 
 Every force is in group `PRIOR_GROUP` and carries the name of its term: "bonds", "angles", "dihedrals", "repulsion",
-"ramp". Terms without a parameter for the topology at hand are left out. Those of atoms of oriented beads are in joints.py.
+"ramp". Terms without a parameter for the topology at hand are left out. Those of atoms of oriented beads: joints.py.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ def create_system(
 
     The network is in force group 0 (name "network"), with the charges that it predicts; the priors are OpenMM's own
     forces in group 1 ("bonds", "angles", "dihedrals", "repulsion", "ramp"), and so are constant charges in group
-    2 ("electrostatics"). The global parameter `lambda_electrostatics` multiplies all charges. Add what else you need; the
-    platform is chosen when the Context is made.
+    2 ("electrostatics"). The global parameter `lambda_electrostatics` multiplies all charges. Add what else you need;
+    the platform is chosen when the Context is made.
 
     A bead whose type has a body in the potential is a rigid group of particles: one without mass at its centre and two
     to four point masses, its sites, which follow it. `add_orientation_sites` gives the positions and the topology of

@@ -14,7 +14,6 @@ from cgenn.simulation import bonded
 from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 
-
 BOX = np.array([[1.3, 0, 0], [0.3, 1.2, 0], [0.1, -0.4, 1.2]])
 
 
