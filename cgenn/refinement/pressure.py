@@ -25,6 +25,7 @@ from cgenn.potential.priors import Priors, RampPrior
 from cgenn.refinement.refine import Source, kept, opened, runs_of, with_priors
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.pressure import energy_pressures, pressures
+from cgenn.units import thermal_energy
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +71,9 @@ def match_pressure(
     """Adjust the ramp of a potential until its own runs have the pressure of the atoms; the best model comes back.
 
     Each round simulates beads of every dataset at constant volume, the mean one of the dataset, and changes the height
-    of the ramp by what the virials ask for. The folder `out` gets every model with its runs (`round-0`, the model as
-    given, and so on), `pressure.json` with heights and pressures, and the model whose pressures were nearest as
-    `model.safetensors`. What is there already is not done again.
+    of the ramp by what the virials ask for, by kT at most. The folder `out` gets every model with its runs (`round-0`,
+    the model as given, and so on), `pressure.json` with heights and pressures, and the model whose pressures were
+    nearest as `model.safetensors`. What is there already is not done again.
 
     Args:
         potential: a potential or its file.
@@ -99,7 +100,9 @@ def match_pressure(
         log.info("%s: ramp of %.4f kJ/mol, %s", here.name, found[-1].height, _said(found[-1], pressure))
         if number < rounds:
             ramp = _ramp(potential, reach)
-            ramp = ramp.model_copy(update={"height": ramp.height + found[-1].step(pressure)})
+            limit = thermal_energy(potential.config.temperature)
+            height = ramp.height + float(np.clip(found[-1].step(pressure), -limit, limit))
+            ramp = ramp.model_copy(update={"height": height})
             potential = with_priors(potential, potential.priors.model_copy(update={"ramp": ramp}))
     best = min(found, key=lambda entry: entry.deviation(pressure))
     chosen = Potential.load(folder / best.model / "model.safetensors")
