@@ -79,7 +79,7 @@ def match_pressure(
         potential: a potential or its file.
         datasets: one bead dataset or several, of frames in a box at one pressure; the ramp is the same for all.
         config: of each simulation, at constant volume. The standard error of the pressure, divided by the bulk modulus
-            of the system, is what is left in its density: 30 bar are 1 % of a melt of alkanes.
+            of the system, is what is left in its density.
         out: folder for the results.
         pressure: that the atoms were held at [bar].
         rounds: models to make, besides the one given.
