@@ -70,10 +70,11 @@ def main(
     console.rule("training")
     potential = cgenn.train(learnt, training(seed, quick), out / "model")
     console.rule("refinement")
-    potential = cgenn.refine(potential, learnt, constant_volume(seed, 60 if quick else 6000), out / "refined", rounds=3)
+    settings, rounds = constant_volume(seed, 60 if quick else 6000), 1 if quick else 3
+    potential = cgenn.refine(potential, learnt, settings, out / "refined", rounds=rounds)
     console.rule("pressure")
-    settings = constant_volume(seed, 60 if quick else 12_000)
-    potential = cgenn.match_pressure(potential, learnt, settings, out / "matched", pressure=PRESSURE, rounds=2)
+    settings, rounds = constant_volume(seed, 60 if quick else 12_000), 1 if quick else 2
+    potential = cgenn.match_pressure(potential, learnt, settings, out / "matched", pressure=PRESSURE, rounds=rounds)
     result: dict[str, object] = {}
     curves = {}
     for chain in TRAINED + UNSEEN:
