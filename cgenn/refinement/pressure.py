@@ -8,6 +8,7 @@ Wang, Junghans and Kremer 2009, doi 10.1140/epje/i2008-10413-5); its height A is
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -87,12 +88,17 @@ def match_pressure(
 
     Raises:
         ValueError: if a dataset has no box or another temperature, the simulation is not one of one copy at constant
-            volume, no two beads are near enough for the ramp, `rounds` is not positive, or `out` holds another model.
+            volume, no two beads are near enough for the ramp, `rounds` is not positive, or `out` holds another model or
+            models for another pressure.
     """
     given = opened(datasets, config)
     _check(given, config, rounds)
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     folder, found = Path(out), []
+    if (folder / "pressure.json").exists():
+        wanted = json.loads((folder / "pressure.json").read_text(encoding="utf-8"))["wanted"]
+        if wanted != pressure:
+            raise ValueError(f"{folder} holds models for {wanted:g} bar, not {pressure:g} bar: choose another folder")
     for number in range(rounds + 1):
         here = folder / f"round-{number}"
         potential = kept(potential, here, first=number == 0)

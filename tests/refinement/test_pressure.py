@@ -99,6 +99,8 @@ def test_what_is_there_is_not_done_again(matched, dataset, wanted):
     assert before == {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
     with pytest.raises(ValueError, match="holds the refinement of another model"):
         match_pressure(found, dataset, CONFIG, out, pressure=wanted)
+    with pytest.raises(ValueError, match=r"holds models for .* bar, not 1 bar: choose another folder"):
+        match_pressure(potential(), dataset, CONFIG, out, pressure=1.0)
 
 
 def test_one_ramp_for_several_datasets(dataset, tmp_path):
