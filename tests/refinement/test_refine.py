@@ -249,9 +249,10 @@ def test_what_is_there_is_not_done_again_and_rounds_can_be_added(refined, datase
         refine(potential(TRUE), dataset, SHORT, out, rounds=3)
 
 
-def test_several_datasets_make_one_step(dataset, tmp_path):
+def test_several_datasets_make_one_step(tmp_path):
     """Two that are the same: the mean of two equal steps."""
-    quick = SHORT.model_copy(update={"steps": 100, "equilibration": 100, "replicas": 50})
+    dataset = BeadDataset.write(tmp_path / "few.h5", CHAIN, Frames(exact_frames(500)), temperature=300.0)
+    quick = SHORT.model_copy(update={"steps": 60, "equilibration": 40, "replicas": 20})
     model = spoilt(bonds={**TRUE.bonds, "A|B": BondPrior(length=0.21, k=5000.0)})
     refine(model, dataset, quick, tmp_path / "one", rounds=1)
     refine(model, [dataset, dataset.path], quick, tmp_path / "two", rounds=1)
