@@ -1,5 +1,6 @@
 """What the README shows is run."""
 
+import json
 import os
 import re
 import shlex
@@ -96,6 +97,10 @@ def test_polymers_page(tmp_path, monkeypatch):
         exec(compile(block, "docs/polymers.md", "exec"), names)
     assert names["potential"].config.types == ("END-COM", "MID-COM")
     assert names["potential"].provenance["frames"] == [9, 9]
+    entries = json.loads((tmp_path / "matched" / "pressure.json").read_text())
+    assert entries["chosen"] == names["potential"].provenance["pressure"]["chosen"]
+    assert [len(entry["pressures"]) for entry in entries["rounds"]] == [2, 2]
+    assert entries["rounds"][1]["height"] != 0
 
 
 def test_proteins_page(tmp_path, monkeypatch):

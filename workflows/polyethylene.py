@@ -3,8 +3,9 @@
     cgenn run polyethylene --json
 
 All-atom melts at 450 K and 1 bar (systems/polyethylene-c12, -c16, -c24), one bead for two carbons, forces and virials
-learnt from C12H26 and C16H34; wells of bonds and angles are refined on C12H26. Simulations at 1 bar of all three are
-compared with the atoms: density, size of the chains, structure, diffusion, speed.
+learnt from C12H26 and C16H34; wells of bonds and angles are refined on both, and a ramp gives both the pressure of the
+atoms. Simulations at 1 bar of all three are compared with the atoms: density, size of the chains, structure, diffusion,
+speed.
 """
 
 import json
@@ -41,9 +42,11 @@ LENGTHS = {"c12": 1.0, "c16": 1.0, "c24": 1.6}
 """Of the all-atom runs, relative: long chains need time to turn."""
 EQUILIBRATION, INTERVAL = 40.0, 0.5
 """Of the atoms, and between their frames [ps]."""
-STEPS = 8_000
+STEPS = 20_000
 TIMESTEP, R_MAX = 0.006, 1.0
 """Of the beads [ps]; of the radial distributions [nm]."""
+PRESSURE = 1.0
+"""Of the atoms and of the beads [bar]."""
 
 
 def main(
@@ -63,15 +66,20 @@ def main(
         aa = cgenn.run_reference(f"polyethylene-{chain}", out / f"aa-{chain}", **given)
         if not (out / f"{chain}.h5").exists():
             cgenn.map_trajectory(aa.folder, None, "residue-com", out / f"{chain}.h5")
+    learnt = [out / f"{chain}.h5" for chain in TRAINED]
     console.rule("training")
-    potential = cgenn.train([out / f"{chain}.h5" for chain in TRAINED], training(seed, quick), out / "model")
+    potential = cgenn.train(learnt, training(seed, quick), out / "model")
     console.rule("refinement")
-    potential = cgenn.refine(potential, out / "c12.h5", refinement(seed, quick), out / "refined", rounds=3)
+    settings, rounds = constant_volume(seed, 60 if quick else 6000), 1 if quick else 3
+    potential = cgenn.refine(potential, learnt, settings, out / "refined", rounds=rounds)
+    console.rule("pressure")
+    settings, rounds = constant_volume(seed, 60 if quick else 12_000), 1 if quick else 2
+    potential = cgenn.match_pressure(potential, learnt, settings, out / "matched", pressure=PRESSURE, rounds=rounds)
     result: dict[str, object] = {}
     curves = {}
     for chain in TRAINED + UNSEEN:
         console.rule(f"beads, {chain}")
-        steps, interval = (64, 2) if quick else (STEPS, 50)
+        steps, interval = (64, 2) if quick else (STEPS, 100)
         settings = cgenn.SimulationConfig(
             timestep=TIMESTEP,
             steps=steps,
@@ -79,6 +87,7 @@ def main(
             report_interval=interval,
             seed=seed,
             ensemble="npt",
+            pressure=PRESSURE,
         )
         run = cgenn.simulate(potential, out / f"{chain}.h5", settings, out / f"cg-{chain}")
         intervals = {"aa": given["interval"], "cg": interval * TIMESTEP}
@@ -104,12 +113,12 @@ def training(seed: int, quick: bool) -> cgenn.TrainingConfig:
     )  # fmt: skip
 
 
-def refinement(seed: int, quick: bool) -> cgenn.SimulationConfig:
+def constant_volume(seed: int, steps: int) -> cgenn.SimulationConfig:
     """Of each round, at the volume of the atoms: long enough for trans and gauche to come to their shares."""
-    steps, equilibration, interval = (60, 30, 2) if quick else (6000, 3000, 30)
     return cgenn.SimulationConfig(
-        timestep=TIMESTEP, steps=steps, equilibration=equilibration, report_interval=interval, seed=seed
-    )
+        timestep=TIMESTEP, steps=steps, equilibration=min(steps // 2, 3000), report_interval=max(steps // 200, 2),
+        seed=seed,
+    )  # fmt: skip
 
 
 def compared(data: cgenn.BeadDataset, run: cgenn.Run, intervals: dict[str, float]) -> tuple[dict[str, float], dict]:

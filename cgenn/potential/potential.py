@@ -118,7 +118,7 @@ class Moments(NamedTuple):
 
 
 class Potential(nn.Module):
-    """E = E_network + E_electrostatics + E_bonds + E_angles + E_dihedrals + E_repulsion [kJ/mol]."""
+    """E = E_network + E_electrostatics + E_bonds + E_angles + E_dihedrals + E_repulsion + E_ramp [kJ/mol]."""
 
     def __init__(self, config: PotentialConfig, priors: Priors, provenance: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class Potential(nn.Module):
     @property
     def reach(self) -> float:
         """Distance within which a graph must list the neighbours [nm]."""
-        return max(self.config.cutoff, self.priors.repulsion_cutoff)
+        return max(self.config.cutoff, self.priors.pair_cutoff)
 
     def type_indices(self, topology: BeadTopology) -> Int[Tensor, " beads"]:
         """The number of each bead's type.

@@ -17,7 +17,7 @@ from cgenn.potential.bonded import (
 )
 from cgenn.potential.linkage import Linkage, joined_points
 from cgenn.potential.priors import Priors
-from cgenn.potential.repulsion import repulsion_energy
+from cgenn.potential.repulsion import ramp_energy, repulsion_energy
 from cgenn.topology import BeadTopology
 
 
@@ -46,6 +46,7 @@ class PriorEnergy(nn.Module):
         self.repels = bool(np.any(sigma > 0))
         self.register_buffer("sigma", torch.from_numpy(sigma))
         self.register_buffer("epsilon", torch.from_numpy(epsilon))
+        self.ramp = priors.ramp
         excluded = topology.excluded_pairs
         self.register_buffer("excluded", torch.from_numpy(excluded[:, 0] * self.beads + excluded[:, 1]))
 
@@ -55,7 +56,7 @@ class PriorEnergy(nn.Module):
 
     def forward(self, graph: BeadGraph) -> dict[str, Tensor]:
         """Energy of each term and system, each of shape (systems,) [kJ/mol]; the graph's edges must reach far enough
-        for the repulsion (`Priors.repulsion_cutoff`)."""
+        for the repulsion and the ramp (`Priors.pair_cutoff`)."""
         points = self._points(graph)
         energies = {
             "bonds": self._bonded("bond", bond_energy, graph, points)
@@ -64,8 +65,8 @@ class PriorEnergy(nn.Module):
             + self._bonded("angle_well", angle_well_energy, graph, points),
             "dihedrals": self._bonded("dihedral", dihedral_energy, graph, points),
         }
-        if self.repels:
-            energies["repulsion"] = self._repulsion(graph)
+        if self.repels or self.ramp:
+            energies |= self._pairs(graph)
         return energies
 
     def _points(self, graph: BeadGraph) -> Float[Tensor, "points 3"]:
@@ -83,12 +84,18 @@ class PriorEnergy(nn.Module):
         values = energy(points, everywhere, parameters.to(points.dtype).repeat(graph.n_systems, 1))
         return values.view(graph.n_systems, -1).sum(1)
 
-    def _repulsion(self, graph: BeadGraph) -> Tensor:
+    def _pairs(self, graph: BeadGraph) -> dict[str, Tensor]:
+        """Repulsion and ramp, as far as there are any; every pair is in the graph in both directions."""
         first, second = graph.receivers % self.beads, graph.senders % self.beads
         low, high = torch.minimum(first, second), torch.maximum(first, second)
         kept = ~torch.isin(low * self.beads + high, self.excluded)
         distance = torch.linalg.vector_norm(graph.edge_vectors()[kept], dim=1)
-        ends = graph.types[graph.receivers[kept]], graph.types[graph.senders[kept]]
-        sigma, epsilon = self.sigma[ends].to(distance.dtype), self.epsilon[ends].to(distance.dtype)
-        values = 0.5 * repulsion_energy(distance, sigma, epsilon)  # every pair is there in both directions
-        return values.new_zeros(graph.n_systems).index_add(0, graph.batch[graph.receivers[kept]], values)
+        energies = {}
+        if self.repels:
+            ends = graph.types[graph.receivers[kept]], graph.types[graph.senders[kept]]
+            sigma, epsilon = self.sigma[ends].to(distance.dtype), self.epsilon[ends].to(distance.dtype)
+            energies["repulsion"] = repulsion_energy(distance, sigma, epsilon)
+        if self.ramp:
+            energies["ramp"] = ramp_energy(distance, self.ramp.height, self.ramp.range)
+        systems, nothing = graph.batch[graph.receivers[kept]], distance.new_zeros(graph.n_systems)
+        return {name: nothing.index_add(0, systems, 0.5 * values) for name, values in energies.items()}

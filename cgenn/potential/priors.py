@@ -109,6 +109,17 @@ class RepulsionPrior(Config):
     epsilon: PositiveFloat
 
 
+class RampPrior(Config):
+    """height (1 - r / range) below `range`, zero beyond, whatever the types; height [kJ/mol], range [nm].
+
+    The force is the same at all distances up to `range`: hardly a bead moves, but the pressure does (Reith, Puetz and
+    Mueller-Plathe 2003, doi 10.1002/jcc.10307). A negative height attracts.
+    """
+
+    height: float
+    range: PositiveFloat
+
+
 def type_key(types: Iterable[str]) -> str:
     """Bead types of a term joined by "|", in the direction that sorts first."""
     forward = tuple(types)
@@ -131,13 +142,19 @@ class TermList:
 class Priors(Config):
     """Bonded terms and short-range repulsion; keys are bead types joined by "|" (see `type_key`).
 
-    In bonded terms "type:atom" stands for an atom of an oriented bead (see `Linkage`).
+    In bonded terms "type:atom" stands for an atom of an oriented bead (see `Linkage`). The ramp acts between the same
+    beads as the repulsion, those more than three bonds apart.
     """
 
     bonds: dict[str, BondPrior] = {}
     angles: dict[str, AnglePrior] = {}
     dihedrals: dict[str, DihedralPrior] = {}
     repulsion: dict[str, RepulsionPrior] = {}
+    ramp: RampPrior | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_a_ramp_as_before(self, entries: Callable[[Any], dict]) -> dict:
+        return {name: value for name, value in entries(self).items() if name != "ramp" or value is not None}
 
     @model_validator(mode="after")
     def _keys_as_looked_up(self) -> Priors:
@@ -154,6 +171,11 @@ class Priors(Config):
     def repulsion_cutoff(self) -> float:
         """Distance beyond which no pair repels [nm]; 0 without repulsion."""
         return REPULSION_RANGE * max((prior.sigma for prior in self.repulsion.values()), default=0.0)
+
+    @property
+    def pair_cutoff(self) -> float:
+        """Distance beyond which no pair repels or feels the ramp [nm]; 0 without both."""
+        return max(self.repulsion_cutoff, self.ramp.range if self.ramp else 0.0)
 
     def bond_terms(self, topology: BeadTopology) -> TermList:
         """Bonds of `topology` that have a prior of one well; parameters (length, k)."""

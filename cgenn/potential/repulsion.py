@@ -1,4 +1,4 @@
-"""Short-range repulsion between beads that are not bonded neighbours."""
+"""Short-range repulsion and the ramp between beads that are not bonded neighbours."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def repulsion_energy(
     inside = distance < REPULSION_RANGE * sigma
     x6 = torch.where(inside, sigma / distance, torch.zeros_like(distance)).pow(6)
     return torch.where(inside, 4 * epsilon * (x6.square() - x6) + epsilon, torch.zeros_like(distance))
+
+
+def ramp_energy(distance: Float[Tensor, " pairs"], height: float, reach: float) -> Float[Tensor, " pairs"]:
+    """height (1 - r / reach) below the reach [nm], 0 beyond [kJ/mol].
+
+    Reith, Puetz and Mueller-Plathe 2003, doi 10.1002/jcc.10307.
+    """
+    return height * (1.0 - distance / reach).clamp(min=0.0)

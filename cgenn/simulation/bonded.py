@@ -1,7 +1,7 @@
 """The priors as native OpenMM forces; the same terms in torch are in potential/bonded.py and potential/repulsion.py.
 
-Every force is in group `PRIOR_GROUP` and carries the name of its term: "bonds", "angles", "dihedrals", "repulsion".
-Terms without a parameter for the topology at hand are left out. Those of atoms of oriented beads are in joints.py.
+Every force is in group `PRIOR_GROUP` and carries the name of its term: "bonds", "angles", "dihedrals", "repulsion",
+"ramp". Terms without a parameter for the topology at hand are left out. Those of atoms of oriented beads: joints.py.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ PRIOR_GROUP = 1
 """Force group of the priors; the learned force is in group 0."""
 
 EXPLICIT_PAIRS = 64
-"""Up to this many beads, repulsion in open space is a list of pairs; beyond, OpenMM looks for neighbours."""
+"""Up to this many beads, repulsion and ramp in open space are lists of pairs; beyond, OpenMM looks for neighbours."""
 
 _WCA = "step(range*sigma-r)*(4*epsilon*((sigma/r)^12-(sigma/r)^6)+epsilon)"
+_RAMP = "step({range!r}-r)*{height!r}*(1-r/{range!r})"
 
 
 def prior_forces(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
@@ -50,9 +51,9 @@ def prior_forces(priors: Priors, topology: BeadTopology, placement: Placement) -
         forces += [force for kind, rows in joined.items() for force in joint_forces(kind, rows, points, placement)]
     listed = placement.shared or not placement.periodic
     if listed and len(topology) <= EXPLICIT_PAIRS:
-        forces += _repulsion_pairs(priors, topology, placement)
+        forces += [*_repulsion_pairs(priors, topology, placement), *_ramp_pairs(priors, topology, placement)]
     else:
-        forces += _repulsion_nonbonded(priors, topology, placement)
+        forces += [*_repulsion_nonbonded(priors, topology, placement), *_ramp_nonbonded(priors, topology, placement)]
     for force in forces:
         force.setForceGroup(PRIOR_GROUP)
     return forces
@@ -119,14 +120,25 @@ def _dihedrals(terms: TermList, placement: Placement) -> list[openmm.Force]:
     return [force] if force.getNumTorsions() else []
 
 
+def pair_cutoff(priors: Priors, topology: BeadTopology) -> float:
+    """Of repulsion and ramp among the beads of a topology [nm], one for both as a GPU wants it; 0 if there are none."""
+    sigma, _ = priors.repulsion_table(sorted(set(topology.types)))
+    return max(REPULSION_RANGE * sigma.max().item(), priors.ramp.range if priors.ramp else 0.0)
+
+
+def _pairs(topology: BeadTopology) -> list[tuple[int, int]]:
+    """Those of one copy that repulsion and ramp may act between."""
+    excluded = set(map(tuple, topology.excluded_pairs.tolist()))
+    return [pair for pair in itertools.combinations(range(len(topology)), 2) if pair not in excluded]
+
+
 def _repulsion_pairs(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
     kinds, number = _type_numbers(topology)
     sigma, epsilon = priors.repulsion_table(kinds)
-    excluded = set(map(tuple, topology.excluded_pairs.tolist()))
     pairs = [
         (i, j, [sigma[number[i], number[j]].item(), epsilon[number[i], number[j]].item()])
-        for i, j in itertools.combinations(range(len(topology)), 2)
-        if (i, j) not in excluded and sigma[number[i], number[j]] > 0
+        for i, j in _pairs(topology)
+        if sigma[number[i], number[j]] > 0
     ]
     if not pairs:
         return []
@@ -156,8 +168,33 @@ def _repulsion_nonbonded(priors: Priors, topology: BeadTopology, placement: Plac
     force.addPerParticleParameter("type")
     kind = openmm.CustomNonbondedForce.CutoffPeriodic
     force.setNonbondedMethod(kind if placement.periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic)
-    force.setCutoffDistance(REPULSION_RANGE * sigma.max().item())
+    force.setCutoffDistance(pair_cutoff(priors, topology))
     add_beads(force, topology, placement, [[kind] for kind in number], [len(kinds) if placement.members else 0.0])
+    return [apart(force) if placement.shared else force]
+
+
+def _ramp_pairs(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
+    if priors.ramp is None:
+        return []
+    force = openmm.CustomBondForce(_RAMP.format(**dict(priors.ramp)))
+    force.setName("ramp")
+    force.setUsesPeriodicBoundaryConditions(placement.periodic)
+    for copy in placement.copies:
+        for i, j in _pairs(topology):
+            force.addBond(copy[i], copy[j])
+    return [force] if force.getNumBonds() else []
+
+
+def _ramp_nonbonded(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
+    if priors.ramp is None:
+        return []
+    force = openmm.CustomNonbondedForce("bead1*bead2*" + _RAMP.format(**dict(priors.ramp)))
+    force.setName("ramp")
+    force.addPerParticleParameter("bead")  # the sites of oriented beads are none
+    kind = openmm.CustomNonbondedForce.CutoffPeriodic
+    force.setNonbondedMethod(kind if placement.periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic)
+    force.setCutoffDistance(pair_cutoff(priors, topology))
+    add_beads(force, topology, placement, [[1.0]] * len(topology), [0.0])
     return [apart(force) if placement.shared else force]
 
 

@@ -8,13 +8,15 @@ from jaxtyping import Float
 
 from cgenn.body import rotation_matrices
 from cgenn.h5md import Frames
-from cgenn.potential.derivatives import virial
+from cgenn.potential.derivatives import Energy, virial
 from cgenn.potential.potential import Potential
 from cgenn.topology import BeadTopology
 from cgenn.units import thermal_energy
 
 BAR = 0.0602214076
 """[kJ/mol/nm^3]"""
+
+_BEADS_AT_ONCE = 2000
 
 
 def pressures(
@@ -32,16 +34,33 @@ def pressures(
     Raises:
         ValueError: if there is no box.
     """
+    found = energy_pressures(lambda graph: potential(graph, topology), potential, topology, frames)
+    assert frames.box is not None
+    volumes = np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))
+    return found + len(topology) * thermal_energy(temperature) / volumes / BAR
+
+
+def energy_pressures(
+    energy: Energy, potential: Potential, topology: BeadTopology, frames: Frames
+) -> Float[np.ndarray, " frames"]:
+    """What an energy adds to the pressure, -tr(dE/de) / (3 V) of each frame [bar].
+
+    Args:
+        energy: of a graph as the potential makes it [kJ/mol], such as one of its terms.
+
+    Raises:
+        ValueError: if there is no box.
+    """
     if frames.box is None:
         raise ValueError("a pressure needs a box in every frame, got none")
-    found = []
-    for index in range(len(frames)):
-        part = frames[slice(index, index + 1)]
+    found, at_once = [], max(1, _BEADS_AT_ONCE // len(topology))
+    for index in range(0, len(frames), at_once):
+        part = frames[slice(index, index + at_once)]
         turned = None
         if potential.config.bodies and part.orientations is not None:
             turned = torch.from_numpy(rotation_matrices(part.orientations)).to(potential.dtype)
         positions, box = (torch.from_numpy(np.asarray(x)).to(potential.dtype) for x in (part.positions, part.box))
         graph = potential.graph(topology, positions, box, turned)
-        found.append(float(virial(lambda graph: potential(graph, topology), graph)[0].trace()))
+        found.append(virial(energy, graph).diagonal(dim1=1, dim2=2).sum(1).double().numpy())
     volumes = np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))
-    return (len(topology) * thermal_energy(temperature) - np.array(found) / 3.0) / volumes / BAR
+    return -np.concatenate(found) / 3.0 / volumes / BAR

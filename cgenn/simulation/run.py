@@ -82,7 +82,7 @@ def simulate(
         raise ValueError('ensemble "npt" needs a box, but the start has none')
     temperature = config.temperature or potential.config.temperature
     advice = check_turns(origin.topology, config.timestep, temperature)
-    for said in (advice, *beyond_training(potential, origin.topology, temperature)):
+    for said in (advice, *beyond_training(potential, origin.topology, temperature, periodic=origin.box is not None)):
         if said is not None:
             log.warning("%s", said)
     listed = origin.box is None and len(origin.topology) <= EXPLICIT_PAIRS

@@ -15,9 +15,8 @@ from openmm.app.internal.unitcell import reducePeriodicBoxVectors
 
 from cgenn.h5md import H5MDFile
 from cgenn.potential.potential import Potential, PotentialConfig
-from cgenn.potential.priors import REPULSION_RANGE
 from cgenn.simulation.backends import Backend, openmm_force
-from cgenn.simulation.bonded import prior_forces
+from cgenn.simulation.bonded import pair_cutoff, prior_forces
 from cgenn.simulation.electrostatics import (
     announce_background,
     announce_totals,
@@ -53,9 +52,9 @@ def create_system(
     """A System of beads under the forces of a potential, and the topology of the beads.
 
     The network is in force group 0 (name "network"), with the charges that it predicts; the priors are OpenMM's own
-    forces in group 1 ("bonds", "angles", "dihedrals", "repulsion"), and so are constant charges in group 2
-    ("electrostatics"). The global parameter `lambda_electrostatics` multiplies all charges. Add what else you need; the
-    platform is chosen when the Context is made.
+    forces in group 1 ("bonds", "angles", "dihedrals", "repulsion", "ramp"), and so are constant charges in group
+    2 ("electrostatics"). The global parameter `lambda_electrostatics` multiplies all charges. Add what else you need;
+    the platform is chosen when the Context is made.
 
     A bead whose type has a body in the potential is a rigid group of particles: one without mass at its centre and two
     to four point masses, its sites, which follow it. `add_orientation_sites` gives the positions and the topology of
@@ -375,14 +374,11 @@ def _as_vec3(vectors: np.ndarray) -> list[openmm.Vec3]:
 
 
 def _check_box(vectors: np.ndarray, potential: Potential, beads: BeadTopology) -> None:
-    sigma, _ = potential.priors.repulsion_table(sorted(set(beads.types)))
-    if not np.any(sigma > 0):
-        return
-    width = np.diag(vectors).min().item()
-    reach = REPULSION_RANGE * sigma.max().item()
+    width, reach = np.diag(vectors).min().item(), pair_cutoff(potential.priors, beads)
     if 2 * reach > width:
+        term = "ramp" if potential.priors.ramp and potential.priors.ramp.range == reach else "repulsion"
         raise ValueError(
-            f"the box is {width:.3f} nm wide, but the repulsion reaches {reach:.3f} nm and OpenMM needs at least twice "
+            f"the box is {width:.3f} nm wide, but the {term} reaches {reach:.3f} nm and OpenMM needs at least twice "
             "that: use a larger box"
         )
 

@@ -8,7 +8,7 @@ import openmm
 import pytest
 
 from cgenn.potential.potential import Potential, PotentialConfig
-from cgenn.potential.priors import BondPrior, Priors, RepulsionPrior
+from cgenn.potential.priors import BondPrior, Priors, RampPrior, RepulsionPrior
 from cgenn.simulation.backends import openmm_torch_problem
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate
@@ -44,6 +44,7 @@ def potential() -> Potential:
     priors = Priors(
         bonds={"A|B": BondPrior(length=0.3, k=2e4)},
         repulsion={key: RepulsionPrior(sigma=0.25, epsilon=1.0) for key in ("A|A", "A|B", "B|B")},
+        ramp=RampPrior(height=-0.5, range=0.8),
     )
     return Potential(config, priors).requires_grad_(False).eval()
 

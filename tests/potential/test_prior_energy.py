@@ -18,6 +18,7 @@ PRIORS = Priors(
     angles={"A|B|C": {"angle": 1.9, "k": 50.0}, "B|C|B": {"angle": 2.2, "k": 70.0}},
     dihedrals={"A|B|C|B": {"k": (1.0, -2.0, 0.5), "phase": (0.4, 1.0, -0.7)}},
     repulsion={"A|A": {"sigma": 0.5, "epsilon": 1.0}, "A|C": {"sigma": 0.45, "epsilon": 2.0}},
+    ramp={"height": -0.7, "range": 0.58},
 )
 TOPOLOGY = BeadTopology.build(["A", "B", "C", "B", "A", "A", "C"], [12.0] * 7, bonds=[(0, 1), (1, 2), (2, 3), (3, 4)])
 BOX = np.array([[1.5, 0.0, 0.0], [0.4, 1.5, 0.0], [-0.3, 0.5, 1.4]])
@@ -42,6 +43,20 @@ def in_openmm(term: str, box: np.ndarray | None) -> openmm.Force:
         for row, (n, phase, k) in zip(*terms(PRIORS.dihedral_terms(TOPOLOGY)), strict=True):
             force.addTorsion(*row, int(n), phase, k)
     else:
+        force = pair_force(term)
+        for pair in TOPOLOGY.excluded_pairs.tolist():
+            force.addExclusion(*pair)
+        force.setNonbondedMethod(force.NoCutoff if box is None else force.CutoffPeriodic)
+        force.setCutoffDistance(0.6)
+    return force
+
+
+def pair_force(term: str) -> openmm.CustomNonbondedForce:
+    if term == "ramp":
+        force = openmm.CustomNonbondedForce("select(step(0.58 - r), -0.7 * (1 - r / 0.58), 0)")
+        for _ in TOPOLOGY.types:
+            force.addParticle([])
+    else:
         force = openmm.CustomNonbondedForce(
             "select(step(1.122462048309373*s - r), 4*e*((s/r)^12 - (s/r)^6) + e, 0);s = size(t1, t2); e = depth(t1, t2)"
         )
@@ -50,10 +65,6 @@ def in_openmm(term: str, box: np.ndarray | None) -> openmm.Force:
         force.addPerParticleParameter("t")
         for name in TOPOLOGY.types:
             force.addParticle([TYPES.index(name)])
-        for pair in TOPOLOGY.excluded_pairs.tolist():
-            force.addExclusion(*pair)
-        force.setNonbondedMethod(force.NoCutoff if box is None else force.CutoffPeriodic)
-        force.setCutoffDistance(0.6)
     return force
 
 
@@ -62,7 +73,7 @@ def terms(found) -> tuple[list, list]:
 
 
 @pytest.mark.parametrize("box", [None, BOX], ids=["open", "periodic"])
-@pytest.mark.parametrize("term", ["bonds", "angles", "dihedrals", "repulsion"])
+@pytest.mark.parametrize("term", ["bonds", "angles", "dihedrals", "repulsion", "ramp"])
 def test_equal_to_openmm(term: str, box: np.ndarray | None) -> None:
     torch.manual_seed(0)
     here = positions()

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from cgenn.potential.priors import REPULSION_RANGE, Priors, type_key
+from cgenn.potential.priors import REPULSION_RANGE, Priors, RampPrior, type_key
 from cgenn.topology import BeadTopology
 
 PRIORS = Priors(
@@ -63,10 +63,21 @@ def test_one_well_is_written_as_ever_and_several_come_back() -> None:
     assert Priors.parse(json.loads(json.dumps(several.model_dump())), "here") == several
 
 
+def test_a_ramp_is_written_only_where_there_is_one() -> None:
+    """Models without one have the digest that they always had."""
+    assert "ramp" not in PRIORS.model_dump()
+    given = PRIORS.model_copy(update={"ramp": RampPrior(height=-0.2, range=0.9)})
+    assert given.model_dump()["ramp"] == {"height": -0.2, "range": 0.9}
+    assert Priors.parse(json.loads(json.dumps(given.model_dump())), "here") == given
+    assert given.pair_cutoff == 0.9
+    assert given.model_copy(update={"ramp": RampPrior(height=1.0, range=0.3)}).pair_cutoff == PRIORS.pair_cutoff
+    assert PRIORS.pair_cutoff == PRIORS.repulsion_cutoff
+
+
 def test_no_terms_at_all() -> None:
     terms = Priors().dihedral_terms(CHAIN)
     assert (terms.index.shape, terms.parameters.shape) == ((0, 4), (0, 3))
-    assert Priors().repulsion_cutoff == 0
+    assert Priors().repulsion_cutoff == Priors().pair_cutoff == 0
 
 
 def test_repulsion_table() -> None:
@@ -87,6 +98,7 @@ def test_repulsion_table() -> None:
             "`bonds.A|B.length`: Input should be greater than 0, got -0.4",
         ),
         ({"bond": {}}, "unknown key `bond`"),
+        ({"ramp": {"height": 1.0, "range": 0.0}}, "`ramp.range`: Input should be greater than 0, got 0.0"),
         (
             {"bonds": {"A|B": {"length": 0.4, "k": 1.0, "others": [{"length": 0.5, "k": 1.0, "energy": 0.0}]}}},
             "with `others`, `k` and `kt` must be positive, got 1.0 and 0.0",

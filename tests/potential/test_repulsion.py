@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cgenn.potential.priors import REPULSION_RANGE
-from cgenn.potential.repulsion import repulsion_energy
+from cgenn.potential.repulsion import ramp_energy, repulsion_energy
 
 SIGMA, EPSILON = 0.4, 1.5
 END = REPULSION_RANGE * SIGMA
@@ -40,3 +40,13 @@ def test_a_pair_without_size_does_not_interact() -> None:
     values = repulsion_energy(distance, torch.zeros(2), torch.zeros(2))
     (slope,) = torch.autograd.grad(values.sum(), distance)
     assert values.tolist() == slope.tolist() == [0.0, 0.0]
+
+
+def test_ramp() -> None:
+    """Its height where beads meet, half of it half way, nothing at its end; the force is the same everywhere."""
+    distance = torch.tensor([0.0, 0.4, 0.79999, 0.8, 1.5], requires_grad=True)
+    values = ramp_energy(distance, -0.6, 0.8)
+    (slope,) = torch.autograd.grad(values.sum(), distance)
+    torch.testing.assert_close(values, torch.tensor([-0.6, -0.3, 0.0, 0.0, 0.0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(slope[:3], torch.full((3,), 0.75))
+    assert slope[4] == 0

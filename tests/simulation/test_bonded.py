@@ -7,12 +7,14 @@ import openmm
 import pytest
 import torch
 
-from cgenn.potential.derivatives import energy_and_forces
+from cgenn.potential.derivatives import energy_and_forces, virial
 from cgenn.potential.potential import Potential
-from cgenn.potential.priors import AnglePrior, BondPrior, Priors, RepulsionPrior
+from cgenn.potential.priors import REPULSION_RANGE, AnglePrior, BondPrior, Priors, RampPrior, RepulsionPrior
 from cgenn.simulation import bonded
 from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
+
+BOX = np.array([[1.3, 0, 0], [0.3, 1.2, 0], [0.1, -0.4, 1.2]])
 
 
 def native(priors: Priors, topology: BeadTopology, positions: np.ndarray, *, box=None, replicas: int = 1) -> dict:
@@ -68,10 +70,17 @@ def disturbed(positions: np.ndarray) -> np.ndarray:
     return frames
 
 
+def with_ramp(potential: Potential, height: float = -0.8, reach: float = 0.7) -> Potential:
+    priors = potential.priors.model_copy(update={"ramp": RampPrior(height=height, range=reach)})
+    return Potential(potential.config, priors)
+
+
 def test_every_term_on_a_molecule(potential, topology, disturbed):
+    given = with_ramp(potential)
     for frame in disturbed:
-        expected = in_torch(potential, topology, frame)
-        assert_same(native(potential.priors, topology, frame), expected)
+        found, expected = native(given.priors, topology, frame), in_torch(given, topology, frame)
+        assert_same(found, expected)
+        assert found["ramp"][0] == pytest.approx(-0.8 * (1 - np.linalg.norm(frame[4] - frame[0]) / 0.7), rel=1e-6)
 
 
 def test_terms_of_several_wells(potential, topology, disturbed):
@@ -114,9 +123,7 @@ def liquid(potential) -> tuple[Potential, BeadTopology, np.ndarray]:
     return Potential(config, priors), topology, positions
 
 
-@pytest.mark.parametrize(
-    "box", [None, np.diag([1.2, 1.2, 1.2]), np.array([[1.3, 0, 0], [0.3, 1.2, 0], [0.1, -0.4, 1.2]])]
-)
+@pytest.mark.parametrize("box", [None, np.diag([1.2, 1.2, 1.2]), BOX])
 def test_repulsion_by_neighbour_search(liquid, box):
     potential, topology, positions = liquid
     assert len(topology) > bonded.EXPLICIT_PAIRS
@@ -125,8 +132,41 @@ def test_repulsion_by_neighbour_search(liquid, box):
     )
 
 
+@pytest.mark.parametrize("reach", [0.2, 0.55])
+@pytest.mark.parametrize("box", [None, BOX])
+def test_ramp_by_neighbour_search(liquid, box, reach):
+    """Shorter and longer than the repulsion; both forces have one cutoff, as a GPU wants it."""
+    potential, topology, positions = liquid
+    given = with_ramp(potential, 1.3, reach)
+    assert_same(native(given.priors, topology, positions, box=box), in_torch(given, topology, positions, box=box))
+    forces = bonded.prior_forces(given.priors, topology, Placement.replicas(len(topology), periodic=box is not None))
+    assert {force.getCutoffDistance()._value for force in forces} == {max(0.3 * REPULSION_RANGE, reach)}
+
+
+def test_virial_of_the_ramp_is_the_strain_of_its_energy_in_openmm(liquid):
+    """Box and positions are strained together, sheared too; no pair is so near the end of the ramp that it jumps."""
+    potential, topology, positions = liquid
+    priors = Priors(ramp=RampPrior(height=-0.9, range=0.5))
+    graph = Potential(potential.config, priors).graph(
+        topology, torch.from_numpy(positions)[None], torch.from_numpy(BOX)[None]
+    )
+    terms = Potential(potential.config, priors).prior_energy(topology)
+    found = virial(lambda graph: terms(graph)["ramp"], graph)[0].numpy()
+    step, strained = 1e-6, []
+    for row, column in ((0, 0), (1, 1), (2, 2), (1, 0)):
+        ends = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[row, column] += sign * step
+            ends.append(native(priors, topology, positions @ strain, box=BOX @ strain)["ramp"][0])
+        strained.append((ends[0] - ends[1]) / (2 * step))
+    assert np.abs(found).min() > 0.01
+    np.testing.assert_allclose(strained, [found[0, 0], found[1, 1], found[2, 2], found[1, 0]], rtol=1e-5)
+
+
 def test_repulsion_between_replicas_of_a_large_system(liquid):
     potential, topology, positions = liquid
+    potential = with_ramp(potential, 0.4, 0.5)
     frames = np.stack([positions, positions + 0.01])
     found = native(potential.priors, topology, frames.reshape(-1, 3), replicas=2)
     assert_same(found, in_torch(potential, topology, frames))

@@ -9,6 +9,8 @@ import openmm
 import openmm.app
 import pytest
 
+from cgenn.potential.potential import Potential
+from cgenn.potential.priors import RampPrior
 from cgenn.simulation.mixing import LAMBDA_INTERPOLATE, mixed_system
 from cgenn.simulation.placement import Placement
 from cgenn.simulation.system import create_system, potential_forces
@@ -125,7 +127,9 @@ def test_takes_the_place_of_the_force_field(potential, topology, everything, met
 
 
 def test_repulsion_of_many_beads_has_exclusions_of_its_own(potential, topology, positions):
-    twenty = topology.repeat(20)
+    given, twenty = potential, topology.repeat(20)
+    potential = Potential(given.config, given.priors.model_copy(update={"ramp": RampPrior(height=-2.0, range=0.9)}))
+    potential.double().requires_grad_(False).eval().load_state_dict(given.state_dict())
     shifts = 0.9 * np.stack(np.meshgrid(*[np.arange(3)] * 3), axis=-1).reshape(-1, 1, 3)[:20]
     close = np.r_[(positions + shifts).reshape(-1, 3), [[1.0, 1.0, 2.9]]]
     close[4], close[99] = close[0] + [0.2, 0.2, 0.2], close[95] + [0.3, 0.1, 0.1]

@@ -16,6 +16,8 @@ from scipy.spatial.transform import Rotation
 
 from cgenn.body import Body, rotation_matrices
 from cgenn.potential.derivatives import energy_forces_torques
+from cgenn.potential.potential import Potential
+from cgenn.potential.priors import RampPrior
 from cgenn.simulation.conservation import energy_drift
 from cgenn.simulation.force import LearnedForce
 from cgenn.simulation.memory import PATIENCE
@@ -149,9 +151,13 @@ def test_sites_wrapped_one_by_one_are_noticed_before_the_first_step(discs, backe
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("periodic", [False, True])
 def test_system_has_the_energy_of_the_potential(discs, backend, periodic):
+    """With a ramp, which acts between the centres of beads and not on their sites."""
     if backend == "openmm-torch":
         pytest.importorskip("openmmtorch")
-    potential, topology, positions, orientations, box = discs
+    given, topology, positions, orientations, box = discs
+    priors = given.priors.model_copy(update={"ramp": RampPrior(height=-3.0, range=0.8)})
+    potential = Potential(given.config, priors).double().requires_grad_(False).eval()
+    potential.load_state_dict(given.state_dict())
     cell = box if periodic else None
     system, beads = create_system(potential, topology, box=cell, backend=backend, precision="double")
     names, particles = add_orientation_sites(beads, positions, orientations)

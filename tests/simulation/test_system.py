@@ -11,7 +11,7 @@ import pytest
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
 from cgenn.potential.potential import Potential
-from cgenn.potential.priors import Priors, RepulsionPrior
+from cgenn.potential.priors import Priors, RampPrior, RepulsionPrior
 from cgenn.simulation.system import box_vectors, create_system
 from cgenn.topology import BeadTopology
 
@@ -92,6 +92,9 @@ def test_bad_requests(potential, topology):
 def test_box_too_small_for_the_repulsion_only(potential, topology, positions):
     with pytest.raises(ValueError, match=r"0.700 nm wide, but the repulsion reaches 0.449 nm"):
         create_system(potential, topology, box=[0.7, 0.7, 0.7])
+    ramp = Priors(ramp=RampPrior(height=1.0, range=0.4))
+    with pytest.raises(ValueError, match=r"0.700 nm wide, but the ramp reaches 0.400 nm"):
+        create_system(Potential(potential.config, ramp), topology, box=[0.7, 0.7, 0.7])
     system, _ = create_system(Potential(potential.config, Priors()), topology, box=[0.7, 0.7, 0.7])
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
     context.setPositions(positions)

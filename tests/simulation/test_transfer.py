@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cgenn.potential.potential import Potential, PotentialConfig
-from cgenn.potential.priors import AnglePrior, BondPrior, Priors
+from cgenn.potential.priors import AnglePrior, BondPrior, Priors, RampPrior
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate
 from cgenn.simulation.transfer import beyond_training
@@ -45,6 +45,15 @@ def test_longer_chains_are_known_where_their_neighbourhoods_are(potential):
     bonds = {key: BondPrior(length=0.25, k=1e4) for key in ("E|M", "M|M")}
     trained = Potential(potential.config, Priors(bonds=bonds))
     assert beyond_training(trained, chain(9), 450.0) == []
+
+
+def test_a_ramp_without_a_box(potential):
+    """It acts there too, and that is said."""
+    ramp = potential.priors.model_copy(update={"ramp": RampPrior(height=-0.3, range=0.5)})
+    given = Potential(potential.config, ramp)
+    (said,) = beyond_training(given, chain(1), 450.0)
+    assert "in open space it acts like any other term" in said
+    assert beyond_training(given, chain(1), 450.0, periodic=True) == []
 
 
 def test_a_simulation_warns(potential, tmp_path, caplog):

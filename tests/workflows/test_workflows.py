@@ -26,7 +26,8 @@ def cgenn(*words):
 def stamps(folder):
     """When each file was written, except for those that every run writes anew."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent.name != "report")
-    return {path: path.stat().st_mtime_ns for path in files if path.parent.name != "refined" and path.parent != folder}
+    anew = ("refined", "matched")
+    return {path: path.stat().st_mtime_ns for path in files if path.parent.name not in anew and path.parent != folder}
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +231,8 @@ def test_polyethylene(tmp_path):
         }
         assert {f"{key}_{chain}" for key in promised} <= said.keys()
     assert {key for key, value in said.items() if isinstance(value, float)} <= set(said["units"])
+    matched = json.loads((tmp_path / "out/matched/pressure.json").read_text())
+    assert [len(entry["pressures"]) for entry in matched["rounds"]] == [2, 2]
     model = json.loads((tmp_path / "out/model/training.json").read_text())
     assert [len(entry["sources"]) for entry in model["datasets"]] == [1, 1]
     before = stamps(tmp_path / "out")

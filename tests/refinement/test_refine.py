@@ -249,6 +249,20 @@ def test_what_is_there_is_not_done_again_and_rounds_can_be_added(refined, datase
         refine(potential(TRUE), dataset, SHORT, out, rounds=3)
 
 
+def test_several_datasets_make_one_step(tmp_path):
+    """Two that are the same: the mean of two equal steps."""
+    dataset = BeadDataset.write(tmp_path / "few.h5", CHAIN, Frames(exact_frames(500)), temperature=300.0)
+    quick = SHORT.model_copy(update={"steps": 60, "equilibration": 40, "replicas": 20})
+    model = spoilt(bonds={**TRUE.bonds, "A|B": BondPrior(length=0.21, k=5000.0)})
+    refine(model, dataset, quick, tmp_path / "one", rounds=1)
+    refine(model, [dataset, dataset.path], quick, tmp_path / "two", rounds=1)
+    one, two = (Potential.load(tmp_path / name / "round-1/model.safetensors").priors for name in ("one", "two"))
+    assert one.bonds["A|B"].length == pytest.approx(two.bonds["A|B"].length, rel=1e-12) != 0.21
+    scores = [json.loads((tmp_path / name / "refinement.json").read_text())["scores"] for name in ("one", "two")]
+    assert scores[0] == scores[1]
+    assert (tmp_path / "two/round-1/run-1").exists()
+
+
 def test_the_best_model_is_chosen_not_the_last(dataset, tmp_path):
     """The second one is there already, and bad."""
     spoilt(bonds={**TRUE.bonds, "A|B": BondPrior(length=0.25, k=8000.0)}).save(tmp_path / "round-1/model.safetensors")
@@ -267,6 +281,8 @@ def test_mistakes_are_named(dataset, tmp_path):
         refine(potential(TRUE), dataset, SHORT.model_copy(update={"temperature": 350.0}), out)
     with pytest.raises(ValueError, match=r"no bonded priors for the beads of .*: nothing can be refined"):
         refine(potential(Priors()), dataset, SHORT, out)
+    with pytest.raises(ValueError, match="at least one dataset, got none"):
+        refine(potential(TRUE), [], SHORT, out)
     assert not out.exists()
 
 

@@ -1,0 +1,133 @@
+"""A gas of soft beads whose ramp is known: it is found again from the pressure that it makes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import cgenn
+from cgenn.data.dataset import BeadDataset
+from cgenn.h5md import Frames
+from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.priors import Priors, RampPrior
+from cgenn.refinement import match_pressure
+from cgenn.simulation.config import SimulationConfig
+from cgenn.simulation.pressure import pressures
+from cgenn.simulation.run import simulate
+from cgenn.topology import BeadTopology
+
+GAS = BeadTopology.build(["A"] * 60, [20.0] * 60)
+HEIGHT, RANGE, EDGE = 2.0, 0.5, 1.2
+CONFIG = SimulationConfig(
+    timestep=0.02, friction=5.0, steps=1200, equilibration=200, report_interval=20, platform="Reference"
+)
+
+
+def potential(ramp=None):
+    """A network that says nothing, under a ramp."""
+    config = PotentialConfig(
+        types=("A",), cutoff=RANGE, channels=2, layers=1, lmax=0, radial_width=4, radial_basis=4,
+        average_neighbors=3.0, energy_scale=1.0, temperature=300.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Potential(config, Priors(ramp=ramp)).double().requires_grad_(False).eval()
+    for weights in model.network.parameters():
+        weights.zero_()
+    return model
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Beads at random places; the second frame has about the mean volume."""
+    boxes = np.array([0.9, 1.0, 1.1])[:, None, None] * EDGE * np.eye(3)
+    positions = np.random.default_rng(1).random((3, 60, 3)) @ boxes
+    path = tmp_path_factory.mktemp("gas") / "gas.h5"
+    return BeadDataset.write(path, GAS, Frames(positions, box=boxes), temperature=300.0)
+
+
+@pytest.fixture(scope="module")
+def wanted(dataset, tmp_path_factory):
+    """The pressure of the true model [bar], in a run with other random numbers."""
+    frames = dataset.read()
+    start, settings = (GAS, frames.positions[1], frames.box[1]), CONFIG.model_copy(update={"seed": 5})
+    true = potential(RampPrior(height=HEIGHT, range=RANGE))
+    run = simulate(true, start, settings, tmp_path_factory.mktemp("true") / "run", progress=False)
+    return float(pressures(true, GAS, run.read(), 300.0).mean())
+
+
+@pytest.fixture(scope="module")
+def matched(dataset, wanted, tmp_path_factory):
+    out = tmp_path_factory.mktemp("matched")
+    return cgenn.match_pressure(potential(), dataset.path, CONFIG, out, pressure=wanted, rounds=2), out
+
+
+def test_the_ramp_is_found(matched, wanted):
+    """Within five standard errors; without a ramp the pressure is that of an ideal gas."""
+    found, out = matched
+    entries = json.loads((out / "pressure.json").read_text())
+    rounds = {entry["model"]: entry for entry in entries["rounds"]}
+    ideal = 60 * 8.314462618e-3 * 300.0 / EDGE**3 / 0.0602214076
+    assert rounds["round-0"]["height"] == 0.0
+    assert rounds["round-0"]["pressures"] == pytest.approx([ideal], rel=1e-6)
+    best = rounds[entries["chosen"]]
+    slope, error = best["slopes"][0], best["errors"][0]
+    assert wanted > 1.5 * ideal
+    assert abs(best["pressures"][0] - wanted) < 5 * error < 0.2 * wanted
+    assert found.priors.ramp.range == RANGE
+    assert found.priors.ramp.height == pytest.approx(HEIGHT, abs=10 * error / slope)
+    assert found.provenance["pressure"]["chosen"] == entries["chosen"] != "round-0"
+    assert Potential.load(out / "model.safetensors").priors == found.priors
+
+
+def test_slopes_are_those_of_the_pressure_with_the_height(matched):
+    """Exactly, in the same frames; both are means over a run."""
+    _, out = matched
+    entry = json.loads((out / "pressure.json").read_text())["rounds"][1]
+    frames = cgenn.Run.open(out / "round-1/run").read()
+    models = (potential(RampPrior(height=entry["height"] + more, range=RANGE)) for more in (0.0, 0.5))
+    low, high = (pressures(model, GAS, frames, 300.0).mean() for model in models)
+    assert low == pytest.approx(entry["pressures"][0], rel=1e-6)
+    assert high - low == pytest.approx(0.5 * entry["slopes"][0], rel=1e-6)
+
+
+def test_what_is_there_is_not_done_again(matched, dataset, wanted):
+    found, out = matched
+    before = {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
+    again = match_pressure(potential(), dataset, CONFIG, out, pressure=wanted, rounds=2)
+    assert again.priors == found.priors
+    assert before == {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
+    with pytest.raises(ValueError, match="holds the refinement of another model"):
+        match_pressure(found, dataset, CONFIG, out, pressure=wanted)
+    with pytest.raises(ValueError, match=r"holds models for .* bar, not 1 bar: choose another folder"):
+        match_pressure(potential(), dataset, CONFIG, out, pressure=1.0)
+
+
+def test_one_ramp_for_several_datasets(dataset, tmp_path):
+    """The step with the least squares of what is left of both differences."""
+    quick = CONFIG.model_copy(update={"steps": 40, "equilibration": 10})
+    larger = dataset.read()
+    larger = Frames(1.2 * larger.positions, box=1.2 * larger.box)
+    other = BeadDataset.write(tmp_path / "larger.h5", GAS, larger, temperature=300.0)
+    match_pressure(potential(), [dataset, other], quick, tmp_path / "out", pressure=0.0, rounds=1)
+    first, second = json.loads((tmp_path / "out/pressure.json").read_text())["rounds"]
+    matrix, left = np.array(first["slopes"])[:, None], -np.array(first["pressures"])
+    assert second["height"] == pytest.approx(np.linalg.lstsq(matrix, left)[0].item())
+    assert second["height"] < 0
+
+
+def test_mistakes_are_named(dataset, tmp_path):
+    out, model = tmp_path / "out", potential()
+    with pytest.raises(ValueError, match="`rounds` must be at least 1, got 0"):
+        match_pressure(model, dataset, CONFIG, out, rounds=0)
+    with pytest.raises(ValueError, match="`ensemble` must be 'nvt' and `replicas` 1, got 'npt' and 1"):
+        match_pressure(model, dataset, CONFIG.model_copy(update={"ensemble": "npt"}), out)
+    with pytest.raises(ValueError, match=r"the simulation is at 350.0 K, but .*gas.h5 of 300.0 K"):
+        match_pressure(model, dataset, CONFIG.model_copy(update={"temperature": 350.0}), out)
+    open_space = BeadDataset.write(tmp_path / "open.h5", GAS, Frames(dataset.read().positions), temperature=300.0)
+    with pytest.raises(ValueError, match=r"open.h5 has no box: there is no pressure to match"):
+        match_pressure(model, [dataset, open_space], CONFIG, out)
+    assert not out.exists()
+    quick = CONFIG.model_copy(update={"steps": 20, "equilibration": 0})
+    with pytest.raises(ValueError, match=r"no two beads of .*gas.h5 are within the 0.0001 nm of the ramp"):
+        match_pressure(model, dataset, quick, out, reach=1e-4)
