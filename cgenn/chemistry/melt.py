@@ -58,7 +58,7 @@ def build_melt(
     head: str = "[*][H]",
     tail: str = "[*][H]",
     tacticity: Tacticity = "atactic",
-    force_field: str = "openff-2.3.0",
+    force_field: str | Path = "openff-2.3.0",
     seed: int = 0,
 ) -> Melt:
     """Make the folder of a system: `chains` chains of `length` repeat units in a periodic box.
@@ -96,6 +96,7 @@ def build_melt(
     ends: dict = {"head": head, "tail": tail, "tacticity": tacticity}
     made = [build_polymer(unit_smiles, length, seed=seed, **ends)]
     made += [build_polymer(unit_smiles, length, seed=int(generator.integers(2**31)), **ends) for _ in range(chains - 1)]
+    force_field = str(force_field)
     own = force_field.endswith(".xml")
     cutoff, switch = _OWN if own else _OPENFF
     edge = _edge(made, density, cutoff)

@@ -2,12 +2,17 @@
 
 import io
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import openmm
 import openmm.app
 import pytest
+import torch
 from scipy.spatial import cKDTree
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import cgenn
@@ -18,6 +23,7 @@ from cgenn.chemistry.polymer import build_polymer
 from cgenn.chemistry.units import Units
 from cgenn.cli import app
 from cgenn.reference.system import load_system
+from cgenn.settings import read_settings
 
 pytest.importorskip("rdkit")
 OWN = str(shipped.folder("systems") / "polyethylene-c12" / "polyethylene.xml")
@@ -198,3 +204,21 @@ def expected_energies(positions, labels):
         for turned in ((i, k, n), (k, n, i), (n, i, k))
     )
     return {"HarmonicBondForce": bonds, "HarmonicAngleForce": angles, "PeriodicTorsionForce": propers + impropers}
+
+
+def test_page(tmp_path, monkeypatch):
+    """docs/own-polymer.md: the whole path in Python; settings and commands are such that are known."""
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "own-polymer.md").read_text(encoding="utf-8")
+    blocks = {kind: found for kind, found in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)}
+    (tmp_path / "peo.toml").write_text(blocks["toml"])
+    assert read_settings(cgenn.TrainingConfig, tmp_path / "peo.toml", []).network.reflection_invariant
+    known = get_command(app).commands
+    for line in blocks["bash"].splitlines():
+        words = shlex.split(line, comments=True)
+        known[words[1]].make_context(words[1], words[2:])
+    torch.set_default_dtype(torch.float32)
+    names: dict = {}
+    exec(compile(blocks["python"], "docs/own-polymer.md", "exec"), names)
+    assert (names["melt"].atoms, names["melt"].residues) == (360, ("END", "MID"))
+    assert names["report"].html.exists()

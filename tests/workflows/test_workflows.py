@@ -150,6 +150,8 @@ def test_backmapping(tmp_path):
     (row,) = json.loads(cgenn(*words, "--json"))["rows"]
     assert (row["system"], row["mapping"], row["frames"]) == ("alanine-dipeptide-vacuum", "backbone", 2)
     assert row["deviation"]["max"] < 1e-4
+    assert row["round_trip"] < 1e-5  # nm, files of single precision
+    assert row["within_limit"]
     lines = cgenn(*words, "--dynamics", 0).splitlines()
     assert lines[2].startswith("| alanine-dipeptide-vacuum | backbone | 22 | 5 |")
     assert len({line.count("|") for line in lines}) == 1
