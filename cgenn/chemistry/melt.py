@@ -14,7 +14,7 @@ from openmm import unit
 
 from cgenn.chemistry.openff import parametrize
 from cgenn.chemistry.packing import compress, scatter
-from cgenn.chemistry.polymer import Polymer, Tacticity, build_polymer
+from cgenn.chemistry.polymer import Polymer, Tacticity, build_polymer, has_open_stereocentres
 from cgenn.chemistry.units import Units
 from cgenn.files import atomic
 from cgenn.units import AMU_PER_NM3
@@ -97,6 +97,11 @@ def build_melt(
     made = [build_polymer(unit_smiles, length, seed=seed, **ends)]
     made += [build_polymer(unit_smiles, length, seed=int(generator.integers(2**31)), **ends) for _ in range(chains - 1)]
     force_field = str(force_field)
+    if tacticity == "atactic" and has_open_stereocentres(unit_smiles):
+        log.warning(
+            "the chains are atactic: beads of residues do not tell the hands of units apart, beads by SMARTS with "
+            "{tacticity} in their type do"
+        )
     own = force_field.endswith(".xml")
     cutoff, switch = _OWN if own else _OPENFF
     edge = _edge(made, density, cutoff)

@@ -116,6 +116,17 @@ def test_mistakes_are_named(tmp_path, monkeypatch, changes, message):
     assert not (tmp_path / "melt").exists()
 
 
+def test_hands_that_share_a_bead_type_are_warned_of(tmp_path, caplog):
+    cases = (("*CC(C)*", "atactic", 1), ("*CC(C)*", "isotactic", 0), ("*O[C@H](C)C(=O)*", "atactic", 0))
+    for smiles, tacticity, warned in cases:
+        caplog.clear()
+        with pytest.raises(ValueError, match=r"polyethylene.xml: No template found for residue 0"):
+            build_melt(smiles, 3, 18, tmp_path / "melt", tacticity=tacticity, **THIN)
+        assert ["{tacticity}" in record.getMessage() for record in caplog.records if record.levelno > 20] == [
+            True
+        ] * warned
+
+
 class TestOpenFF:
     """Parameters of the Open Force Field Initiative."""
 
