@@ -36,11 +36,12 @@ CASES = {
     "polyethylene-c12": (["residue-com", "polyethylene"], 2.0, 0.2, 2.0),
     "polyethylene-c16": (["residue-com"], 2.0, 0.2, 2.0),
     "polyethylene-c24": (["residue-com"], 2.0, 0.2, 2.0),
-    "popc-bilayer": (["lipids-martini"], 2.0, 0.2, 2.0),
     "villin": (["backbone", "ca-sidechain", "ca", "residue-com"], 30.0, 1.0, 5.0),
     "water-spce": (["water"], 5.0, 0.5, 2.0),
 }
-"""Mappings, and length, interval and equilibration [ps] of the runs; other systems: residues, and 10 frames."""
+"""Mappings, and length, interval and equilibration [ps] of the runs."""
+OTHERS = {"popc-bilayer": ["lipids-martini"]}
+"""Mappings of systems whose runs are ten frames in 500 time steps; where none is named, one bead for each residue."""
 LIMIT = 0.01
 """Of the round trip [nm]."""
 QUICK = ("alanine-dipeptide-vacuum",)
@@ -49,9 +50,10 @@ QUICK = ("alanine-dipeptide-vacuum",)
 def main(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/backmapping"),
     only: Annotated[list[str], typer.Option(help="Systems; default all.")] = [],  # noqa: B006
+    everything: Annotated[bool, typer.Option("--all", help="All systems, also with --quick.")] = False,
     frames: Annotated[int, typer.Option(help="Of each system and mapping.")] = 3,
     dynamics: Annotated[float, typer.Option(help="Restrained dynamics of each frame [ps].")] = 1.0,
-    quick: Annotated[bool, typer.Option(help="One small system and two frames: shows that it runs.")] = False,
+    quick: Annotated[bool, typer.Option(help="Short runs, two frames, one mapping; one small system.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Map atoms of the shipped systems to beads, put atoms back, and compare."""
@@ -60,7 +62,7 @@ def main(
     if unknown := set(only) - set(shipped.names("systems")):
         expected = ", ".join(shipped.names("systems"))
         raise ValueError(f"--only: no system {min(unknown)!r}, expected one of {expected}")
-    for system in only or (QUICK if quick else shipped.names("systems")):
+    for system in only or (QUICK if quick and not everything else shipped.names("systems")):
         mappings, length, interval, equilibration = case(system)
         if quick:
             mappings, length, equilibration = mappings[:1], 5 * interval, 1.0
@@ -84,7 +86,7 @@ def main(
 def case(system: str) -> tuple[list[str], float, float, float]:
     """Mappings, and length, interval and equilibration [ps]."""
     step = load_system(system).definition.timestep
-    return CASES.get(system, (["residue-com"], 500 * step, 50 * step, 500 * step))
+    return CASES.get(system, (OTHERS.get(system, ["residue-com"]), 500 * step, 50 * step, 500 * step))
 
 
 def there_and_back(folder: Path, aa, fragments: AtomReference, mapping: str, frames: int, dynamics: float) -> dict:
