@@ -97,7 +97,8 @@ def build_melt(
     made = [build_polymer(unit_smiles, length, seed=seed, **ends)]
     made += [build_polymer(unit_smiles, length, seed=int(generator.integers(2**31)), **ends) for _ in range(chains - 1)]
     force_field = str(force_field)
-    if tacticity == "atactic" and has_open_stereocentres(unit_smiles):
+    centres = has_open_stereocentres(unit_smiles)
+    if tacticity == "atactic" and centres:
         log.warning(
             "the chains are atactic: beads of residues do not tell the hands of units apart, beads by SMARTS with "
             "{tacticity} in their type do"
@@ -130,7 +131,7 @@ def build_melt(
         "forcefield.xml": parameters,
         "structure.pdb": _pdb(topology, positions),
         "chain.pdb": _pdb(_topology(made[:1]), made[0].positions),
-        "README.md": f"# {what}\nEnds {head} and {tail}, {tacticity}, seed {seed}.\n\n{note}\n",
+        "README.md": f"# {what}\nEnds {head} and {tail}{f', {tacticity}' if centres else ''}, seed {seed}.\n\n{note}\n",
         "system.toml": _system(f"melt of {what}", cutoff, switch, temperature, pressure),
     }
     for name, text in texts.items():
