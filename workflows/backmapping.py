@@ -62,7 +62,8 @@ def main(
     if unknown := set(only) - set(shipped.names("systems")):
         expected = ", ".join(shipped.names("systems"))
         raise ValueError(f"--only: no system {min(unknown)!r}, expected one of {expected}")
-    for system in only or (QUICK if quick and not everything else shipped.names("systems")):
+    every = sorted(shipped.names("systems"), key=size)
+    for system in only or (QUICK if quick and not everything else every):
         mappings, length, interval, equilibration = case(system)
         if quick:
             mappings, length, equilibration = mappings[:1], 5 * interval, 1.0
@@ -81,6 +82,12 @@ def main(
             rows.append(row)
             write_json(out / "backmapping.json", {"rows": rows})
     typer.echo(json.dumps({"rows": rows}, indent=2) if as_json else table(rows))
+
+
+def size(system: str) -> tuple[bool, int]:
+    """Of the structure, so that small systems come first, and those that water is added to last."""
+    found = load_system(system)
+    return found.definition.solvent is not None, (found.folder / found.definition.structure).stat().st_size
 
 
 def case(system: str) -> tuple[list[str], float, float, float]:
