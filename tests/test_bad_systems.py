@@ -13,7 +13,9 @@ from cgenn import shipped
 from cgenn.chemistry.polymer import build_polymer
 from cgenn.cli import app
 from cgenn.data.dataset import BeadDataset
+from cgenn.data.map_trajectory import map_trajectory
 from cgenn.h5md import Frames, H5MDWriter
+from cgenn.reference.run import run_reference
 from cgenn.topology import BeadTopology
 
 pytest.importorskip("rdkit")
@@ -191,3 +193,9 @@ def test_another_temperature_is_warned_of(here, caplog):
     assert CliRunner().invoke(app, words.split()).exit_code == 0
     (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
     assert said.startswith("the model was trained at 300 K and is simulated at 450 K: a potential of beads is a free")
+
+
+def test_sites_far_apart_are_no_mistake(tmp_path):
+    """The rigid sites of [BMIM][PF6] are bonded at 0.27 to 0.56 nm."""
+    run_reference("bmim-pf6", tmp_path / "aa", length=0.02, interval=0.01, equilibration=0.01, progress=False)
+    assert len(map_trajectory(tmp_path / "aa", None, "bmim-pf6", tmp_path / "cg.h5")) == 2

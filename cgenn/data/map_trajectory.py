@@ -37,8 +37,8 @@ _CHUNK_ATOMS = 1_000_000
 """Atoms times frames held in memory at a time."""
 _FLOPPY = 0.03
 """Root mean square deviation from the reference geometry above which a group is hardly rigid [nm]."""
-_LONGEST_BOND = 0.35
-"""Longer than any bond [nm]."""
+_LONGEST_BONDS = 0.3, 0.8
+"""Longer than any bond of hydrogen, and of the sites of models that have none [nm]."""
 _FEW_FRAMES = 50
 """Frames in which constraints and reference geometries are looked for."""
 
@@ -146,7 +146,8 @@ def _check_same_molecules(atoms: AtomTopology, source: Trajectory) -> None:
     """Refuse a trajectory of other atoms, or of the same in another order.
 
     Raises:
-        ValueError: if elements differ, or most bonds of the topology are too long to be any in the first frame.
+        ValueError: if elements differ, or most bonds of the topology are too long to be any in the first frame; where
+            there are hydrogens, most of theirs.
     """
     asks = "expected those of the topology: is the trajectory of another molecule, or are its atoms in another order?"
     here = atoms.elements
@@ -156,6 +157,8 @@ def _check_same_molecules(atoms: AtomTopology, source: Trajectory) -> None:
         found, expected = source.elements[atom], f"{here[atom]}, {atoms.describe(atom)}"
         raise ValueError(f"{source.path}: atom {atom} is {found}, in the topology it is {expected}; {asks}")
     bonds = np.asarray(atoms.bonds).reshape(-1, 2)
+    light = (here[bonds] == "H").any(axis=1)
+    bonds, longest = (bonds[light], _LONGEST_BONDS[0]) if light.any() else (bonds, _LONGEST_BONDS[1])
     if not len(bonds):
         return
     first = next(source.iter_chunks(1, 1))
@@ -163,7 +166,7 @@ def _check_same_molecules(atoms: AtomTopology, source: Trajectory) -> None:
     if first.box is not None:
         apart -= np.round(apart @ np.linalg.inv(first.box[0])) @ first.box[0]
     lengths = np.linalg.norm(apart, axis=1)
-    if np.median(lengths) > _LONGEST_BOND:
+    if np.median(lengths) > longest:
         bond = int(np.argmax(lengths))
         where = " and ".join(atoms.describe(int(atom)) for atom in bonds[bond])
         raise ValueError(
