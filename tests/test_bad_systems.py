@@ -40,11 +40,11 @@ def rules(*given):
     return lambda path: Path("mapping.toml").write_text(text)
 
 
-def chains(path):
+def chains(path, second=("syndiotactic", 6)):
     """Two chains, the second syndiotactic, mapped alike."""
     rules('smarts = "[CX4]"\nmerge = 2\ntype = "C-{position}"', 'smarts = "Cl"\nside = true')(path)
-    for name, tacticity in (("a", "isotactic"), ("b", "syndiotactic")):
-        build_polymer("[*]CC(Cl)[*]", 6, tacticity=tacticity).save(f"{name}.pdb")
+    for name, (tacticity, length) in (("a", ("isotactic", 6)), ("b", second)):
+        build_polymer("[*]CC(Cl)[*]", length, tacticity=tacticity).save(f"{name}.pdb")
         words = (
             f"map {name}.pdb --topology {name}.pdb --mapping mapping.toml --temperature 300 --no-forces --out {name}.h5"
         )
@@ -186,6 +186,13 @@ def test_a_mistake_is_named(here, name):
     assert re.search(message, last), last
     assert not list((here / "out").rglob("*"))
     assert not (here / "out.h5").exists()
+
+
+def test_chains_of_one_tacticity_are_no_mistake(here):
+    """However long they are: both get as far as the first thing that is wrong with them, a single frame."""
+    chains(here, ("isotactic", 9))
+    result = CliRunner().invoke(app, ["train", "a.h5", "b.h5", "--out", "out"])
+    assert "error: 1 frames in 10 blocks cannot be split" in result.stderr
 
 
 def test_another_temperature_is_warned_of(here, caplog):
