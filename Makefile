@@ -31,7 +31,7 @@ $(VENV)/.run: pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(BIN)/pip install -q -e ".[openmm-torch,mdanalysis,tensorboard,test]"
+	$(BIN)/pip install -q -e ".[openmm-torch,mdanalysis,tensorboard,openff,test]"
 	touch $@
 
 $(MINIMAL)/.test: pyproject.toml

@@ -246,12 +246,8 @@ def _shown(command: Callable[..., dict[str, Any]]) -> Callable[..., None]:
     return shown
 
 
-app.command(epilog="[bold]Example:[/] cgenn audit aa/topology.pdb --mapping backbone --out audit")(
-    _shown(chemistry.audit)
-)
-app.command(epilog=r"[bold]Example:[/] cgenn polymer '\[*]CCO\[*]' --length 10 --out chain.pdb")(
-    _shown(chemistry.polymer)
-)
+for _command, _example in chemistry.COMMANDS.items():
+    app.command(epilog=f"[bold]Example:[/] {escape(_example)}")(_shown(_command))
 
 
 @_with_settings(TrainingConfig, "cgenn train cg.h5 --out model --set epochs=20 --set network.cutoff=0.8")

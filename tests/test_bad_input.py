@@ -30,7 +30,7 @@ def here(pipeline, monkeypatch):
 
 def npz(path, **changes):
     rng = np.random.default_rng(0)
-    entries = {"positions": rng.random((60, 22, 3)), "forces": rng.random((60, 22, 3)), "units": "nm, kJ/mol/nm"}
+    entries = {"positions": 0.2 * rng.random((60, 22, 3)), "forces": rng.random((60, 22, 3)), "units": "nm, kJ/mol/nm"}
     np.savez(path, **{key: value for key, value in {**entries, **changes}.items() if value is not None})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,3 +56,46 @@ def polymer(
     chain = build_polymer(smiles, length, head=head, tail=tail, tacticity=tacticity, seed=seed)  # type: ignore[arg-type]
     chain.save(out)
     return {"file": str(out), "atoms": len(chain.atoms), "residues": length}
+
+
+def melt(
+    smiles: Annotated[str, typer.Argument(help="Of the repeat unit, with two [*].")],
+    length: Annotated[int, typer.Option(help="Number of repeat units of a chain.")],
+    chains: Annotated[int, typer.Option(help="Number of chains.")],
+    density: Annotated[float, typer.Option(help=r"Of the structure \[g/cm3].")],
+    temperature: Annotated[float, typer.Option(help=r"\[K]")],
+    out: Annotated[Path, typer.Option(help="Folder to make, for `cgenn reference`.")],
+    pressure: Annotated[float, typer.Option(help=r"Of the reference run \[bar].")] = 1.0,
+    head: Annotated[str, typer.Option(help="What the first unit is bonded to, with one [*].")] = "[*][H]",
+    tail: Annotated[str, typer.Option(help="What the last unit is bonded to, with one [*].")] = "[*][H]",
+    tacticity: Annotated[str, typer.Option(help="isotactic, syndiotactic or atactic.")] = "atactic",
+    force_field: Annotated[str, typer.Option(help="OpenFF by name, or an own OpenMM XML file.")] = "openff-2.3.0",
+    seed: Annotated[int, typer.Option(help="Of conformations, places and dynamics.")] = 0,
+    as_json: Json = False,
+) -> dict[str, Any]:
+    """Build a melt of chains, with force field and settings: a system that `cgenn reference` runs."""
+    from cgenn.chemistry.melt import build_melt
+
+    made = build_melt(
+        smiles,
+        length,
+        chains,
+        out,
+        density=density,
+        temperature=temperature,
+        pressure=pressure,
+        head=head,
+        tail=tail,
+        tacticity=tacticity,  # type: ignore[arg-type]
+        force_field=force_field,
+        seed=seed,
+    )
+    return {"folder": str(out), "atoms": made.atoms, "edge": made.edge, "residues": list(made.residues)}
+
+
+COMMANDS: dict[Callable[..., dict[str, Any]], str] = {
+    audit: "cgenn audit aa/topology.pdb --mapping backbone --out audit",
+    polymer: "cgenn polymer '[*]CCO[*]' --length 10 --out chain.pdb",
+    melt: "cgenn melt '[*]CCO[*]' --length 10 --chains 20 --density 1.0 --temperature 400 --out peo",
+}
+"""Each with an example."""

@@ -163,8 +163,17 @@ def _joined(molecule: Chem.Mol, joints: list[int], number: int) -> Chem.Mol:
     return copy
 
 
-def _choose_hands(monomer: Chem.Mol, tacticity: Tacticity, number: int, generator: np.random.Generator) -> None:
-    """Turn the stereocentres that the SMILES leaves open one way or the other."""
+def has_open_stereocentres(unit_smiles: str) -> bool:
+    """Whether a repeat unit has stereocentres that its SMILES leaves open, so that chains have a tacticity.
+
+    Raises:
+        ValueError: if the SMILES cannot be understood.
+    """
+    return bool(_open_centres(_read(unit_smiles, 2, "the repeat unit")))
+
+
+def _open_centres(monomer: Chem.Mol) -> list[int]:
+    """Stereocentres without a hand, where the two ends differ."""
     chem = import_rdkit("")
     ends = [atom for atom in monomer.GetAtoms() if atom.GetAtomicNum() == 0]
     for mass, atom in enumerate(ends, start=1):
@@ -172,11 +181,16 @@ def _choose_hands(monomer: Chem.Mol, tacticity: Tacticity, number: int, generato
     found = chem.FindMolChiralCenters(monomer, includeUnassigned=True, useLegacyImplementation=False)
     for atom in ends:
         atom.SetIsotope(0)
-    for centre, code in found:
-        if code == "?":
-            turned = {"isotactic": 0, "syndiotactic": number % 2, "atactic": int(generator.integers(2))}[tacticity]
-            tags = (chem.ChiralType.CHI_TETRAHEDRAL_CW, chem.ChiralType.CHI_TETRAHEDRAL_CCW)
-            monomer.GetAtomWithIdx(centre).SetChiralTag(tags[turned])
+    return [centre for centre, code in found if code == "?"]
+
+
+def _choose_hands(monomer: Chem.Mol, tacticity: Tacticity, number: int, generator: np.random.Generator) -> None:
+    """Turn the stereocentres that the SMILES leaves open one way or the other."""
+    chem = import_rdkit("")
+    for centre in _open_centres(monomer):
+        turned = {"isotactic": 0, "syndiotactic": number % 2, "atactic": int(generator.integers(2))}[tacticity]
+        tags = (chem.ChiralType.CHI_TETRAHEDRAL_CW, chem.ChiralType.CHI_TETRAHEDRAL_CCW)
+        monomer.GetAtomWithIdx(centre).SetChiralTag(tags[turned])
 
 
 def _in_order(chain: Chem.Mol) -> Chem.Mol:

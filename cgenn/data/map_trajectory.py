@@ -37,6 +37,8 @@ _CHUNK_ATOMS = 1_000_000
 """Atoms times frames held in memory at a time."""
 _FLOPPY = 0.03
 """Root mean square deviation from the reference geometry above which a group is hardly rigid [nm]."""
+_LONGEST_BONDS = 0.3, 0.8
+"""Longer than any bond of hydrogen, and of the sites of models that have none [nm]."""
 _FEW_FRAMES = 50
 """Frames in which constraints and reference geometries are looked for."""
 
@@ -135,7 +137,42 @@ def _open(
     sources = [replace(source, periodic=source.periodic and periodic is not False) for source in sources]
     if len({source.periodic for source in sources}) > 1:
         raise ValueError("some of the trajectories have a box and some have none; pass `periodic=False` to ignore it")
+    for source in sources:
+        _check_same_molecules(atoms, source)
     return _completed(atoms, sources[0]), sources
+
+
+def _check_same_molecules(atoms: AtomTopology, source: Trajectory) -> None:
+    """Refuse a trajectory of other atoms, or of the same in another order.
+
+    Raises:
+        ValueError: if elements differ, or most bonds of the topology are too long to be any in the first frame; where
+            there are hydrogens, most of theirs.
+    """
+    asks = "expected those of the topology: is the trajectory of another molecule, or are its atoms in another order?"
+    here = atoms.elements
+    there = here if source.elements is None else np.array(source.elements)
+    if (wrong := np.flatnonzero((here != there) & (here != ""))).size and source.elements is not None:
+        atom = int(wrong[0])
+        found, expected = source.elements[atom], f"{here[atom]}, {atoms.describe(atom)}"
+        raise ValueError(f"{source.path}: atom {atom} is {found}, in the topology it is {expected}; {asks}")
+    bonds = np.asarray(atoms.bonds).reshape(-1, 2)
+    light = (here[bonds] == "H").any(axis=1)
+    bonds, longest = (bonds[light], _LONGEST_BONDS[0]) if light.any() else (bonds, _LONGEST_BONDS[1])
+    if not len(bonds):
+        return
+    first = next(source.iter_chunks(1, 1))
+    apart = first.positions[0, bonds[:, 1]] - first.positions[0, bonds[:, 0]]
+    if first.box is not None:
+        apart -= np.round(apart @ np.linalg.inv(first.box[0])) @ first.box[0]
+    lengths = np.linalg.norm(apart, axis=1)
+    if np.median(lengths) > longest:
+        bond = int(np.argmax(lengths))
+        where = " and ".join(atoms.describe(int(atom)) for atom in bonds[bond])
+        raise ValueError(
+            f"{source.path}: the atoms that are bonded in the topology are {np.median(lengths):.2f} nm apart (median), "
+            f"{where} {lengths[bond]:.2f} nm; {asks}"
+        )
 
 
 def _start(atoms: AtomTopology, sources: list[Trajectory]) -> np.ndarray:

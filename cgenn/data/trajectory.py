@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import mdtraj
 import numpy as np
+from mdtraj.core.element import Element
 
 from cgenn.data.npz import read_npz
 from cgenn.data.topology import import_mdanalysis
@@ -20,6 +21,8 @@ from cgenn.units import factor
 
 _WITH_FORCES = {".trr", ".tng"}
 _HDF5 = {".h5", ".h5md", ".hdf5"}
+_ELEMENTS = {element.symbol for element in Element._elements_by_symbol.values()}
+"""Symbols; that of a virtual site is VS."""
 _TIMED = {".xtc", ".trr"}
 """Formats that always hold times [ps]; MDTraj makes some up for others."""
 
@@ -35,6 +38,7 @@ class Trajectory:
         periodic: whether its frames have a box.
         metadata: what the file itself says, for instance of the temperature [K].
         atoms: what the file itself says of the masses, charges, bonds and constraints of its atoms.
+        elements: of its atoms, where the file says so.
     """
 
     path: Path
@@ -45,6 +49,7 @@ class Trajectory:
     _chunks: Callable[[int, int], Iterator[Frames]]
     metadata: dict[str, Any] = field(default_factory=dict)
     atoms: dict[str, Any] = field(default_factory=dict)
+    elements: tuple[str, ...] | None = None
 
     def iter_chunks(self, frames_per_chunk: int, stride: int = 1) -> Iterator[Frames]:
         """All frames, or every `stride`-th, `frames_per_chunk` at a time, in nm and kJ/mol/nm.
@@ -112,7 +117,9 @@ def _open_h5md(path: Path) -> Trajectory:
         frames = file.iter_chunks(frames_per_chunk, stride)
         return frames if timed else (replace(chunk, times=None) for chunk in frames)
 
-    return Trajectory(path, *size, file.has_forces, file.periodic, chunks, file.metadata, known)
+    species = file.species if file.group == "atoms" else ("",)
+    elements = species if set(species) <= _ELEMENTS else None
+    return Trajectory(path, *size, file.has_forces, file.periodic, chunks, file.metadata, known, elements)
 
 
 def _open_mdtraj(path: Path, atoms: AtomTopology | None) -> Trajectory:

@@ -16,7 +16,7 @@ from cgenn.mapping.definition import MappingDefinition
 from cgenn.mapping.linear import LinearMap
 from cgenn.mapping.rules import Bead, make_beads, selection_mask
 from cgenn.mapping.stereo import label_stereocentres
-from cgenn.mapping.types import bead_types
+from cgenn.mapping.types import bead_types, seen_stereo
 from cgenn.mapping.whole import Tree
 from cgenn.topology import BeadTopology
 
@@ -34,6 +34,7 @@ class Mapping:
         tree: how molecules are made whole.
         rules: index of the rule in the definition that each bead follows, shape (beads,).
         outside, unmapped, shared: atoms outside the selection, in no bead, in several beads.
+        stereo: of each type of beads by SMARTS, where it was looked at and is not declared as mixed: R, S, or m and r.
     """
 
     definition: MappingDefinition
@@ -46,6 +47,7 @@ class Mapping:
     outside: Int[np.ndarray, " outside"]
     unmapped: Int[np.ndarray, " unmapped"]
     shared: Int[np.ndarray, " shared"]
+    stereo: dict[str, list[str]]
 
     @classmethod
     def build(
@@ -77,17 +79,19 @@ class Mapping:
         _check_shared(shared, definition, beads, atoms)
         _check_frames(definition, beads, atoms, counts)
         stereo = None if positions is None else label_stereocentres(kinds, positions)
+        topology = _topology(definition, beads, atoms, owners, stereo)
         return cls(
             definition=definition,
             atoms=atoms,
             linear=LinearMap(matrix),
             owners=owners,
-            topology=_topology(definition, beads, atoms, owners, stereo),
+            topology=topology,
             tree=_tree(beads, atoms),
             rules=np.array([bead.rule for bead in beads]),
             outside=np.flatnonzero(~inside),
             unmapped=unmapped,
             shared=shared,
+            stereo=seen_stereo(definition, beads, topology.types, stereo),
         )
 
     @property
@@ -112,6 +116,7 @@ class Mapping:
             "unmapped": dict(Counter(names[atom] for atom in self.unmapped)),
             "shared": dict(Counter(names[atom] for atom in self.shared)),
             "charges_known": self.atoms.charges is not None,
+            **({"stereo": self.stereo} if self.stereo else {}),
         }
 
     def map_positions(

@@ -95,11 +95,28 @@ def _check_formula(name: str, beads: list[Bead], atoms: AtomTopology) -> None:
         )
 
 
+def seen_stereo(
+    definition: MappingDefinition, beads: Sequence[Bead], types: Sequence[str], stereo: dict[int, str] | None
+) -> dict[str, list[str]]:
+    """What each type of beads by SMARTS stands for, R, S, or m and r diads, unless it is declared as mixed."""
+    found: dict[str, set[str]] = {}
+    for bead, name in zip(beads, types, strict=True):
+        rule = definition.beads[bead.rule]
+        if stereo and rule.smarts is not None and not rule.mixed_stereo:
+            found.setdefault(name, set()).update(_codes(_handedness(bead, stereo)))
+    return {name: sorted(codes) for name, codes in found.items() if codes}
+
+
+def _codes(hand: str) -> list[str]:
+    """R and S of all centres in one, or which diads there are."""
+    codes = "".join(letter for letter in hand if letter in "RS")
+    return [codes] if codes else sorted(set(hand) & {"m", "r"})
+
+
 def _check_stereo(name: str, beads: list[tuple[Bead, str]], atoms: AtomTopology) -> None:
     seen: dict[str, Bead] = {}
     for bead, hand in beads:
-        codes = "".join(letter for letter in hand if letter in "RS")
-        for one in [codes] if codes else sorted(set(hand) & {"m", "r"}):
+        for one in _codes(hand):
             seen.setdefault(one, bead)
     hands, diads = [one for one in seen if one not in "mr"], [one for one in seen if one in "mr"]
     for found, said in ((hands, "handedness"), (diads, "tacticity")):

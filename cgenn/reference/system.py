@@ -89,6 +89,13 @@ class AllAtomSystem:
         if not path.is_file():
             raise ValueError(f"system {self.name!r}: no structure {str(path)!r}")
         pdb = openmm.app.PDBFile(str(path))
+        positions = pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        if (bad := np.flatnonzero(~np.isfinite(positions).all(axis=1))).size:
+            atom = list(pdb.topology.atoms())[int(bad[0])]
+            raise ValueError(
+                f"system {self.name!r}: {definition.structure}: the position of atom {bad[0]}, {atom.name} of "
+                f"{atom.residue.name} {atom.residue.id}, is not finite"
+            )
         modeller = openmm.app.Modeller(pdb.topology, pdb.positions)
         try:
             modeller.addExtraParticles(field)

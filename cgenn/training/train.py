@@ -216,7 +216,25 @@ def _open(given: Sequence[BeadDataset | str | Path]) -> list[BeadDataset]:
                 f"{data.path} is of {data.temperature} K, {datasets[0].path} of {datasets[0].temperature} K; one "
                 "potential is trained at one temperature"
             )
+    _check_stereo(datasets)
     return datasets
+
+
+def _check_stereo(datasets: list[BeadDataset]) -> None:
+    """A bead type must not stand for one tacticity or hand in one dataset and for another in another one."""
+    seen: dict[tuple[str, bool], tuple[BeadDataset, set[str]]] = {}
+    for data in datasets:
+        for name, codes in (data.provenance.get("atoms") or {}).get("stereo", {}).items():
+            for diads in (False, True):
+                if not (found := {code for code in codes if (code in "mr") == diads}):
+                    continue
+                first, known = seen.setdefault((name, diads), (data, found))
+                if found != known:
+                    raise ValueError(
+                        f"bead type {name!r} has stereocentres of {' and '.join(sorted(known))} in {first.path} and of "
+                        f"{' and '.join(sorted(found))} in {data.path}, chains of different tacticity or handedness: "
+                        "expected one; put {tacticity} into its `type`, or declare `mixed_stereo = true` in the mapping"
+                    )
 
 
 def _check_weights(datasets: list[BeadDataset], config: TrainingConfig) -> None:

@@ -29,7 +29,7 @@ def source(tmp_path):
     def make(name="aa.npz", **changes):
         rng = np.random.default_rng(0)
         entries = {
-            "positions": rng.normal(size=(200, 22, 3)), "forces": rng.normal(size=(200, 22, 3)),
+            "positions": 0.1 * rng.normal(size=(200, 22, 3)), "forces": rng.normal(size=(200, 22, 3)),
             "units": "nm, kJ/mol/nm", **changes,
         }  # fmt: skip
         np.savez(tmp_path / name, **{key: value for key, value in entries.items() if value is not None})
@@ -87,10 +87,11 @@ def test_a_reference_run_says_everything_itself(tmp_path, ala2):
     rng = np.random.default_rng(0)
     box = np.array([[3.0, 0, 0], [1.5, 3.0, 0], [-1.5, 1.5, 3.0]])
     with H5MDWriter(
-        folder / "trajectory.h5", 22, metadata={"temperature": 310.0, "constraints": [[0, 1]]}, species=["C"] * 22,
-        masses=np.full(22, 2.0), charges=np.full(22, 0.1), bonds=ala2.bonds, periodic=True, forces=True, group="atoms",
+        folder / "trajectory.h5", 22, metadata={"temperature": 310.0, "constraints": [[0, 1]]},
+        species=ala2.elements.tolist(), masses=np.full(22, 2.0), charges=np.full(22, 0.1),
+        bonds=ala2.bonds, periodic=True, forces=True, group="atoms",
     ) as writer:  # fmt: skip
-        writer.write(rng.random((100, 22, 3)), np.tile(box, (100, 1, 1)), rng.random((100, 22, 3)))
+        writer.write(0.2 * rng.random((100, 22, 3)), np.tile(box, (100, 1, 1)), rng.random((100, 22, 3)))
     dataset = map_trajectory(folder, None, "residue-com", tmp_path / "cg.h5")
     assert (dataset.temperature, dataset.periodic) == (310.0, True)
     assert dataset.topology.masses.tolist() == [12.0, 20.0, 12.0]
@@ -271,7 +272,7 @@ def test_times_of_frames_are_kept_where_they_are_known(tmp_path, ala2, source):
         tmp_path / "aa.h5", 22, metadata={"temperature": 300.0}, species=["X"] * 22, masses=ala2.masses,
         periodic=False, forces=False,
     ) as writer:  # fmt: skip
-        writer.write(rng.normal(size=(12, 22, 3)), time=50.0 + 0.25 * np.arange(12))
+        writer.write(0.1 * rng.normal(size=(12, 22, 3)), time=50.0 + 0.25 * np.arange(12))
     timed = map_trajectory(tmp_path / "aa.h5", ala2, "backbone", tmp_path / "timed.h5", forces=False, stride=2)
     assert timed.has_times
     np.testing.assert_allclose(timed.read(slice(1, 4)).times, [50.5, 51.0, 51.5])

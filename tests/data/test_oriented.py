@@ -114,7 +114,7 @@ def test_chunks_of_any_size_give_the_same_and_a_body_can_be_kept(tmp_path, atoms
 def test_beads_with_and_without_an_orientation_mix(tmp_path, ala2):
     """Beads without one have the identity and no torque; the optimal map leaves the atoms of the others alone."""
     rng = np.random.default_rng(2)
-    rigid = np.einsum("fij,aj->fai", Rotation.random(400, rng=rng).as_matrix(), rng.normal(size=(22, 3)))
+    rigid = np.einsum("fij,aj->fai", Rotation.random(400, rng=rng).as_matrix(), 0.1 * rng.normal(size=(22, 3)))
     np.savez(tmp_path / "aa.npz", positions=rigid, forces=rng.normal(size=(400, 22, 3)), units="nm, kJ/mol/nm")
     beads = [
         {"name": "A", "select": "resname ALA", "frame": {"kind": "principal"}},

@@ -145,14 +145,26 @@ def test_peptide_planes(tmp_path):
     assert (tmp_path / "out/free_energy.png").exists()
 
 
-def test_backmapping(tmp_path):
-    """Beads come back where they were, and the table has a row for each mapping."""
+def test_backmapping(tmp_path, monkeypatch):
+    """Beads come back where they were, and the table has a row for each mapping, with the reason where one fails."""
     words = ["run", "backmapping", "--quick", "--out", tmp_path / "out"]
     (row,) = json.loads(cgenn(*words, "--json"))["rows"]
     assert (row["system"], row["mapping"], row["frames"]) == ("alanine-dipeptide-vacuum", "backbone", 2)
     assert row["deviation"]["max"] < 1e-4
+    assert row["round_trip"] < 1e-5  # nm, files of single precision
+    assert row["within_limit"]
     lines = cgenn(*words, "--dynamics", 0).splitlines()
     assert lines[2].startswith("| alanine-dipeptide-vacuum | backbone | 22 | 5 |")
+    assert len({line.count("|") for line in lines}) == 1
+
+    def fails(*words, **options):
+        raise ValueError("a stereocentre has the wrong hand")
+
+    monkeypatch.setattr("cgenn.backmapping.backmap.backmap", fails)
+    (row,) = json.loads(cgenn(*words, "--json"))["rows"]
+    assert (row["system"], row["reason"]) == ("alanine-dipeptide-vacuum", "a stereocentre has the wrong hand")
+    lines = cgenn(*words).splitlines()
+    assert lines[2].startswith("| alanine-dipeptide-vacuum | backbone | a stereocentre has the wrong hand |")
     assert len({line.count("|") for line in lines}) == 1
 
 
