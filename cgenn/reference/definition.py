@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from cgenn.config import Config
 
@@ -46,7 +46,7 @@ class SystemDefinition(Config):
             frame: what a coarse-grained model needs to have the pressure of the atoms.
         timestep: [ps].
         friction: [1/ps].
-        minimization: iterations at most before the equilibration; until it converges if not given.
+        minimization: iterations at most before the equilibration, until it converges if not given; 0 starts as it is.
         equilibration: [ps]; with a pressure and "nvt", once at constant pressure and once at constant volume.
         length: of the production run [ps].
         interval: between recorded frames [ps].
@@ -67,7 +67,7 @@ class SystemDefinition(Config):
     virials: bool = False
     timestep: PositiveFloat
     friction: PositiveFloat = 1.0
-    minimization: PositiveInt | None = None
+    minimization: NonNegativeInt | None = None
     equilibration: PositiveFloat
     length: PositiveFloat
     interval: PositiveFloat

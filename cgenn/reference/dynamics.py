@@ -94,7 +94,8 @@ def _start(
 ) -> None:
     context.setPositions(positions)
     context.computeVirtualSites()
-    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=minimization or 0)
+    if minimization != 0:  # which OpenMM takes for no limit
+        openmm.LocalEnergyMinimizer.minimize(context, maxIterations=minimization or 0)
     context.setVelocitiesToTemperature(settings.temperature, seeds.velocities)
 
 
