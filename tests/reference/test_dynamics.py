@@ -41,6 +41,21 @@ def test_energy_terms_add_up(vacuum):
     assert sum(terms.values()) == pytest.approx(total, abs=1e-9)
 
 
+def test_minimisation_as_far_as_wanted(vacuum):
+    """After one short step: none leaves the structure where it is, more iterations lower the energy further."""
+    _, system, positions = vacuum.build()
+    rough = positions + np.random.default_rng(0).normal(scale=0.002, size=positions.shape)
+    settings = make_settings(timestep=1e-6, equilibration=1e-6)
+    found = [equilibrate(system, rough, settings, SEEDS, minimization=wanted) for wanted in (0, 2, None)]
+    moved = [np.abs(state.getPositions(asNumpy=True)._value - rough).max() for state in found]
+    assert moved[0] < 0.008  # which constraints take
+    context, energies = make_context(system, settings, SEEDS), []
+    for state in found:
+        context.setPositions(state.getPositions())
+        energies.append(context.getState(energy=True).getPotentialEnergy()._value)
+    assert energies[0] > energies[1] + 1 > energies[2] + 2
+
+
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
 def test_divergence_names_step_atom_and_energies(vacuum, platform):
     _, system, positions = vacuum.build()
