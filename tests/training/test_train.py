@@ -15,10 +15,12 @@ import torch
 
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
+from cgenn.potential.derivatives import virial
 from cgenn.potential.potential import NetworkConfig, Potential
 from cgenn.topology import BeadTopology
 from cgenn.training.config import TrainingConfig
 from cgenn.training.train import train
+from cgenn.units import thermal_energy
 
 SMALL = NetworkConfig(cutoff=0.6, channels=8, layers=1, radial_width=16)
 
@@ -51,6 +53,27 @@ def test_network_learns_down_to_the_noise(pairs, tmp_path):
     saved = Potential.load(tmp_path / "out" / "model.safetensors")
     graph = potential.graph(pairs.topology, torch.tensor(pairs.read(slice(5)).positions, dtype=torch.float64))
     torch.testing.assert_close(saved(graph, pairs.topology), potential(graph, pairs.topology), rtol=0, atol=1e-12)
+
+
+def test_virial_of_equilibrium_is_learnt_without_forces(tmp_path):
+    """Two beads on a spring, drawn exactly: the trace of dE/de is 3 kT on average, whatever the spring."""
+    random, kt = np.random.default_rng(0), thermal_energy(300.0)
+    grid = np.linspace(0.1, 0.9, 1001)
+    weight = grid**2 * np.exp(-0.5 * 500.0 * (grid - 0.4) ** 2 / kt)
+    lengths = np.interp(random.random((300, 1)), np.cumsum(weight) / weight.sum(), grid)
+    vectors = random.normal(size=(300, 3))
+    vectors *= lengths / np.linalg.norm(vectors, axis=1, keepdims=True)
+    positions = np.stack([np.zeros_like(vectors), vectors], axis=1)
+    topology = BeadTopology.build(["X", "Y"], [10.0, 10.0])
+    frames = Frames(positions, 1000.0 * random.normal(size=positions.shape))  # which tell nothing
+    pairs = BeadDataset.write(tmp_path / "pairs.h5", topology, frames, temperature=300.0)
+    network = SMALL.model_copy(update={"cutoff": 1.2})
+    weights = {"virials": 1.0, "forces": 0.0}
+    config = _config(network=network, epochs=25, ema_decay=0.9, virials="equilibrium", weights=weights)
+    potential = train(pairs, config, tmp_path / "out")
+    graph = potential.graph(topology, torch.from_numpy(positions))
+    found = virial(lambda graph: potential(graph, topology), graph).detach().numpy()
+    assert np.trace(found.mean(0)) == pytest.approx(3 * kt, rel=0.1)
 
 
 def test_same_seed_same_model_other_seed_other_model(chain_dataset):
