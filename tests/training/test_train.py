@@ -91,16 +91,17 @@ def test_noise_keeps_the_blur_out_of_the_priors(chain_dataset):
 
 def test_running_means_leave_whole_numbers_alone(tmp_path):
     """0.9 i + 0.1 i may be a little less than i: the bonds of the validation loss would be those of other beads."""
+    torch.set_default_dtype(torch.float32)
     random = np.random.default_rng(0)
     topology = BeadTopology.build(["A"] * 16, [12.0] * 16, bonds=[(i, i + 1) for i in range(15)])
     positions = np.cumsum(random.normal(scale=0.1, size=(40, 16, 3)), axis=1)
     frames = Frames(positions, 100.0 * random.normal(size=positions.shape))
     data = BeadDataset.write(tmp_path / "chain.h5", topology, frames, temperature=300.0)
-    potential = train(data, _config(epochs=1, ema_decay=0.9, learning_rate=1e-6), tmp_path / "out")
+    potential = train(data, _config(epochs=1, batch_size=4, ema_decay=0.9, learning_rate=1e-6), tmp_path / "out")
     logged = np.genfromtxt(tmp_path / "out/metrics/metrics.csv", delimiter=",", names=True)["validation_loss"]
     errors = potential.provenance["force_errors"]
     unit = potential.config.energy_scale / ENERGY_LENGTH
-    assert np.nanmax(logged) == pytest.approx(errors["model"] / unit**2, rel=1e-4)
+    assert np.nanmax(logged) == pytest.approx(errors["model"] / unit**2, rel=1e-3)
 
 
 def test_finished_run_is_read_and_another_configuration_refused(chain_dataset, tmp_path):
