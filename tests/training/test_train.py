@@ -118,7 +118,6 @@ SCRIPT = textwrap.dedent("""
     import sys, torch
     from cgenn.potential.potential import NetworkConfig
     from cgenn.training.config import TrainingConfig
-from cgenn.training.module import ENERGY_LENGTH
     from cgenn.training.train import train
     if __name__ == "__main__":
         data, out, devices, batch = sys.argv[1:]
