@@ -239,10 +239,9 @@ def test_polyethylene(tmp_path):
 
 
 def test_bilayer(tmp_path, monkeypatch):
-    """A raft of few lipids: the numbers promised are there, nothing is done twice, and its page goes on from them."""
+    """A raft of few lipids: the numbers promised are there, and its page goes on from the files."""
     monkeypatch.chdir(tmp_path)
-    words = ["run", "bilayer", "--quick", "--json"]
-    said = json.loads(cgenn(*words))
+    said = json.loads(cgenn("run", "bilayer", "--quick", "--json"))
     out = tmp_path / "runs" / "bilayer"
     assert said == json.loads((out / "bilayer.json").read_text())
     for run in ("nvt", "tensionless", "tension"):
@@ -254,9 +253,6 @@ def test_bilayer(tmp_path, monkeypatch):
     assert said["area_per_lipid_tension"] != said["area_per_lipid_aa"]
     assert {key for key, value in said.items() if isinstance(value, float)} == set(said["units"])
     assert (said["units"]["tension"], said["units"]["thickness_nvt_difference"]) == ("bar nm", "1")
-    before = stamps(out)
-    assert json.loads(cgenn(*words))["tension"] == said["tension"]
-    assert stamps(out) == before
     page = (Path(__file__).parents[2] / "docs" / "lipids.md").read_text(encoding="utf-8")
     names: dict = {}
     for block in re.findall(r"<!-- tested: python -->\n```python\n(.*?)```", page, re.DOTALL):
