@@ -18,8 +18,8 @@ from cgenn.topology import BeadTopology
 _AMINO_ACIDS = re.compile(
     "ALA|ARG|ASN|AS[PH]|CY[SXM]|GL[NUHY]|HI[SDEP]|HS[DEP]|ILE|LEU|LY[SN]|MET|MSE|PHE|PRO|SER|THR|TRP|TYR|VAL"
 )
-_LIPID = re.compile(r"[A-Z]{2}P[ACEGIS]")
-"""Residue names such as DOPC or POPE: two tails and a phosphate with its head group."""
+_LIPID = re.compile(r"[A-Z]{2}P[ACEGIS]|(D[LMOP]|PO)P")
+"""Residue names such as DOPC or POPE: two tails and a phosphate with its head group; in OpenMM's patches DOP or POP."""
 _FEWEST_RESIDUES = 4
 
 

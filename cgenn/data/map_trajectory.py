@@ -63,7 +63,7 @@ def map_trajectory(
     Beads with a frame get orientations and torques too, and velocities and angular velocities where the atoms have
     velocities. The force on them is the plain sum whatever the `force_map`.
 
-    Charges and dipoles of the atoms in each frame are mapped too, and virials if every molecule has a bead
+    Charges and dipoles of the atoms in each frame are mapped too, and virials if every bead is of one molecule
     (mapping/virial.py). Energies are kept if every atom is a bead of its own; those of several atoms are not the
     beads', whose potential is a free energy.
 
@@ -108,7 +108,7 @@ def map_trajectory(
     }
     beads = built.topology if frames is None else frames.topology
     with atomic(out) as partial, DatasetWriter(partial, beads, temperature) as writer:
-        segments, squares, rigidity = _write(writer, built, frames, maps, force_map, sources, stride)
+        segments, squares, rigidity = _write(writer, built, frames, maps, force_map, sources, stride, temperature)
         if fixed is not None:
             provenance["constraints"] = {"known_from": origin, "pairs": fixed.tolist()}
             provenance["forces"] = {"map": force_map, "mean_square": squares, "unit": "(kJ/mol/nm)^2"}
@@ -271,6 +271,7 @@ def _write(
     wanted: str,
     sources: list[Trajectory],
     stride: int,
+    temperature: float,
 ) -> tuple[list[tuple[int, int]], dict[str, float], dict[str, Rigidity]]:
     """Map and write all frames; return the frames of each source, the mean square force of each map, and how rigid the
     groups of atoms are."""
@@ -288,7 +289,7 @@ def _write(
                 mapped = {}
                 if chunk.forces is not None:
                     mapped = {kind: force_map(chunk.forces.astype(float)) for kind, force_map in maps.items()}
-                beads, whole = _mapped(mapping, chunk, mapped.get(wanted))
+                beads, whole = _mapped(mapping, chunk, mapped.get(wanted), temperature)
                 if frames is not None:
                     forces = None if mapped == {} else chunk.forces
                     try:
@@ -329,7 +330,9 @@ def _warn_of_floppy(rigidity: dict[str, Any]) -> None:
             )  # fmt: skip
 
 
-def _mapped(mapping: Mapping, frames: Frames, forces: np.ndarray | None) -> tuple[Frames, np.ndarray]:
+def _mapped(
+    mapping: Mapping, frames: Frames, forces: np.ndarray | None, temperature: float
+) -> tuple[Frames, np.ndarray]:
     """Frames of the beads, and positions of the atoms with whole molecules; `forces` are mapped already."""
     whole = _whole(mapping, replace(frames, positions=frames.positions.astype(float)))
     found, virials = mapping.map_positions(whole), frames.virials
@@ -337,7 +340,7 @@ def _mapped(mapping: Mapping, frames: Frames, forces: np.ndarray | None) -> tupl
         if frames.forces is None or forces is None:
             virials = None
         else:
-            virials = bead_virials(mapping, virials, whole, frames.forces, found, forces)
+            virials = bead_virials(mapping, virials, whole, frames.forces, found, forces, temperature)
     charged = frames.charges is not None or mapping.atoms.charges is not None
     beads = Frames(
         found,

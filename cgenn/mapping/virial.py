@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from cgenn.mapping.mapping import Mapping
+from cgenn.units import thermal_energy
 
 
 def molecule_centres(
@@ -26,8 +27,9 @@ def bead_virials(
     forces: Float[np.ndarray, "frames atoms 3"],
     beads: Float[np.ndarray, "frames beads 3"],
     bead_forces: Float[np.ndarray, "frames beads 3"],
+    temperature: float,
 ) -> Float[np.ndarray, "frames 3 3"] | None:
-    """Of the beads [kJ/mol], from those of the atoms; None if a molecule has no bead, or a bead atoms of several.
+    """Of the beads [kJ/mol], from those of the atoms; None if a bead has atoms of several molecules.
 
     When the box is strained and molecules move as a whole, so do their beads. What this costs in free energy at given
     positions of the beads is the mean of what it costs the atoms (Das and Andersen 2010, doi 10.1063/1.3394862), and
@@ -37,22 +39,24 @@ def bead_virials(
         dU/de + sum_i F_i (x_i - X) - sum_I F_I (r_I - X)
 
     is thus the derivative of the potential of mean force by a strain of all positions of the beads and the box; like
-    a mapped force, one frame is it with noise.
+    a mapped force, one frame is it with noise. Molecules without beads, as of a solvent that is left out, have more
+    room in a larger box: that takes kT from each diagonal element for every one of them. What is left of n molecules
+    that feel nothing is the virial of an ideal gas, -n kT.
 
     Args:
         virials: dU/de, the derivative of the energy of the atoms by a strain of all of them [kJ/mol].
         positions: of whole molecules [nm].
         forces: [kJ/mol/nm].
+        temperature: [K].
     """
     molecules = mapping.atoms.molecules
     weights = mapping.matrix
     owners = molecules[weights.indices[weights.indptr[:-1]]]
-    if set(owners.tolist()) != set(molecules.tolist()):
-        return None
     if np.any(molecules[weights.indices] != np.repeat(owners, np.diff(weights.indptr))):
         return None
     first = np.unique(molecules, return_index=True)[1]
     centres = molecule_centres(positions, molecules)
     within = np.einsum("fia,fib->fab", forces, positions - centres)
     within -= np.einsum("fia,fib->fab", bead_forces, beads - centres[:, first[owners]])
-    return virials + 0.5 * (within + within.transpose(0, 2, 1))
+    left_out = len(np.setdiff1d(molecules, owners)) * thermal_energy(temperature) * np.eye(3)
+    return virials + 0.5 * (within + within.transpose(0, 2, 1)) - left_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from cgenn.config import Config
 
@@ -30,7 +30,7 @@ class SystemDefinition(Config):
     Attributes:
         description: one line, for lists.
         force_field: OpenMM ForceField files, those of OpenMM by name or own ones beside `system.toml`.
-        structure: PDB file beside `system.toml`.
+        structure: PDB file beside `system.toml`, or of OpenMM's data by name: patches of lipids such as "POPC.pdb".
         solvent: water to add; none if the structure is complete.
         nonbonded: "none" computes every pair (no box), "cutoff" and "pme" need a periodic box.
         cutoff: of nonbonded interactions [nm].
@@ -40,11 +40,13 @@ class SystemDefinition(Config):
             affected, and the masses that are recorded are those of the elements.
         temperature: [K].
         pressure: [bar]; the box is equilibrated at it and, at constant volume, then kept.
-        ensemble: of the production run: "nvt", or "npt" with a Monte Carlo barostat.
+        ensemble: of the production run: "nvt", "npt" with a Monte Carlo barostat, or "membrane" with one that changes
+            the box along z at the pressure and across z without surface tension.
         virials: whether the derivative of the energy by strain is recorded too, at the cost of twelve energies for each
             frame: what a coarse-grained model needs to have the pressure of the atoms.
         timestep: [ps].
         friction: [1/ps].
+        minimization: iterations at most before the equilibration, until it converges if not given; 0 starts as it is.
         equilibration: [ps]; with a pressure and "nvt", once at constant pressure and once at constant volume.
         length: of the production run [ps].
         interval: between recorded frames [ps].
@@ -61,10 +63,11 @@ class SystemDefinition(Config):
     hydrogen_mass: PositiveFloat | None = None
     temperature: PositiveFloat
     pressure: PositiveFloat | None = None
-    ensemble: Literal["nvt", "npt"] = "nvt"
+    ensemble: Literal["nvt", "npt", "membrane"] = "nvt"
     virials: bool = False
     timestep: PositiveFloat
     friction: PositiveFloat = 1.0
+    minimization: NonNegativeInt | None = None
     equilibration: PositiveFloat
     length: PositiveFloat
     interval: PositiveFloat
@@ -78,8 +81,8 @@ class SystemDefinition(Config):
     def _fits_together(self) -> Self:
         if self.periodic and self.cutoff is None:
             raise ValueError(f'nonbonded = "{self.nonbonded}" needs a `cutoff` [nm]')
-        if self.ensemble == "npt" and self.pressure is None:
-            raise ValueError('`ensemble` "npt" needs a `pressure` [bar]')
+        if self.ensemble != "nvt" and self.pressure is None:
+            raise ValueError(f'`ensemble` "{self.ensemble}" needs a `pressure` [bar]')
         for key in ("cutoff", "switch", "pressure", "solvent", "virials"):
             if not self.periodic and getattr(self, key):
                 raise ValueError(f'`{key}` needs a periodic box, but nonbonded = "none"')

@@ -42,8 +42,10 @@ def make_context(system: openmm.System, settings: RunSettings, seeds: Seeds) -> 
     return openmm.Context(system, integrator, openmm.Platform.getPlatformByName(settings.platform))
 
 
-def equilibrate(system: openmm.System, positions: np.ndarray, settings: RunSettings, seeds: Seeds) -> openmm.State:
-    """Minimise, then run for the equilibration time.
+def equilibrate(
+    system: openmm.System, positions: np.ndarray, settings: RunSettings, seeds: Seeds, minimization: int | None = None
+) -> openmm.State:
+    """Minimise, in so many iterations at most, then run for the equilibration time.
 
     With a pressure, but no barostat in the System, once at this pressure and once more at a fixed box: the sampled one
     whose volume is closest to the mean of the second half at constant pressure.
@@ -56,36 +58,45 @@ def equilibrate(system: openmm.System, positions: np.ndarray, settings: RunSetti
     if settings.pressure is not None and not any(map(_is_barostat, system.getForces())):
         barostatted = copy.deepcopy(system)
         add_barostat(barostatted, settings, seeds)
-        context = _start(make_context(barostatted, settings, seeds), positions, settings, seeds)
+        context = make_context(barostatted, settings, seeds)
+        _start(context, positions, settings, seeds, minimization)
         advance(context, steps // 2)
         state = _mean_volume(context, steps - steps // 2)
         del context
     context = make_context(system, settings, seeds)
     if state is None:
-        _start(context, positions, settings, seeds)
+        _start(context, positions, settings, seeds, minimization)
     else:
         context.setState(state)
     advance(context, steps)
     return context.getState(positions=True, velocities=True)
 
 
-def add_barostat(system: openmm.System, settings: RunSettings, seeds: Seeds) -> None:
-    """Keep the pressure of the settings constant from now on."""
-    barostat = openmm.MonteCarloBarostat(settings.pressure, settings.temperature)
+def add_barostat(system: openmm.System, settings: RunSettings, seeds: Seeds, *, membrane: bool = False) -> None:
+    """Keep the pressure of the settings constant from now on; of a membrane across z that along z, without tension."""
+    if membrane:
+        barostat = openmm.MonteCarloMembraneBarostat(
+            settings.pressure, 0.0, settings.temperature,
+            openmm.MonteCarloMembraneBarostat.XYIsotropic, openmm.MonteCarloMembraneBarostat.ZFree,
+        )  # fmt: skip
+    else:
+        barostat = openmm.MonteCarloBarostat(settings.pressure, settings.temperature)
     barostat.setRandomNumberSeed(seeds.barostat)
     system.addForce(barostat)
 
 
 def _is_barostat(force: openmm.Force) -> bool:
-    return isinstance(force, openmm.MonteCarloBarostat)
+    return isinstance(force, openmm.MonteCarloBarostat | openmm.MonteCarloMembraneBarostat)
 
 
-def _start(context: openmm.Context, positions: np.ndarray, settings: RunSettings, seeds: Seeds) -> openmm.Context:
+def _start(
+    context: openmm.Context, positions: np.ndarray, settings: RunSettings, seeds: Seeds, minimization: int | None
+) -> None:
     context.setPositions(positions)
     context.computeVirtualSites()
-    openmm.LocalEnergyMinimizer.minimize(context)
+    if minimization != 0:  # which OpenMM takes for no limit
+        openmm.LocalEnergyMinimizer.minimize(context, maxIterations=minimization or 0)
     context.setVelocitiesToTemperature(settings.temperature, seeds.velocities)
-    return context
 
 
 def _mean_volume(context: openmm.Context, steps: int) -> openmm.State:

@@ -50,8 +50,9 @@ class Replica:
             return
         topology, system, positions = self.system.build()
         seeds = Seeds.of(self.settings.seed, self.index)
-        if self.system.definition.ensemble == "npt":
-            add_barostat(system, self.settings, seeds)
+        ensemble = self.system.definition.ensemble
+        if ensemble != "nvt":
+            add_barostat(system, self.settings, seeds, membrane=ensemble == "membrane")
         context = make_context(system, self.settings, seeds)
         if self._checkpoint.exists():
             self._resume(context)
@@ -62,7 +63,8 @@ class Replica:
         self._publish(topology, system, metadata)
 
     def _begin(self, context: openmm.Context, positions: np.ndarray, seeds: Seeds) -> None:
-        state = equilibrate(context.getSystem(), positions, self.settings, seeds)
+        minimization = self.system.definition.minimization
+        state = equilibrate(context.getSystem(), positions, self.settings, seeds, minimization)
         context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
         context.setPositions(state.getPositions())
         context.setVelocities(state.getVelocities())

@@ -18,6 +18,7 @@ from cgenn.reference.definition import SystemDefinition
 from cgenn.reference.geometric import use_native_lennard_jones
 from cgenn.reference.implicit import use_native_gbsa
 
+_DATA = Path(openmm.app.__file__).parent / "data"
 _NONBONDED = {
     "none": openmm.app.NoCutoff,
     "cutoff": openmm.app.CutoffPeriodic,
@@ -42,9 +43,17 @@ class AllAtomSystem:
 
     @cached_property
     def inputs(self) -> dict[str, str]:
-        """SHA-256 of each file in the folder that the system is made of, by name."""
-        named = ["system.toml", self.definition.structure, *self.definition.force_field]
-        return {name: sha256(self.folder / name) for name in named if (self.folder / name).is_file()}
+        """SHA-256 of the structure and of each file in the folder that the system is made of, by name."""
+        found = {name: self.folder / name for name in ("system.toml", *self.definition.force_field)}
+        found = {name: path for name, path in found.items() if path.is_file()}
+        structure = self.structure
+        return {name: sha256(path) for name, path in (found | {structure.name: structure}).items() if path.is_file()}
+
+    @property
+    def structure(self) -> Path:
+        """The PDB file: beside `system.toml`, or else the one of OpenMM's data."""
+        own, theirs = (folder / self.definition.structure for folder in (self.folder, _DATA))
+        return theirs if theirs.is_file() and not own.is_file() else own
 
     def build(self) -> tuple[openmm.app.Topology, openmm.System, Float[np.ndarray, "atoms 3"]]:
         """The topology, the System (each force a group of its own, by name) and the positions [nm].
@@ -85,7 +94,7 @@ class AllAtomSystem:
 
     def _modeller(self, field: openmm.app.ForceField) -> openmm.app.Modeller:
         definition = self.definition
-        path = self.folder / definition.structure
+        path = self.structure
         if not path.is_file():
             raise ValueError(f"system {self.name!r}: no structure {str(path)!r}")
         pdb = openmm.app.PDBFile(str(path))

@@ -21,8 +21,11 @@ class SimulationConfig(Config):
         report_interval: steps between frames.
         dipole_interval: steps between rows of dipole.csv, the dipole of the whole system; only with charges.
         checkpoint_interval: steps between checkpoints, a multiple of `report_interval`; by default ten frames.
-        ensemble: "nvt" (Langevin middle), "npt" (the same with a Monte Carlo barostat) or "nve" (Verlet).
+        ensemble: "nvt" (Langevin middle), "npt" (the same with a Monte Carlo barostat), "membrane" (with one that
+            changes the box along z at `pressure` and across z at `tension`), "area" (across z alone: for a bilayer
+            without solvent, which keeps no images apart along z) or "nve" (Verlet).
         pressure: of the barostat [bar].
+        tension: surface tension of the box across z, "membrane" and "area" [bar nm]; 10 of them are 1 mN/m.
         minimize: minimise the energy of the start first.
         replicas: copies of the system in one System that do not feel each other; only without a box.
         seed: of everything random.
@@ -46,8 +49,9 @@ class SimulationConfig(Config):
     report_interval: PositiveInt = 500
     dipole_interval: PositiveInt | None = None
     checkpoint_interval: PositiveInt | None = None
-    ensemble: Literal["nvt", "npt", "nve"] = "nvt"
+    ensemble: Literal["nvt", "npt", "membrane", "area", "nve"] = "nvt"
     pressure: float = 1.0
+    tension: float = 0.0
     minimize: bool = False
     replicas: PositiveInt = 1
     seed: int = Field(default=0, ge=0, lt=2**31)

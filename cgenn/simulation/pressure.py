@@ -51,6 +51,33 @@ def energy_pressures(
     Raises:
         ValueError: if there is no box.
     """
+    strain, volumes = _virials(energy, potential, topology, frames)
+    return -strain.trace(axis1=1, axis2=2) / 3.0 / volumes / BAR
+
+
+def tensions(
+    potential: Potential, topology: BeadTopology, frames: Frames, temperature: float
+) -> Float[np.ndarray, " frames"]:
+    """(tr_xy(dE/de) / 2 - n kT) / A of each frame, z the normal, A the area of the box [bar nm].
+
+    The mean over a run at a given area is the `tension` that the ensemble "area" needs to keep it there on average.
+    Forces alone tell a model its tension no better than its pressure (see `pressures`).
+
+    Args:
+        temperature: of the momenta [K].
+
+    Raises:
+        ValueError: if there is no box.
+    """
+    strain, volumes = _virials(lambda graph: potential(graph, topology), potential, topology, frames)
+    across = 0.5 * (strain[:, 0, 0] + strain[:, 1, 1]) - len(topology) * thermal_energy(temperature)
+    return across / (volumes / np.asarray(frames.box, dtype=float)[:, 2, 2]) / BAR
+
+
+def _virials(
+    energy: Energy, potential: Potential, topology: BeadTopology, frames: Frames
+) -> tuple[Float[np.ndarray, "frames 3 3"], Float[np.ndarray, " frames"]]:
+    """dE/de [kJ/mol] and the volume of the box [nm^3] of each frame."""
     if frames.box is None:
         raise ValueError("a pressure needs a box in every frame, got none")
     found, at_once = [], max(1, _BEADS_AT_ONCE // len(topology))
@@ -61,6 +88,5 @@ def energy_pressures(
             turned = torch.from_numpy(rotation_matrices(part.orientations)).to(potential.dtype)
         positions, box = (torch.from_numpy(np.asarray(x)).to(potential.dtype) for x in (part.positions, part.box))
         graph = potential.graph(topology, positions, box, turned)
-        found.append(virial(energy, graph).diagonal(dim1=1, dim2=2).sum(1).double().numpy())
-    volumes = np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))
-    return -np.concatenate(found) / 3.0 / volumes / BAR
+        found.append(virial(energy, graph).double().numpy())
+    return np.concatenate(found), np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))

@@ -4,7 +4,8 @@ Folder: topology.pdb (the first frame), trajectory.h5 (a bead dataset), state.cs
 dipole.csv, trajectory.dcd or .xtc where asked for.
 
 A checkpoint is loaded again as soon as it is written, and the neighbour lists are forgotten: what follows is then the
-same, whether the run goes on or is killed and continued. On the Reference platform it is the same to the last bit.
+same, whether the run goes on or is killed and continued. On the Reference platform it is the same to the last bit,
+except for "membrane" and "area": OpenMM's checkpoints do not hold the state of that barostat, which starts anew.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ from cgenn.topology import BeadTopology
 log = logging.getLogger(__name__)
 
 BAROSTAT_INTERVAL = 25
+BAROSTATS = ("npt", "membrane", "area")
+"""Ensembles whose box changes."""
 _REFRESH = 0.5
 
 
@@ -76,10 +79,13 @@ def simulate(
     origin = Start.read(start, config.replicas, config.seed, potential.config.bodies)
     if config.dipole_interval is not None and potential.config.electrostatics is None:
         raise ValueError("`dipole_interval` is given, but the potential has no electrostatics")
-    if config.ensemble == "npt" and potential.config.electrostatics and potential.config.electrostatics.slab:
-        raise ValueError('ensemble "npt" would squeeze the vacuum of a slab: use "nvt", or a barostat of your own')
-    if config.ensemble == "npt" and origin.box is None:
-        raise ValueError('ensemble "npt" needs a box, but the start has none')
+    electric = potential.config.electrostatics
+    if config.ensemble in ("npt", "membrane") and electric and electric.slab:
+        raise ValueError(
+            f'ensemble "{config.ensemble}" would squeeze the vacuum of a slab: use "nvt", or a barostat of your own'
+        )
+    if config.ensemble in BAROSTATS and origin.box is None:
+        raise ValueError(f'ensemble "{config.ensemble}" needs a box, but the start has none')
     temperature = config.temperature or potential.config.temperature
     advice = check_turns(origin.topology, config.timestep, temperature)
     for said in (advice, *beyond_training(potential, origin.topology, temperature, periodic=origin.box is not None)):
@@ -87,8 +93,9 @@ def simulate(
             log.warning("%s", said)
     listed = origin.box is None and len(origin.topology) <= EXPLICIT_PAIRS
     platform, properties = choose_platform(config, "Reference" if listed else "CPU")
+    unused = {name for name in ("store", "tension") if not getattr(config, name)}
     settings = {
-        **config.model_dump(exclude={"steps", "formats", "cutoff", "threads"} | (set() if config.store else {"store"})),
+        **config.model_dump(exclude={"steps", "formats", "cutoff", "threads"} | unused),
         "temperature": temperature,
         "platform": platform.getName(),
         "model_sha256": model_digest(potential),
@@ -125,6 +132,20 @@ def choose_platform(config: SimulationConfig, without_gpu: str = "CPU") -> tuple
     return openmm.Platform.getPlatform(name), properties
 
 
+def make_barostat(config: SimulationConfig, temperature: float) -> openmm.Force:
+    """That of the ensemble: of a membrane across z, whose height "area" keeps, in vacuum, without pressure."""
+    if config.ensemble == "npt":
+        barostat = openmm.MonteCarloBarostat(config.pressure, temperature, BAROSTAT_INTERVAL)
+    else:
+        kind, free = openmm.MonteCarloMembraneBarostat, config.ensemble == "membrane"
+        barostat = kind(
+            config.pressure if free else 0.0, config.tension, temperature,
+            kind.XYIsotropic, kind.ZFree if free else kind.ZFixed, BAROSTAT_INTERVAL,
+        )  # fmt: skip
+    barostat.setRandomNumberSeed(config.seed + 1)  # OpenMM takes 0 for "any"
+    return barostat
+
+
 @dataclass
 class _Driver:
     """A simulation on its way, and what it writes."""
@@ -155,10 +176,8 @@ class _Driver:
             potential, origin.topology, box=origin.box, replicas=config.replicas, backend=config.backend,
             precision=config.precision, device=config.device, removeCMMotion=config.ensemble != "nve",
         )  # fmt: skip
-        if config.ensemble == "npt":
-            barostat = openmm.MonteCarloBarostat(config.pressure, temperature, BAROSTAT_INTERVAL)
-            barostat.setRandomNumberSeed(config.seed + 1)  # OpenMM takes 0 for "any"
-            system.addForce(barostat)
+        if config.ensemble in BAROSTATS:
+            system.addForce(make_barostat(config, temperature))
         simulation = openmm.app.Simulation(
             site_topology(beads, RigidBeads.of(beads)), system,
             _integrator(config, temperature, rigid=learned.rigid is not None), platform, properties,

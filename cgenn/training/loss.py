@@ -86,10 +86,12 @@ def square_errors(
     *,
     create_graph: bool,
     tree: Tree | None = None,
+    mean_virial: bool = False,
 ) -> dict[str, tuple[Float[Tensor, ""], int]]:
     """For each part of the loss the sum of the squared errors, in `Units`, and how many numbers are in it.
 
     In a box, errors of the dipoles of molecules and of the system need the `tree` along which the former are whole.
+    With `mean_virial` the error of virials is that of their mean over the frames.
     """
     wanted = {name for name in ("torques", "virials") if getattr(targets, name) is not None and getattr(weights, name)}
     energy, moments, found = _evaluate(potential, graph, wanted, create_graph=create_graph)
@@ -104,6 +106,8 @@ def square_errors(
     if targets.virials is not None and "virials" in found:
         errors["virials"] = found["virials"] - targets.virials + _within_molecules(graph, errors["forces"], topology)
         errors["virials"] = errors["virials"] / len(topology)
+        if mean_virial:
+            errors["virials"] = errors["virials"].mean(0, keepdim=True)
     if moments is not None:
         errors |= _moment_errors(moments, graph, group, topology, tree)
     return {name: (error.square().sum(), error.numel()) for name, error in errors.items() if getattr(weights, name) > 0}
@@ -123,6 +127,18 @@ def _within_molecules(
     arms = positions - (sums / torch.bincount(molecules)[:, None])[:, molecules]
     within = forces.view_as(positions).transpose(1, 2) @ arms
     return 0.5 * (within + within.transpose(1, 2))
+
+
+def equilibrium_virials(
+    graph: BeadGraph, forces: Float[Tensor, "beads 3"], topology: BeadTopology, kt: float
+) -> Float[Tensor, "systems 3 3"]:
+    """n kT 1 - sum_I F_I (r_I - X), symmetric [kJ/mol]: of n molecules whose centres have the virial of equilibrium.
+
+    Inside of the molecules it is that of the forces [kJ/mol/nm], and says no more than these. Without a box n is one
+    less, for the centre of all is free.
+    """
+    free = len(np.unique(topology.molecules)) - (1 if graph.cell is None else 0)
+    return free * kt * torch.eye(3).to(forces) - _within_molecules(graph, forces, topology)
 
 
 def _evaluate(

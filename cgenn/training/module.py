@@ -19,7 +19,7 @@ from cgenn.topology import BeadTopology
 from cgenn.training.batches import Batches, FrameGroup
 from cgenn.training.config import BATCH_FRAMES, TrainingConfig
 from cgenn.training.force_matching import Residual
-from cgenn.training.loss import Balance, Units, group_tree, square_errors
+from cgenn.training.loss import Balance, Units, equilibrium_virials, group_tree, square_errors
 from cgenn.training.noise import NoisyLabels
 from cgenn.units import thermal_energy
 
@@ -85,11 +85,15 @@ class ForceMatching(lightning.LightningModule):
             topology = self.residual.topologies[group.dataset]
             moved = self._displaced(group, key)
             graph = moved.graph(self.potential, topology)
-            targets = self.residual(moved, graph)
             tree, weights = self.trees[group.dataset], self.config.weights
+            if weights.virials and self.config.virials == "equilibrium":
+                virials = equilibrium_virials(graph, moved.forces.flatten(0, 1), topology, self.units.energy)
+                moved = moved._replace(virials=virials)
+            targets = self.residual(moved, graph)
             found = square_errors(
-                self.potential, graph, moved, targets, topology, weights, create_graph=create_graph, tree=tree
-            )
+                self.potential, graph, moved, targets, topology, weights, create_graph=create_graph, tree=tree,
+                mean_virial=self.config.virials == "equilibrium",
+            )  # fmt: skip
             for name, (error, count) in found.items():
                 before, counted = errors.get(name, (torch.zeros((), device=self.device), 0))
                 errors[name] = before + error, counted + count

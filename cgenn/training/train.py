@@ -248,7 +248,8 @@ def _check_weights(datasets: list[BeadDataset], config: TrainingConfig) -> None:
     energies = None if any(data.has_energies for data in datasets) else "no dataset holds energies"
     if energies is None and (config.batch_size or 1) // config.devices < 2:
         energies = "they are compared within a batch, which holds a single frame: set a larger `batch_size`"
-    virials = None if any(data.has_virials for data in datasets) else "no dataset holds virials"
+    recorded = any(data.has_virials for data in datasets) or config.virials == "equilibrium"
+    virials = None if recorded else "no dataset holds virials"
     missing = {"energies": energies, "virials": virials, "molecular_dipoles": moments, "total_dipole": moments}
     for name, problem in missing.items():
         if problem and getattr(weights, name):

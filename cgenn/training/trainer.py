@@ -36,7 +36,7 @@ def make_trainer(config: TrainingConfig, folder: Path, identity: str) -> lightni
     """
     callbacks: list[Callback] = [
         ModelCheckpoint(folder / identity, filename="last", save_top_k=1, monitor=None, enable_version_counter=False),
-        EMAWeightAveraging(decay=config.ema_decay),
+        EMAWeightAveraging(decay=config.ema_decay, use_buffers=False),  # lists of beads are whole numbers
         _ProgressBar(refresh_rate=10) if sys.stderr.isatty() else _EpochLines(),
     ]
     if config.patience:

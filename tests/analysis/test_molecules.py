@@ -48,6 +48,6 @@ def test_proteins_and_lipids_by_their_residues():
     assert residue_trace(topology, kind).tolist() == [3, 5, 7, 9, 11]
     assert is_protein(topology, kind)
     assert not is_lipid(topology, kind)
-    for name, expected in (("DOPC", True), ("POPE", True), ("PEO", False), ("PHE", False)):
+    for name, expected in (("DOPC", True), ("POPE", True), ("POP", True), ("ASP", False), ("PHE", False)):
         lipid = BeadTopology.build(["X"] * 5, [1.0] * 5, bonds=[(i, i + 1) for i in range(4)], residue_names=[name] * 5)
         assert is_lipid(lipid, molecule_kinds(lipid)[0]) is expected

@@ -32,6 +32,7 @@ def test_defaults():
         ({"nonbonded": "none"}, '`cutoff` needs a periodic box, but nonbonded = "none"'),
         ({"nonbonded": "none", "cutoff": None, "pressure": 1.0}, "`pressure` needs a periodic box"),
         ({"ensemble": "npt"}, '`ensemble` "npt" needs a `pressure` [bar]'.replace("[", r"\[")),
+        ({"ensemble": "membrane"}, r'`ensemble` "membrane" needs a `pressure` \[bar]'),
         ({"nonbonded": "none", "cutoff": None, "virials": True}, "`virials` needs a periodic box"),
         ({"nonbonded": "ewald"}, "`nonbonded`: Input should be 'none', 'cutoff' or 'pme'"),
         ({"force_field": []}, "`force_field`"),

@@ -2,7 +2,7 @@ import numpy as np
 import openmm
 import pytest
 
-from cgenn.reference.dynamics import FrameReader, Seeds, advance, energy_terms, equilibrate, make_context
+from cgenn.reference.dynamics import FrameReader, Seeds, add_barostat, advance, energy_terms, equilibrate, make_context
 from cgenn.reference.settings import RunSettings
 from cgenn.units import GAS_CONSTANT
 
@@ -15,6 +15,12 @@ def make_settings(**entries):
         "length": 10.0, "interval": 0.1, "platform": "Reference", "seed": 0, "replicas": 1,
     }  # fmt: skip
     return RunSettings(**defaults | entries)
+
+
+def make_periodic(system):
+    """With a force that does nothing: barostats need one in a box."""
+    nothing = openmm.CustomExternalForce("0 * periodicdistance(x, 0, 0, 0, 0, 0)")
+    system.addForce(nothing)
 
 
 def test_seeds_differ_between_replicas_and_are_never_zero():
@@ -33,6 +39,21 @@ def test_energy_terms_add_up(vacuum):
     assert terms.keys() == {"HarmonicBondForce", "HarmonicAngleForce", "PeriodicTorsionForce", "NonbondedForce"}
     total = context.getState(energy=True).getPotentialEnergy()._value
     assert sum(terms.values()) == pytest.approx(total, abs=1e-9)
+
+
+def test_minimisation_as_far_as_wanted(vacuum):
+    """After one short step: none leaves the structure where it is, more iterations lower the energy further."""
+    _, system, positions = vacuum.build()
+    rough = positions + np.random.default_rng(0).normal(scale=0.002, size=positions.shape)
+    settings = make_settings(timestep=1e-6, equilibration=1e-6)
+    found = [equilibrate(system, rough, settings, SEEDS, minimization=wanted) for wanted in (0, 2, None)]
+    moved = [np.abs(state.getPositions(asNumpy=True)._value - rough).max() for state in found]
+    assert moved[0] < 0.008  # which constraints take
+    context, energies = make_context(system, settings, SEEDS), []
+    for state in found:
+        context.setPositions(state.getPositions())
+        energies.append(context.getState(energy=True).getPotentialEnergy()._value)
+    assert energies[0] > energies[1] + 1 > energies[2] + 2
 
 
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
@@ -83,6 +104,29 @@ def test_ideal_gas_temperature_and_box():
     assert all(record["potential"] == 0 for record in records)
 
 
+def test_volume_of_an_ideal_gas_between_membranes():
+    """V = (N + 1) kT / p for N free particles whatever the shape of the box, which is square across z and changes."""
+    system, n, pressure = openmm.System(), 20, 100.0
+    for _ in range(n):
+        system.addParticle(20.0)
+    system.setDefaultPeriodicBoxVectors((2, 0, 0), (0, 2, 0), (0, 0, 2))
+    make_periodic(system)
+    settings = make_settings(pressure=pressure, timestep=0.01)
+    add_barostat(system, settings, SEEDS, membrane=True)
+    context = make_context(system, settings, SEEDS)
+    context.setPositions(np.random.default_rng(0).uniform(0, 2, (n, 3)))
+    advance(context, 2500)
+    boxes = []
+    for _ in range(2000):
+        context.getIntegrator().step(50)
+        boxes.append(np.diag(context.getState().getPeriodicBoxVectors(asNumpy=True)._value))
+    x, y, z = np.array(boxes).T
+    np.testing.assert_allclose(x, y, rtol=1e-9)
+    assert np.std(np.log(z / x)) > 0.1
+    expected = (n + 1) * GAS_CONSTANT * 300.0 / (pressure * 0.0602214)
+    assert np.mean(x * y * z) == pytest.approx(expected, rel=0.1)
+
+
 @pytest.mark.slow
 def test_box_of_an_ideal_gas_at_constant_pressure():
     """V = (N + 1) kT / p for N free particles."""
@@ -91,11 +135,7 @@ def test_box_of_an_ideal_gas_at_constant_pressure():
     for _ in range(n):
         system.addParticle(20.0)
     system.setDefaultPeriodicBoxVectors((6, 0, 0), (0, 6, 0), (0, 0, 6))
-    nonbonded = openmm.NonbondedForce()
-    nonbonded.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
-    for _ in range(n):
-        nonbonded.addParticle(0.0, 0.1, 0.0)
-    system.addForce(nonbonded)
+    make_periodic(system)
     pressure = 20.0  # bar
     settings = make_settings(pressure=pressure, timestep=0.01, interval=1.0, equilibration=10000.0)
     state = equilibrate(system, np.random.default_rng(0).uniform(0, 6, (n, 3)), settings, SEEDS)

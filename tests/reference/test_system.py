@@ -69,6 +69,19 @@ def test_missing_structure(own_system):
         load_system(own_system(structure="other.pdb")).build()
 
 
+def test_structure_of_openmm_s_data_unless_there_is_one_beside(own_system):
+    """512 rigid waters of OpenMM's tip3p.pdb, and one of the same name put beside `system.toml`."""
+    folder = own_system(structure="tip3p.pdb", force_field=("amber14/tip3p.xml",), nonbonded="pme", cutoff=0.9)
+    theirs = load_system(folder)
+    topology, _, positions = theirs.build()
+    assert {residue.name for residue in topology.residues()} == {"HOH"}
+    assert len(positions) == 3 * topology.getNumResidues() > 1000
+    assert theirs.inputs.keys() == {"system.toml", "tip3p.pdb"}
+    (folder / "tip3p.pdb").write_text((folder / "structure.pdb").read_text())
+    assert load_system(folder).structure == folder / "tip3p.pdb"
+    assert load_system(folder).inputs["tip3p.pdb"] != theirs.inputs["tip3p.pdb"]
+
+
 def test_missing_box(own_system):
     with pytest.raises(ValueError, match=r"`nonbonded` needs a box, but structure\.pdb has no CRYST1"):
         load_system(own_system(nonbonded="pme", cutoff=0.9)).build()

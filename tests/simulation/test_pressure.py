@@ -6,7 +6,7 @@ import torch
 
 from cgenn.body import rotation_matrices
 from cgenn.h5md import Frames
-from cgenn.simulation.pressure import BAR, pressures
+from cgenn.simulation.pressure import BAR, pressures, tensions
 from cgenn.units import thermal_energy
 
 
@@ -28,6 +28,17 @@ def test_slope_of_the_energy_with_the_volume(discs):
     found = pressures(potential, topology, frames, 300.0)
     np.testing.assert_allclose(found, (ideal - slope) / BAR, rtol=1e-6)
     assert pressures(potential, topology, frames, 330.0)[0] - found[0] == pytest.approx(0.1 * ideal / BAR)
+
+
+def test_slope_of_the_energy_with_the_area(discs):
+    potential, topology, positions, orientations, box = discs
+    scales = [1.0 + np.array([step, step, 0.0]) for step in (-1e-5, 1e-5)]
+    ends = [energy(potential, topology, scale * positions, orientations, scale * box) for scale in scales]
+    area = np.linalg.det(box) / box[2, 2]
+    slope = (ends[1] - ends[0]) / (area * (scales[1][0] ** 2 - scales[0][0] ** 2))
+    frames = Frames(positions[None], box=box[None], orientations=orientations[None])
+    found = tensions(potential, topology, frames, 300.0)
+    assert found == pytest.approx((slope - len(topology) * thermal_energy(300.0) / area) / BAR, rel=1e-6)
 
 
 def test_one_bar():

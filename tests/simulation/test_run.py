@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mdtraj
 import numpy as np
+import openmm
 import pytest
 import torch
 
@@ -22,9 +23,11 @@ from cgenn.potential.potential import Potential
 from cgenn.potential.priors import BondPrior, Priors
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run
-from cgenn.simulation.run import simulate
+from cgenn.simulation.pressure import BAR
+from cgenn.simulation.run import make_barostat, simulate
 from cgenn.simulation.watch import SimulationError
 from cgenn.topology import BeadTopology
+from cgenn.units import thermal_energy
 
 QUICK = {"steps": 60, "report_interval": 10, "checkpoint_interval": 20, "platform": "Reference", "backend": "python"}
 
@@ -157,9 +160,11 @@ def test_other_settings_are_refused(potential, start, tmp_path):
         run(potential, start, tmp_path / "run")
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "npt"])
+@pytest.mark.parametrize("ensemble", ["nve", "npt", "membrane", "area"])
 def test_ensembles(potential, tmp_path, ensemble):
-    box = np.array([[1.6, 0, 0], [0.2, 1.6, 0], [0, 0, 1.6]])
+    box = np.diag([1.6] * 3)
+    if ensemble in ("nve", "npt"):
+        box[1, 0] = 0.2  # a membrane's box is not tilted
     places = np.stack(np.meshgrid(*[np.arange(4) * 0.4] * 3), axis=-1).reshape(-1, 3)
     topology = BeadTopology.build(["ALA-CA"] * 64, [40.0] * 64)
     settings = {"ensemble": ensemble, "pressure": 500.0, "steps": 80, "checkpoint_interval": 40, "formats": ("dcd",)}
@@ -171,16 +176,42 @@ def test_ensembles(potential, tmp_path, ensemble):
         assert np.ptp(states["total [kJ/mol]"]) < 0.02 * states["kinetic [kJ/mol]"].mean()
     else:
         assert np.ptp(states["volume [nm^3]"]) > 0
+        assert ensemble != "area" or np.ptp(boxes[:, 2, 2]) == 0
     read = mdtraj.load(tmp_path / "whole/trajectory.dcd", top=tmp_path / "whole/topology.pdb")
     np.testing.assert_allclose(read.unitcell_vectors, boxes, atol=1e-4)
     run(potential, (topology, places, box), tmp_path / "parts", **{**settings, "steps": 40})
     parts = run(potential, (topology, places, box), tmp_path / "parts", **settings)
-    np.testing.assert_array_equal(parts.positions, whole.positions)
+    assert parts.n_frames == whole.n_frames
+    if ensemble in ("nve", "npt"):
+        np.testing.assert_array_equal(parts.positions, whole.positions)
+
+
+def test_area_of_an_ideal_gas():
+    """A = (N + 1) kT / -tension for N free particles in a box of constant height, whatever the pressure."""
+    system, n, tension = openmm.System(), 20, -100.0
+    for _ in range(n):
+        system.addParticle(20.0)
+    system.setDefaultPeriodicBoxVectors((3, 0, 0), (0, 3, 0), (0, 0, 2))
+    system.addForce(openmm.CustomExternalForce("0 * periodicdistance(x, 0, 0, 0, 0, 0)"))  # barostats need a box
+    system.addForce(make_barostat(SimulationConfig(ensemble="area", tension=tension, pressure=500.0), 300.0))
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.01)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(np.random.default_rng(0).uniform(0, 3, (n, 3)))
+    boxes = []
+    for _ in range(2000):
+        integrator.step(50)
+        boxes.append(np.diag(context.getState().getPeriodicBoxVectors(asNumpy=True)._value))
+    x, y, z = np.array(boxes).T
+    assert (z == 2).all()
+    free = make_barostat(SimulationConfig(ensemble="membrane", tension=tension, pressure=500.0), 300.0)
+    assert (free.getZMode(), free.getDefaultPressure()._value) == (openmm.MonteCarloMembraneBarostat.ZFree, 500.0)
+    assert np.mean(x * y) == pytest.approx((n + 1) * thermal_energy(300.0) / (-tension * BAR), rel=0.1)
 
 
 def test_bad_requests(potential, start, tmp_path):
-    with pytest.raises(ValueError, match="needs a box"):
-        run(potential, start, tmp_path, ensemble="npt")
+    for ensemble in ("npt", "membrane", "area"):
+        with pytest.raises(ValueError, match=f'ensemble "{ensemble}" needs a box'):
+            run(potential, start, tmp_path, ensemble=ensemble)
     with pytest.raises(ValueError, match=r"`cutoff` is 1.5 nm, larger than the 0.8 nm that the network"):
         run(potential, start, tmp_path, cutoff=1.5)
     with pytest.raises(ValueError, match="platform 'HIP' is not available here"):

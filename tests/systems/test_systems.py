@@ -28,7 +28,7 @@ def energy(system, positions, platform="CPU"):
 
 
 def test_names():
-    assert len(NAMES) == 13
+    assert len(NAMES) == 14
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,7 +16,16 @@ from cgenn.topology import BeadTopology
 from cgenn.training.batches import FrameGroup
 from cgenn.training.config import LossWeights, TrainingConfig
 from cgenn.training.force_matching import Residual
-from cgenn.training.loss import Balance, Targets, Units, group_tree, square_errors, torque_lengths, trained_terms
+from cgenn.training.loss import (
+    Balance,
+    Targets,
+    Units,
+    equilibrium_virials,
+    group_tree,
+    square_errors,
+    torque_lengths,
+    trained_terms,
+)
 from cgenn.units import COULOMB
 
 TOPOLOGY = BeadTopology.build(["A", "B", "C"], [1.0, 1.0, 1.0], bonds=[(0, 1)], charges=[0.4, -0.4, 0.0])
@@ -181,6 +190,22 @@ def test_virials() -> None:
     assert (found.item(), count) == (pytest.approx(np.sum((PAIR / DISTANCES / 3) ** 2) + 2 * 2.0**2), 18)
 
 
+@pytest.mark.parametrize("edge", [None, 3.0])
+def test_virials_of_equilibrium(edge: float | None) -> None:
+    """Two molecules, a pair and a single bead: 2 kT on the diagonal in a box, kT without, but for the pair's inside."""
+    random = np.random.default_rng(0)
+    forces = random.normal(size=(2, 3, 3))
+    box = None if edge is None else np.tile(edge * np.eye(3), (2, 1, 1))
+    data = Frames(frames().positions, forces, box)
+    group = FrameGroup.of(0, data, torch.float64)
+    graph = group.graph(silent(), TOPOLOGY)
+    found = equilibrium_virials(graph, group.forces.flatten(0, 1), TOPOLOGY, 2.5).numpy()
+    arm = 0.5 * (data.positions[:, 1] - data.positions[:, 0])
+    inside = np.einsum("fa,fb->fab", forces[:, 1] - forces[:, 0], arm)
+    expected = (1 if edge is None else 2) * 2.5 * np.eye(3) - 0.5 * (inside + inside.transpose(0, 2, 1))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
 def test_only_what_has_a_weight_and_is_known() -> None:
     full = {"charges": np.zeros((2, 3)), "dipoles": np.zeros((2, 3, 3)), "energies": np.zeros(2)}
     assert set(errors(silent(), frames(**full))) == {
@@ -258,5 +283,6 @@ def test_weights_that_make_no_sense() -> None:
     for part in ("energies", "virials"):
         with pytest.raises(ValueError, match=r"energies and virials are not those of displaced .*: set `noise` to 0"):
             TrainingConfig.parse({"noise": 0.01, "weights": {part: 1.0}}, "training.toml")
+    assert TrainingConfig(noise=0.01, virials="equilibrium", weights=LossWeights(virials=1.0)).noise
     with pytest.raises(ValueError, match=r"`weights.forces`: .*greater than or equal to 0"):
         TrainingConfig.parse({"weights": {"forces": -1.0}}, "training.toml")

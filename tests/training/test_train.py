@@ -15,10 +15,13 @@ import torch
 
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
+from cgenn.potential.derivatives import virial
 from cgenn.potential.potential import NetworkConfig, Potential
 from cgenn.topology import BeadTopology
 from cgenn.training.config import TrainingConfig
+from cgenn.training.module import ENERGY_LENGTH
 from cgenn.training.train import train
+from cgenn.units import thermal_energy
 
 SMALL = NetworkConfig(cutoff=0.6, channels=8, layers=1, radial_width=16)
 
@@ -53,6 +56,27 @@ def test_network_learns_down_to_the_noise(pairs, tmp_path):
     torch.testing.assert_close(saved(graph, pairs.topology), potential(graph, pairs.topology), rtol=0, atol=1e-12)
 
 
+def test_virial_of_equilibrium_is_learnt_without_forces(tmp_path):
+    """Two beads on a spring, drawn exactly: the trace of dE/de is 3 kT on average, whatever the spring."""
+    random, kt = np.random.default_rng(0), thermal_energy(300.0)
+    grid = np.linspace(0.1, 0.9, 1001)
+    weight = grid**2 * np.exp(-0.5 * 500.0 * (grid - 0.4) ** 2 / kt)
+    lengths = np.interp(random.random((300, 1)), np.cumsum(weight) / weight.sum(), grid)
+    vectors = random.normal(size=(300, 3))
+    vectors *= lengths / np.linalg.norm(vectors, axis=1, keepdims=True)
+    positions = np.stack([np.zeros_like(vectors), vectors], axis=1)
+    topology = BeadTopology.build(["X", "Y"], [10.0, 10.0])
+    frames = Frames(positions, 1000.0 * random.normal(size=positions.shape))  # which tell nothing
+    pairs = BeadDataset.write(tmp_path / "pairs.h5", topology, frames, temperature=300.0)
+    network = SMALL.model_copy(update={"cutoff": 1.2})
+    weights = {"virials": 1.0, "forces": 0.0}
+    config = _config(network=network, epochs=25, ema_decay=0.9, virials="equilibrium", weights=weights)
+    potential = train(pairs, config, tmp_path / "out")
+    graph = potential.graph(topology, torch.from_numpy(positions))
+    found = virial(lambda graph: potential(graph, topology), graph).detach().numpy()
+    assert np.trace(found.mean(0)) == pytest.approx(3 * kt, rel=0.1)
+
+
 def test_same_seed_same_model_other_seed_other_model(chain_dataset):
     weights = [train(chain_dataset, _config(seed=seed, noise=0.005)).network.state_dict() for seed in (1, 1, 2)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -63,6 +87,21 @@ def test_noise_keeps_the_blur_out_of_the_priors(chain_dataset):
     sharp = train(chain_dataset, _config(noise=0.0, epochs=1)).priors
     displaced = train(chain_dataset, _config(noise=0.01, epochs=1)).priors
     assert displaced == sharp
+
+
+def test_running_means_leave_whole_numbers_alone(tmp_path):
+    """0.9 i + 0.1 i may be a little less than i: the bonds of the validation loss would be those of other beads."""
+    torch.set_default_dtype(torch.float32)
+    random = np.random.default_rng(0)
+    topology = BeadTopology.build(["A"] * 16, [12.0] * 16, bonds=[(i, i + 1) for i in range(15)])
+    positions = np.cumsum(random.normal(scale=0.1, size=(40, 16, 3)), axis=1)
+    frames = Frames(positions, 100.0 * random.normal(size=positions.shape))
+    data = BeadDataset.write(tmp_path / "chain.h5", topology, frames, temperature=300.0)
+    potential = train(data, _config(epochs=1, batch_size=4, ema_decay=0.9, learning_rate=1e-6), tmp_path / "out")
+    logged = np.genfromtxt(tmp_path / "out/metrics/metrics.csv", delimiter=",", names=True)["validation_loss"]
+    errors = potential.provenance["force_errors"]
+    unit = potential.config.energy_scale / ENERGY_LENGTH
+    assert np.nanmax(logged) == pytest.approx(errors["model"] / unit**2, rel=1e-3)
 
 
 def test_finished_run_is_read_and_another_configuration_refused(chain_dataset, tmp_path):

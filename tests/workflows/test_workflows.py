@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -250,3 +251,26 @@ def test_polyethylene(tmp_path):
     before = stamps(tmp_path / "out")
     cgenn("run", "polyethylene", "--quick", "--out", tmp_path / "out", "--json")
     assert stamps(tmp_path / "out") == before
+
+
+def test_bilayer(tmp_path, monkeypatch):
+    """A raft of few lipids: the numbers promised are there, and its page goes on from the files."""
+    monkeypatch.chdir(tmp_path)
+    said = json.loads(cgenn("run", "bilayer", "--quick", "--json"))
+    out = tmp_path / "runs" / "bilayer"
+    assert said == json.loads((out / "bilayer.json").read_text())
+    for run in ("nvt", "tensionless", "tension"):
+        assert said[f"in_place_{run}"] == 1
+        assert said[f"thickness_{run}"] == pytest.approx(said["thickness_aa"], rel=0.05)
+    assert 3.2 < said["thickness_aa"] < 4.2
+    assert 0.1 < said["tail_order_aa"] < 0.6
+    assert said["area_per_lipid_nvt"] == pytest.approx(said["area_per_lipid_aa"], rel=1e-6)
+    assert said["area_per_lipid_tension"] != said["area_per_lipid_aa"]
+    assert {key for key, value in said.items() if isinstance(value, float)} == set(said["units"])
+    assert (said["units"]["tension"], said["units"]["thickness_nvt_difference"]) == ("bar nm", "1")
+    page = (Path(__file__).parents[2] / "docs" / "lipids.md").read_text(encoding="utf-8")
+    names: dict = {}
+    for block in re.findall(r"<!-- tested: python -->\n```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "docs/lipids.md", "exec"), names)
+    assert names["run"].record["settings"]["tension"] == names["tension"]
+    assert np.ptp(names["run"].read().box[:, 2, 2]) == 0
