@@ -87,7 +87,7 @@ def main(
 def size(system: str) -> tuple[bool, int]:
     """Of the structure, so that small systems come first, and those that water is added to last."""
     found = load_system(system)
-    return found.definition.solvent is not None, (found.folder / found.definition.structure).stat().st_size
+    return found.definition.solvent is not None, found.structure.stat().st_size
 
 
 def case(system: str) -> tuple[list[str], float, float, float]:
