@@ -20,6 +20,7 @@ from rich.console import Console
 
 import cgenn
 from cgenn import shipped
+from cgenn.analysis.structure import minimum_image
 from cgenn.backmapping.reference import AtomReference
 from cgenn.files import write_json
 from cgenn.reference.system import load_system
@@ -110,7 +111,7 @@ def there_and_back(folder: Path, aa, fragments: AtomReference, mapping: str, fra
     before, after = beads.read(list(chosen)), again.read()
     apart = after.positions.astype(float) - before.positions
     if before.box is not None:
-        apart -= np.round(apart @ np.linalg.inv(before.box)) @ before.box
+        apart = minimum_image(apart, before.box)
     farthest = float(np.linalg.norm(apart, axis=-1).max())
     found = {"round_trip": farthest, "within_limit": farthest <= LIMIT, "units": {"round_trip": "nm"}}
     return {"system": fragments.name, "mapping": mapping, **made.record, **found}

@@ -10,6 +10,10 @@ import typer
 from rich.console import Console
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Unit = Annotated[str, typer.Argument(help="Of the repeat unit, with two [*].")]
+Head = Annotated[str, typer.Option(help="What the first unit is bonded to, with one [*].")]
+Tail = Annotated[str, typer.Option(help="What the last unit is bonded to, with one [*].")]
+Hands = Annotated[str, typer.Option(help="isotactic, syndiotactic or atactic.")]
 
 
 def suggest(source: str, out: Path) -> dict[str, Any]:
@@ -41,12 +45,12 @@ def audit(
 
 
 def polymer(
-    smiles: Annotated[str, typer.Argument(help="Of the repeat unit, with two [*].")],
+    smiles: Unit,
     length: Annotated[int, typer.Option(help="Number of repeat units.")],
     out: Annotated[Path, typer.Option(help="File to write: .pdb (bonds) or .sdf (bond orders).")],
-    head: Annotated[str, typer.Option(help="What the first unit is bonded to, with one [*].")] = "[*][H]",
-    tail: Annotated[str, typer.Option(help="What the last unit is bonded to, with one [*].")] = "[*][H]",
-    tacticity: Annotated[str, typer.Option(help="isotactic, syndiotactic or atactic.")] = "atactic",
+    head: Head = "[*][H]",
+    tail: Tail = "[*][H]",
+    tacticity: Hands = "atactic",
     seed: Annotated[int, typer.Option(help="Of the conformation and of atactic chains.")] = 0,
     as_json: Json = False,
 ) -> dict[str, Any]:
@@ -59,16 +63,16 @@ def polymer(
 
 
 def melt(
-    smiles: Annotated[str, typer.Argument(help="Of the repeat unit, with two [*].")],
+    smiles: Unit,
     length: Annotated[int, typer.Option(help="Number of repeat units of a chain.")],
     chains: Annotated[int, typer.Option(help="Number of chains.")],
     density: Annotated[float, typer.Option(help=r"Of the structure \[g/cm3].")],
     temperature: Annotated[float, typer.Option(help=r"\[K]")],
     out: Annotated[Path, typer.Option(help="Folder to make, for `cgenn reference`.")],
     pressure: Annotated[float, typer.Option(help=r"Of the reference run \[bar].")] = 1.0,
-    head: Annotated[str, typer.Option(help="What the first unit is bonded to, with one [*].")] = "[*][H]",
-    tail: Annotated[str, typer.Option(help="What the last unit is bonded to, with one [*].")] = "[*][H]",
-    tacticity: Annotated[str, typer.Option(help="isotactic, syndiotactic or atactic.")] = "atactic",
+    head: Head = "[*][H]",
+    tail: Tail = "[*][H]",
+    tacticity: Hands = "atactic",
     force_field: Annotated[str, typer.Option(help="OpenFF by name, or an own OpenMM XML file.")] = "openff-2.3.0",
     seed: Annotated[int, typer.Option(help="Of conformations, places and dynamics.")] = 0,
     as_json: Json = False,

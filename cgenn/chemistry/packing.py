@@ -42,9 +42,8 @@ def scatter(
             if _fits(found, placed, edge):
                 break
             tries += 1
-            if tries % _TRIES == 0:
-                placed, edge = 1.05 * placed, 1.05 * edge
-                return scatter(molecules, edge, generator)
+            if tries == _TRIES:
+                return scatter(molecules, 1.05 * edge, generator)
         placed = np.concatenate([placed, found])
     return placed, edge
 

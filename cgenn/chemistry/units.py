@@ -74,7 +74,7 @@ class _Graph:
             if inside:
                 graph.AddBond(*inside, chem.BondType.SINGLE)
         smiles = chem.MolToSmiles(graph, allHsExplicit=True)
-        written = [number for number in graph.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"]]
+        written = graph.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"]
         ranks = list(chem.CanonicalRankAtoms(graph, breakTies=False))
         first = {rank: names[number] for number, rank in reversed(list(enumerate(ranks[: len(atoms)])))}
         order = [number for number in written if number < len(atoms)]

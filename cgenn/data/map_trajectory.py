@@ -27,7 +27,7 @@ from cgenn.mapping.frames import FrameMap, MappedFrames
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.rigidity import Rigidity
 from cgenn.mapping.virial import bead_virials
-from cgenn.mapping.whole import Tree
+from cgenn.mapping.whole import Tree, lattice_steps
 from cgenn.provenance import describe_file, versions
 from cgenn.units import thermal_energy
 
@@ -151,21 +151,22 @@ def _check_same_molecules(atoms: AtomTopology, source: Trajectory) -> None:
     """
     asks = "expected those of the topology: is the trajectory of another molecule, or are its atoms in another order?"
     here = atoms.elements
-    there = here if source.elements is None else np.array(source.elements)
-    if (wrong := np.flatnonzero((here != there) & (here != ""))).size and source.elements is not None:
-        atom = int(wrong[0])
-        found, expected = source.elements[atom], f"{here[atom]}, {atoms.describe(atom)}"
-        raise ValueError(f"{source.path}: atom {atom} is {found}, in the topology it is {expected}; {asks}")
+    if source.elements is not None:
+        wrong = np.flatnonzero((here != np.array(source.elements)) & (here != ""))
+        if wrong.size:
+            atom = int(wrong[0])
+            found, expected = source.elements[atom], f"{here[atom]}, {atoms.describe(atom)}"
+            raise ValueError(f"{source.path}: atom {atom} is {found}, in the topology it is {expected}; {asks}")
     bonds = np.asarray(atoms.bonds).reshape(-1, 2)
     light = (here[bonds] == "H").any(axis=1)
     bonds, longest = (bonds[light], _LONGEST_BONDS[0]) if light.any() else (bonds, _LONGEST_BONDS[1])
     if not len(bonds):
         return
     first = next(source.iter_chunks(1, 1))
-    apart = first.positions[0, bonds[:, 1]] - first.positions[0, bonds[:, 0]]
+    apart = first.positions[:, bonds[:, 1]] - first.positions[:, bonds[:, 0]]
     if first.box is not None:
-        apart -= np.round(apart @ np.linalg.inv(first.box[0])) @ first.box[0]
-    lengths = np.linalg.norm(apart, axis=1)
+        apart -= lattice_steps(apart, first.box) @ first.box
+    lengths = np.linalg.norm(apart[0], axis=1)
     if np.median(lengths) > longest:
         bond = int(np.argmax(lengths))
         where = " and ".join(atoms.describe(int(atom)) for atom in bonds[bond])

@@ -17,6 +17,7 @@ BAR = 0.0602214076
 """[kJ/mol/nm^3]"""
 
 _BEADS_AT_ONCE = 2000
+"""Of several frames together, whose virials are computed in one go."""
 
 
 def pressures(
@@ -34,10 +35,8 @@ def pressures(
     Raises:
         ValueError: if there is no box.
     """
-    found = energy_pressures(lambda graph: potential(graph, topology), potential, topology, frames)
-    assert frames.box is not None
-    volumes = np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))
-    return found + len(topology) * thermal_energy(temperature) / volumes / BAR
+    strain, volumes = _virials(lambda graph: potential(graph, topology), potential, topology, frames)
+    return (len(topology) * thermal_energy(temperature) - strain.trace(axis1=1, axis2=2) / 3.0) / volumes / BAR
 
 
 def energy_pressures(
