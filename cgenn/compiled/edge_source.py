@@ -9,8 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 from cgenn.compiled.ladder import Coupling, Term, step
-from cgenn.compiled.radial import NEAR, POWERS
+from cgenn.compiled.radial import DEGREE, NEAR, RISES, STEPS
+
+
+def spline(name: str, polynomials: Float[np.ndarray, "pieces powers"]) -> str:
+    """Lines that give name1, name2, ... their values at t."""
+    lines = []
+    for number, numbers in enumerate(polynomials.tolist(), start=1):
+        while not numbers[-1]:
+            numbers.pop()
+        *less, most = (f"Real({value!r})" for value in numbers)
+        lines.append(f"        {name}{number} = " + " + t * (".join([*less, most]) + ")" * len(less) + "\n")
+    return "".join(lines)
+
 
 OVER_EDGES = f"""\
     for edge in range(first[bead], last[bead]):
@@ -28,20 +43,19 @@ OVER_EDGES = f"""\
         place = knots * Real({1 + NEAR!r}) * share * denser
         knot = wp.min(wp.int32(place), wp.int32(knots) - 1)
         t = place - Real(knot)
+{spline("up", STEPS)}\
 """
-"""The loop over the edges of a bead: direction, and place among the knots."""
+"""The loop over the edges of a bead: direction, place among the knots, and what differences count for there."""
 OVER_ALL_EDGES = OVER_EDGES.replace("        if distance >= cutoff:\n            continue\n", "").replace(
     "share = distance / cutoff", "share = wp.min(distance / cutoff, Real(1.0))"
 )
 """The same with those beyond the cutoff, whose share is one."""
 
 SLOPES = f"""\
-        rise2 = Real(2.0) * t
-        rise3 = Real(3.0) * t * t
-        rise4 = Real(4.0) * t * t * t
+{spline("rise", RISES)}\
         per_length = knots * Real({NEAR * (1 + NEAR)!r}) * denser * denser / cutoff
 """
-"""The powers of t for the slope of a radial function, and how t changes with the distance."""
+"""What differences count for in the slope of a radial function, and how t changes with the distance."""
 ENVELOPE = "Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))"
 ENVELOPE_SLOPE = "Real(-168.0) * share3 * share * share * gap * gap"
 """1 - 28 x^6 + 48 x^7 - 21 x^8 of x = distance / cutoff, `share` (see `nn.radial`), and -168 x^5 (1 - x)^2."""
@@ -82,7 +96,7 @@ class EdgeLoop:
         self.sides, self.side = sides, sides[0]
         self.sources = sorted({term.source for term in terms})
         self.targets = sorted({term.target for term in terms})
-        size = len(terms) if given else POWERS * len(terms)
+        size = len(terms) if given else 2 * len(terms)
         self.text = beginning("at" if given else "knot", size, blocks, " " * 8, "knot")
         self.known: set[str] = set()
         if FROM_BEAD in sides:
@@ -184,17 +198,23 @@ class EdgeLoop:
             if parts:
                 self.add(f"by_{self.side.along}{b}", _weighted_sum(parts))
 
-    def radial(self, number: int, *, slope: bool = False) -> None:
-        """The value of a radial function, and its slope."""
+    def radial(self, number: int) -> None:
+        """The value of a radial function."""
         if self.given:
             self.line(f"w{number} = vector(table, {place('knot', number, self.blocks)})")
             return
-        for power in range(POWERS):
-            self.line(f"c{power}_{number} = vector(table, {place('knot', POWERS * number + power, self.blocks)})")
-        parts = [f"c{power}_{number}" for power in range(POWERS)]
-        self.line(f"w{number} = " + " + t * (".join(parts) + ")" * (POWERS - 1))
-        if slope:
-            self.line(f"d{number} = {parts[1]} + " + " + ".join(f"rise{n} * {parts[n]}" for n in range(2, POWERS)))
+        self.line(f"w{number} = vector(table, {place('knot', 2 * number, self.blocks)})")
+        self.line(f"w{number} += {self._differences(number, 'up')}")
+
+    def slope(self, number: int) -> None:
+        """The slope of a radial function."""
+        self.line(f"d{number} = {self._differences(number, 'rise')}")
+
+    def _differences(self, number: int, factor: str) -> str:
+        """Those of the coefficients around the place of the edge, times their factors there."""
+        row = 2 * len(self.terms)
+        places = [place("knot", k * row + 2 * number + 1, self.blocks) for k in range(DEGREE)]
+        return " + ".join(f"{factor}{k} * vector(table, {at})" for k, at in enumerate(places, start=1))
 
 
 def beginning(bead: str, size: int, blocks: int, indent: str, name: str = "") -> str:

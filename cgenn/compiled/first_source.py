@@ -58,7 +58,7 @@ def backward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
     loop.line(f"x = vector(features, {place('other', 0, blocks)})")
     for number, term in enumerate(terms):
         degree = term.target
-        loop.radial(number, slope=True)
+        loop.radial(number)
         for m in range(2 * degree + 1):
             k = degree**2 + m
             back = f"wp.cw_mul(own, vector(slopes, {place('there', k, blocks)}))"

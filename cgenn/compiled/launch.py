@@ -28,14 +28,16 @@ OPTIONS = {
     "max_unroll": 0,
     "fast_math": True,
     "cpu_compiler_flags": "-march=native -ffp-contract=fast -mprefer-vector-width=512 -mreassociate -freciprocal-math "
-    "-fno-signed-zeros -mstackrealign -mstack-alignment=64 -fno-slp-vectorize -mllvm=-unroll-full-max-count=4",
+    "-fno-signed-zeros -mstackrealign -mstack-alignment=64 -fno-slp-vectorize -mllvm=-unroll-full-max-count=4 "
+    "-Wno-psabi",
 }
 """Loops over the lanes of a vector are to become vector instructions: unrolled first, they would not."""
 _WIDTHS = (32, 16, 8)
 _FEWEST = 128
 """Beads of a thread."""
-CHUNK = 128
-"""Beads at a time, so that what is computed of them between two passes over edges stays in the cache of a processor."""
+CHUNK = 120
+"""Beads at a time, so that what is computed of them between two passes over edges stays in the cache of a processor; a
+multiple of those that are mixed at once."""
 _WORTH_A_WORD = 1.0
 """Seconds; what is in the cache is loaded in less."""
 _log = logging.getLogger(__name__)
@@ -48,6 +50,9 @@ def vector(values: wp.array(dtype=Lanes), place: wp.int64) -> Lanes: ...
 
 @wp.func_native("values.data[place] = value;")
 def put(values: wp.array(dtype=Lanes), place: wp.int64, value: Lanes): ...
+
+@wp.func_native("""asm volatile("" ::: "memory");""")
+def barrier(): ...
 
 @wp.func_native("""
     const char* const start = (const char*)(values.data + place);

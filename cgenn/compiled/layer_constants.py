@@ -18,7 +18,7 @@ from cgenn.compiled.ladder import Coupling, couplings
 from cgenn.compiled.launch import columns, has_wide_registers, kernel, lanes, padded
 from cgenn.compiled.mixing_source import mixing
 from cgenn.compiled.perceptron import Perceptron
-from cgenn.compiled.radial import radial_table
+from cgenn.compiled.radial import DEGREE, radial_table
 from cgenn.compiled.vector_source import in_vectors
 from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.layers import InteractionLayer, IrrepsLinear
@@ -88,7 +88,7 @@ class LayerConstants:
         else:
             self.table = torch.zeros(1, 1, self.channels, **self.kind)
             self.perceptron = Perceptron(layer.radial, terms, layer.channels, dtype, device)
-        self.knots = float(len(self.table))
+        self.knots = float(len(self.table) - DEGREE + 1)
         self._take_weights(layer)
         self._take_readout(readout)
         texts = self._texts(terms)
@@ -143,16 +143,17 @@ class LayerConstants:
             gates["gate_turning"] = node_source.gate_backward(degrees, *gains, turning=True)
         if self.lanes > 1:
             gates = {name: text + activation_source.squashed(dtype, self.lanes) for name, text in gates.items()}
+        kind = dtype, self.mixing_lanes
         return {
             **messages,
             **gates,
             "product": product_source.forward(self.gathered, self.out, self.square, dtype, self.lanes),
             "product_backward": product_source.backward(self.gathered, self.out, self.unsquare, dtype, self.lanes),
-            "mixing": mixing(),
-            "mixing_onto": mixing(onto=True),
-            "mixing_kept": mixing(kept=True),
-            "mixing_scaled": mixing(scaled=True),
-            "mixing_onto_scaled": mixing(onto=True, scaled=True),
+            "mixing": mixing(*kind),
+            "mixing_onto": mixing(*kind, onto=True),
+            "mixing_kept": mixing(*kind, kept=True),
+            "mixing_scaled": mixing(*kind, scaled=True),
+            "mixing_onto_scaled": mixing(*kind, onto=True, scaled=True),
         }
 
     def _messages(self, terms: Sequence[Coupling], blocks: int) -> dict[str, str]:

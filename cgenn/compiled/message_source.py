@@ -126,28 +126,48 @@ def backward(
     loop = EdgeLoop(terms, blocks, sides, given, inside)
     more = ("    by_features: wp.array(dtype=Lanes),\n" + _ROWS * given) * features
     more += (_OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n") * given + TARGETS * both
-    for side in loop.each_side():
-        _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
-        _take(loop, "slopes", "g", loop.targets, outputs, of_bead=side == TO_BEAD)
-        loop.descend()
-        _descend_slopes(loop)
     if both:
         _fetch_next(loop, {"features": inputs, "slopes": outputs, "by_features": inputs})
-    for number in range(len(terms)):
-        loop.radial(number, slope=True)
-        for _ in loop.each_side():
-            _by_term(loop, number)
-        by_radial(loop, number)
     wanted = [k for k in range(inputs) if features and degree_of(k) in loop.sources]
-    for side in loop.each_side():
+
+    def take() -> None:
+        _take(loop, "features", "f", loop.sources, inputs, of_bead=loop.side == FROM_BEAD)
+        _take(loop, "slopes", "g", loop.targets, outputs, of_bead=loop.side == TO_BEAD)
+        loop.descend()
+        _descend_slopes(loop)
+
+    def finish() -> None:
         _by_targets(loop)
         _by_sources(loop)
-        if wanted and side == TO_BEAD:
+        if wanted and loop.side == TO_BEAD:
             loop.text += ("        to = rows + other\n" if given else _ADDED) + beginning("to", inputs, blocks, " " * 8)
             add_to(loop, "to", "by_features", [(k, f"v{degree_of(k)}_{name_of(k)}") for k in wanted])
         elif wanted:
             for k in wanted:
                 loop.add(_sum(k), f"vb{degree_of(k)}_{name_of(k)}")
+
+    numbers = range(len(terms))
+    if inside:  # one side after the other, because there are few registers
+        for number in numbers:
+            loop.radial(number)
+        for _ in loop.each_side():
+            take()
+            for number in numbers:
+                _by_term(loop, number)
+            finish()
+            loop.line("barrier()")
+        for number in numbers:
+            by_radial(loop, number)
+    else:
+        for _ in loop.each_side():
+            take()
+        for number in numbers:
+            loop.radial(number)
+            for _ in loop.each_side():
+                _by_term(loop, number)
+            by_radial(loop, number)
+        for _ in loop.each_side():
+            finish()
     by_vectors(loop, both=both)
     own, end = wanted if FROM_BEAD in sides else [], ""
     if inside and own:
@@ -173,6 +193,7 @@ def by_radial(loop: EdgeLoop, number: int) -> None:
     if loop.given:
         loop.line(f"put(by_weights, {place('knot', number, loop.blocks)}, p{number})")
     else:
+        loop.slope(number)
         loop.add("radial", f"wp.cw_mul(d{number}, p{number})")
 
 
@@ -203,7 +224,7 @@ def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: i
     bead = "bead" if of_bead else "other"
     start = f"{bead}_{kind}"
     lines = loop.loads(array, start, kind, degrees)
-    if of_bead:
+    if of_bead and not loop.inside:
         loop.own += beginning(bead, size, loop.blocks, " " * 4, start) + "".join(f"    {line}\n" for line in lines)
         return
     loop.text += beginning(bead, size, loop.blocks, " " * 8, start)

@@ -12,7 +12,7 @@ from e3nn import o3
 
 from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, OVER_ALL_EDGES, OVER_EDGES, SLOPES
 from cgenn.compiled.ladder import step
-from cgenn.compiled.radial import POWERS
+from cgenn.compiled.radial import DEGREE
 from cgenn.nn.orientation import Kind
 
 _UNIT = ("u0", "u1", "u2")
@@ -115,8 +115,7 @@ def hidden(outputs: int) -> str:
     text += f"        shares[at] = wp.where(share < Real(1.0), {ENVELOPE}, Real(0.0))\n"
     text += "        for block in range(hidden.shape[1]):\n"
     text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
-    powers = [f"table[knot, {power}, block]" for power in range(POWERS)]
-    text += "            value = " + " + t * (".join(powers) + ")" * (POWERS - 1) + "\n"
+    text += f"            value = table[knot, 0, block] + {_differences('up')}\n"
     products = [f"invariants[base + at, {m}] * mixing[{m}, block]" for m in range(outputs)]
     for part in range(_CHAINS):  # sums that do not wait for each other
         text += "".join(f"            value{part} += {product}\n" for product in products[part::_CHAINS])
@@ -134,10 +133,14 @@ def hidden_backward() -> str:
     text += "        gap = Real(1.0) - share\n"
     text += f"        along = {ENVELOPE_SLOPE} / cutoff * shares[at]\n"
     text += "        for block in range(hidden.shape[1]):\n"
-    rises = [f"rise{power} * table[knot, {power}, block]" for power in range(2, POWERS)]
-    text += "            rise = table[knot, 1, block] + " + " + ".join(rises) + "\n"
+    text += f"            rise = {_differences('rise')}\n"
     text += "            along += per_length * wp.dot(hidden[at, block], rise)\n"
     return text + "        by_vectors[edge, 0] += along * Vector(u0, u1, u2)\n"
+
+
+def _differences(factor: str) -> str:
+    """Those of the coefficients of the spline, times what they count for."""
+    return " + ".join(f"{factor}{k} * table[knot + {k - 1}, 1, block]" for k in range(1, DEGREE + 1))
 
 
 def harmonics(degree: int) -> list[str]:

@@ -1,33 +1,52 @@
-"""Radial functions as tables: a polynomial of degree four between two knots, with a continuous slope."""
+"""Radial functions as splines of degree four with equally spaced knots: smooth, and short tables of them.
+
+A spline is W(i + t) = sum_k B_k(t) c_(i + k), B_k the five pieces of the cardinal B-spline (de Boor, A Practical Guide
+to Splines, 1978). With the differences d_i = c_(i + 1) - c_i in the table beside the coefficients
+
+    W = c_i + sum_k A_k(t) d_(i + k - 1), A_k = B_k + B_(k + 1) + ... for k from 1 to 4,
+
+whose slope loses no digits to differences of large numbers. Two numbers per knot do where a polynomial for each
+interval has five: more of the table stays in the cache.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.polynomial.polynomial import polyder, polyval
+from scipy.linalg import solve_banded
 from torch import Tensor
 
 from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.nn.radial import RadialNetwork
 
-TOLERANCE = 1e-6
+TOLERANCE = 5e-7
 """Largest error of a slope dW/ds, s the place among the knots, by the largest slope; that of W is far less."""
 NEAR = 0.4
 """Knots are at equal distances of s = x (1 + a) / (x + a), x the distance by the cutoff and a this number: denser where
 the radial functions of a network change fast, which is where beads are close."""
-POWERS = 5
+DEGREE = 4
+PIECES = np.array([[1, -4, 6, -4, 1], [11, -12, -6, 12, -4], [11, 12, -6, -12, 6], [1, 4, 6, 4, -4], [0, 0, 0, 0, 1]])
+"""24 B_k: rows of coefficients of t^0, t^1, ... in [0, 1]."""
+STEPS = np.cumsum(PIECES[:0:-1], axis=0)[::-1] / 24
+"""A_1 to A_4, in the same way."""
+RISES = polyder(STEPS, axis=1)
+"""Their derivatives."""
 _FEWEST, _MOST = 64, 2048
 _SMALL = 1e-7
-"""Where zero stands for: the basis divides by the distance."""
+"""Stands for zero, as the basis divides by the distance; the slope there is zero, as that of an even function is."""
 
 
 def radial_table(
     radial: RadialNetwork, terms: Sequence[Coupling], channels: int
-) -> Float[Tensor, "intervals functions_and_powers channels"]:
-    """Coefficients of the powers, zero to four, of the place in each interval: W_n(r) = sum_p c_np R_p(r), n by n.
+) -> Float[Tensor, "rows functions_twice channels"]:
+    """Coefficients and differences of the splines of W_n(r) = sum_p c_np R_p(r), n by n.
 
-    Float64; there are as many intervals, a power of two, as `TOLERANCE` asks for between zero and the cutoff.
+    Float64; there are as many intervals as `TOLERANCE` asks for between zero and the cutoff, a fifth more at each try,
+    and `DEGREE` - 1 rows more.
     """
     paths = radial.outputs // channels
     weights = weights_of_paths(terms, paths)
@@ -44,30 +63,39 @@ def radial_table(
 
     intervals = _FEWEST
     while True:
-        grid = torch.arange(2 * intervals + 1, dtype=torch.float64) / (2 * intervals)
-        values, slopes = functions(grid)
-        powers = _powers(values, slopes[::2] / intervals)
-        error = (_slope(powers, 0.5) * intervals - slopes[1::2]).abs().max()  # it is largest in the middle
+        places = torch.arange(4 * intervals + 1, dtype=torch.float64) / (4 * intervals)
+        values, slopes = functions(places)
+        coefficients = spline_coefficients(values[2::4], values[[0, -1]], slopes[[0, -1]] / intervals)
+        table = torch.stack([coefficients[:-1], coefficients.diff(dim=0)], dim=2)
+        found = torch.stack([_slopes(table, quarter / 4) for quarter in range(4)], dim=1).flatten(0, 1)
+        error = (found * intervals - slopes[:-1]).abs().max()
         if error <= TOLERANCE * slopes.abs().max() or intervals >= _MOST:
-            return powers.flatten(1, 2)
-        intervals *= 2
+            return table.flatten(1, 2)
+        intervals = min(_MOST, round(1.2 * intervals))
 
 
-def _powers(
-    values: Float[Tensor, "knots_and_middles functions channels"], slopes: Float[Tensor, "knots functions channels"]
-) -> Float[Tensor, "intervals functions powers channels"]:
-    """The coefficients that give values and slopes at both ends of an interval and the value in its middle.
+def spline_coefficients(
+    middles: Float[Tensor, "intervals functions channels"],
+    values: Float[Tensor, "ends functions channels"],
+    slopes: Float[Tensor, "ends functions channels"],
+) -> Float[Tensor, "coefficients functions channels"]:
+    """Those of the splines with these values in the middle of each interval, and values and slopes at both ends."""
+    start, middle, end = (polyval(t, PIECES.T) / 24 for t in (0.0, 0.5, 1.0))
+    rise, fall = (polyval(t, polyder(PIECES, axis=1).T) / 24 for t in (0.0, 1.0))
+    last, size, wide = len(middles) - 1, len(middles) + DEGREE, DEGREE - 1
+    rows = [(2 + interval, interval, middle) for interval in range(len(middles))]
+    rows += [(0, 0, start), (1, 0, rise), (size - 2, last, end), (size - 1, last, fall)]
+    bands = np.zeros((2 * wide + 1, size))
+    for row, first, numbers in rows:
+        for column in np.flatnonzero(numbers) + first:
+            bands[wide + row - column, column] = numbers[column - first]
+    right = torch.cat([values[:1], slopes[:1], middles, values[1:], slopes[1:]])
+    found = solve_banded((wide, wide), bands, right.flatten(1).numpy())
+    return torch.as_tensor(found).view_as(right)
 
-    Found in double precision, where differences lose no digits.
-    """
-    start, rise, end = values[:-1:2], slopes[:-1], slopes[1:]
-    change, bend = values[2::2] - start - rise, end - rise
-    fourth = 16 * (values[1::2] - start - 0.5 * rise) - 8 * change + 2 * bend
-    third = bend - 2 * change - 2 * fourth
-    return torch.stack([start, rise, change - third - fourth, third, fourth], dim=2)
 
-
-def _slope(powers: Tensor, t: float) -> Tensor:
+def _slopes(table: Float[Tensor, "rows functions numbers channels"], t: float) -> Tensor:
     """The slope at a place in every interval, for a distance of one between knots."""
-    _, *rest = powers.unbind(2)
-    return sum((n * t ** (n - 1) * power for n, power in enumerate(rest, start=1)), torch.zeros_like(rest[0]))
+    intervals = len(table) - DEGREE + 1
+    parts = [float(polyval(t, rise)) * table[k : k + intervals, :, 1] for k, rise in enumerate(RISES)]
+    return torch.stack(parts).sum(0)
