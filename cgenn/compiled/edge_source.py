@@ -198,23 +198,27 @@ class EdgeLoop:
             if parts:
                 self.add(f"by_{self.side.along}{b}", _weighted_sum(parts))
 
-    def radial(self, number: int) -> None:
-        """The value of a radial function."""
+    def radial(self, number: int, *, slope: bool = False) -> None:
+        """The value of a radial function, and its slope."""
         if self.given:
             self.line(f"w{number} = vector(table, {place('knot', number, self.blocks)})")
             return
-        self.line(f"w{number} = vector(table, {place('knot', 2 * number, self.blocks)})")
-        self.line(f"w{number} += {self._differences(number, 'up')}")
+        self.line(f"c{number} = vector(table, {place('knot', 2 * number, self.blocks)})")
+        self._take_differences(number, "c")
+        self.line(f"w{number} = c{number} + {_counted(f'c{number}', 'up')}")
+        if slope:
+            self.line(f"d{number} = {_counted(f'c{number}', 'rise')}")
 
     def slope(self, number: int) -> None:
-        """The slope of a radial function."""
-        self.line(f"d{number} = {self._differences(number, 'rise')}")
+        """The slope of a radial function, from the table once more."""
+        self._take_differences(number, "e")
+        self.line(f"d{number} = {_counted(f'e{number}', 'rise')}")
 
-    def _differences(self, number: int, factor: str) -> str:
-        """Those of the coefficients around the place of the edge, times their factors there."""
-        row = 2 * len(self.terms)
-        places = [place("knot", k * row + 2 * number + 1, self.blocks) for k in range(DEGREE)]
-        return " + ".join(f"{factor}{k} * vector(table, {at})" for k, at in enumerate(places, start=1))
+    def _take_differences(self, number: int, name: str) -> None:
+        """Those of the coefficients around the place of the edge."""
+        for k in range(DEGREE):
+            at = place("knot", 2 * (k * len(self.terms) + number) + 1, self.blocks)
+            self.line(f"{name}{number}_{k + 1} = vector(table, {at})")
 
 
 def beginning(bead: str, size: int, blocks: int, indent: str, name: str = "") -> str:
@@ -225,6 +229,11 @@ def beginning(bead: str, size: int, blocks: int, indent: str, name: str = "") ->
 def place(bead: str, component: int, blocks: int) -> str:
     """Where a component is stored, in arrays of beads, components and blocks of channels."""
     return f"{bead}_at + wp.int64({component * blocks})"
+
+
+def _counted(name: str, factor: str) -> str:
+    """Differences times their factors at the place of the edge."""
+    return " + ".join(f"{factor}{k} * {name}_{k}" for k in range(1, DEGREE + 1))
 
 
 def deeper(text: str) -> str:

@@ -23,9 +23,9 @@ from cgenn.compiled.message_source import (
 )
 
 
-def forward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
+def forward(terms: Sequence[Coupling], outputs: int, blocks: int, *, inside: bool = False) -> str:
     """T sum over the edges of a bead of W(r) Y(u) x, x the scalars of the sender and T the factor of its type."""
-    loop = EdgeLoop(terms, blocks)
+    loop = EdgeLoop(terms, blocks, inside=inside)
     loop.text += beginning("other", 1, blocks, " " * 8)
     loop.line(f"x = vector(features, {place('other', 0, blocks)})")
     for rank in range(1, max(loop.targets) + 1):
@@ -41,24 +41,29 @@ def forward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
     loop.text += "        to = targets[edge]\n" + beginning("to", outputs, blocks, " " * 8)
     got = [k for k in range(outputs) if degree_of(k) in loop.targets]
     add_to(loop, "to", "messages", [(k, f"back{name_of(k)}") for k in got])
-    text = forward_header(TARGETS) + beginning("bead", 1, blocks, " " * 4, "mine")
-    text += f"    own = vector(features, {place('mine', 0, blocks)})\n"
-    text += "    minus_own = -own\n"
-    return text + loop.written("", [f"sum{name_of(k)}" for k in range(outputs)], ending(outputs, blocks, there=True))
+    sums = [f"sum{name_of(k)}" for k in range(outputs)]
+    if inside:
+        loop.text += beginning("bead", outputs, blocks, " " * 8)
+        add_to(loop, "bead", "messages", [(k, f"sum{name_of(k)}") for k in got])
+    loop.own = beginning("bead", 1, blocks, " " * 4, "mine")
+    loop.own += f"    own = vector(features, {place('mine', 0, blocks)})\n"
+    loop.own += "    minus_own = -own\n"
+    end = ending(outputs, blocks, there=True, sums=not inside)
+    return forward_header(TARGETS, inside) + loop.written("", sums, end)
 
 
-def backward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
+def backward(terms: Sequence[Coupling], outputs: int, blocks: int, *, inside: bool = False) -> str:
     """Derivatives by the vectors, which are added to what is there.
 
     c is the derivative by W Y of both messages; contracted l - 1 times with u it is that by the direction but for a
     factor of l, as Y is a polynomial of degree l, and once more that by W.
     """
-    loop = EdgeLoop(terms, blocks)
+    loop = EdgeLoop(terms, blocks, inside=inside)
     loop.text += beginning("other", 1, blocks, " " * 8) + beginning("other", outputs, blocks, " " * 8, "there")
     loop.line(f"x = vector(features, {place('other', 0, blocks)})")
     for number, term in enumerate(terms):
         degree = term.target
-        loop.radial(number)
+        loop.radial(number, slope=True)
         for m in range(2 * degree + 1):
             k = degree**2 + m
             back = f"wp.cw_mul(own, vector(slopes, {place('there', k, blocks)}))"
@@ -73,9 +78,8 @@ def backward(terms: Sequence[Coupling], outputs: int, blocks: int) -> str:
                 loop.add(f"by_u{b}", f"Real({value!r}) * wp.cw_mul(q{number}, c{degree}_1_{k})")
         by_radial(loop, number)
     by_vectors(loop, both=True)
-    text = backward_header(TARGETS)
-    text += beginning("bead", 1, blocks, " " * 4, "mine") + beginning("bead", outputs, blocks, " " * 4, "got")
-    text += f"    own = vector(features, {place('mine', 0, blocks)})\n"
+    loop.own = beginning("bead", 1, blocks, " " * 4, "mine") + beginning("bead", outputs, blocks, " " * 4, "got")
+    loop.own += f"    own = vector(features, {place('mine', 0, blocks)})\n"
     kept = [k for k in range(outputs) if degree_of(k) in loop.targets]
-    text += "".join(f"    g{k} = vector(slopes, {place('got', k, blocks)})\n" for k in kept)
-    return text + loop.written(SLOPES, [], "")
+    loop.own += "".join(f"    g{k} = vector(slopes, {place('got', k, blocks)})\n" for k in kept)
+    return backward_header(TARGETS, inside) + loop.written(SLOPES, [], "")

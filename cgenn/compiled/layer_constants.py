@@ -28,8 +28,6 @@ THIRD = 3**-0.5
 """A layer is the sum of three parts."""
 _MOST_IN_LOOPS = 9
 """Components of messages whose kernels are short enough for Warp's loops, see `vector_source`: those of lmax 2."""
-_MOST_IN_REGISTERS = 4
-"""Components of messages up to which whole vectors do where there are few registers: those of lmax 1."""
 
 
 class Both(NamedTuple):
@@ -76,7 +74,7 @@ class LayerConstants:
         self.both = frames is None and self.lanes > 1
         wide = has_wide_registers(device)
         self.mixing_lanes = self.lanes if wide else min(self.lanes, 16)
-        self.inside = not wide and self.gathered > _MOST_IN_REGISTERS and not self.first
+        self.inside = not wide
         self.edge_lanes = 8 if self.inside else self.lanes
         self.perceptron: Perceptron | None = None
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
@@ -160,7 +158,10 @@ class LayerConstants:
         """The kernels over edges."""
         if self.first and self.both:
             scalars = terms, self.gathered, blocks
-            return {"forward": first_source.forward(*scalars), "backward": first_source.backward(*scalars)}
+            return {
+                "forward": first_source.forward(*scalars, inside=self.inside),
+                "backward": first_source.backward(*scalars, inside=self.inside),
+            }
         sizes, given = (self.inputs, self.gathered), self.perceptron is not None
         way = {"given": given, "both": self.both, "inside": self.inside}
         return {

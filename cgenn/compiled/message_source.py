@@ -157,12 +157,13 @@ def backward(
             finish()
             loop.line("barrier()")
         for number in numbers:
+            loop.slope(number)
             by_radial(loop, number)
     else:
         for _ in loop.each_side():
             take()
         for number in numbers:
-            loop.radial(number)
+            loop.radial(number, slope=True)
             for _ in loop.each_side():
                 _by_term(loop, number)
             by_radial(loop, number)
@@ -193,7 +194,6 @@ def by_radial(loop: EdgeLoop, number: int) -> None:
     if loop.given:
         loop.line(f"put(by_weights, {place('knot', number, loop.blocks)}, p{number})")
     else:
-        loop.slope(number)
         loop.add("radial", f"wp.cw_mul(d{number}, p{number})")
 
 

@@ -175,9 +175,9 @@ def test_each_pair_counts_once(place, threads: int, monkeypatch) -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("size", [4, 7])
+@pytest.mark.parametrize("size", [6, 10])
 def test_some_beads_at_a_time(size: int, monkeypatch) -> None:
-    """Whole fours of beads, and what is left over."""
+    """Whole sixes of beads, and what is left over."""
     potential = random_potential(lmax=1)
     graph = periodic_graph(potential)
     expected = energy_and_forces(compiled(potential).learned_energy, graph)
@@ -193,5 +193,4 @@ def test_on_processors_with_many_and_few_registers(wide: bool, place, monkeypatc
     monkeypatch.setattr("cgenn.compiled.layer_constants.has_wide_registers", lambda device: wide)
     potential = random_potential(lmax=2, channels=24)
     agree(potential, place(potential), 2e-6)
-    constants = compiled(potential).network.constants
-    assert [each.inside for each in constants] == [False, not wide]
+    assert all(each.inside != wide for each in compiled(potential).network.constants)
