@@ -209,10 +209,13 @@ class EdgeLoop:
         if slope:
             self.line(f"d{number} = {_counted(f'c{number}', 'rise')}")
 
-    def slope(self, number: int) -> None:
-        """The slope of a radial function, from the table once more."""
-        self._take_differences(number, "e")
-        self.line(f"d{number} = {_counted(f'e{number}', 'rise')}")
+    def radial_slopes(self) -> None:
+        """The derivative by the place among the knots from those by all radial functions, the table read once more."""
+        for number in range(len(self.terms)):
+            self._take_differences(number, "e")
+            for k in range(1, DEGREE + 1):
+                self.add(f"steps_{k}", f"wp.cw_mul(e{number}_{k}, p{number})")
+        self.add("radial", _counted("steps", "rise"))
 
     def _take_differences(self, number: int, name: str) -> None:
         """Those of the coefficients around the place of the edge."""

@@ -153,8 +153,7 @@ class Command:
         self.shape, self.on_gpu = shape, device.type == "cuda"
         values = self.command.params[1:]
         self.names = [f"_{number}" for number in range(len(values))]
-        fields = [(name, type(value)) for name, value in zip(self.names, values, strict=True)]
-        self.arguments = type("Arguments", (ctypes.Structure,), {"_fields_": fields})(*values)
+        self.arguments = _structure(tuple(map(type, values)))(*values)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -178,6 +177,12 @@ class Command:
             self.shape = shape
             self.command.set_dim(shape)
             self._prepare()
+
+
+@cache
+def _structure(kinds: tuple[Any, ...]) -> type[ctypes.Structure]:
+    """What holds arguments of these types, named _0, _1, ..."""
+    return type("Arguments", (ctypes.Structure,), {"_fields_": [(f"_{n}", kind) for n, kind in enumerate(kinds)]})
 
 
 class Launch:

@@ -156,9 +156,11 @@ def backward(
                 _by_term(loop, number)
             finish()
             loop.line("barrier()")
-        for number in numbers:
-            loop.slope(number)
-            by_radial(loop, number)
+        if given:
+            for number in numbers:
+                by_radial(loop, number)
+        else:
+            loop.radial_slopes()
     else:
         for _ in loop.each_side():
             take()
