@@ -21,7 +21,7 @@ _HOMES = {
     "BeadTopology": "topology",
     "ElectrostaticsConfig": "potential.electrostatics",
     "LossWeights": "training.config",
-    "NetworkConfig": "potential.potential",
+    "NetworkConfig": "potential.config",
     "Potential": "potential.potential",
     "Run": "simulation.folder",
     "SimulationConfig": "simulation.config",

@@ -268,6 +268,7 @@ def predict(potential: Potential, dataset: BeadDataset | str | Path) -> Frames:
     """Energies, forces and, if the potential has them, torques, charges and dipoles at the frames of a dataset."""
     dataset = dataset if isinstance(dataset, BeadDataset) else BeadDataset.open(dataset)
     topology, electric = dataset.topology, potential.config.electrostatics is not None
+    potential = potential.at_data_temperature(dataset.temperature)
     energies, forces, torques, charges, dipoles = [], [], [], [], []
     for chunk in dataset.iter_chunks(max(1, _BEADS_AT_ONCE // len(topology))):
         positions = torch.from_numpy(chunk.positions).to(potential.dtype)

@@ -16,8 +16,9 @@ from cgenn.comparison import compare, data_ensemble, model_ensemble, pace, predi
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.map_trajectory import map_trajectory
 from cgenn.h5md import Frames
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run

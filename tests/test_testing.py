@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from cgenn import testing
 from cgenn.cli import app
 from cgenn.graph import BeadGraph
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Moments, Potential, PotentialConfig
+from cgenn.potential.potential import Moments, Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 

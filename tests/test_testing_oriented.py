@@ -12,7 +12,8 @@ from torch import Tensor
 from cgenn import testing
 from cgenn.body import Body
 from cgenn.graph import BeadGraph
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 

@@ -20,8 +20,6 @@ def spline(name: str, polynomials: Float[np.ndarray, "pieces powers"]) -> str:
     """Lines that give name1, name2, ... their values at t."""
     lines = []
     for number, numbers in enumerate(polynomials.tolist(), start=1):
-        while not numbers[-1]:
-            numbers.pop()
         *less, most = (f"Real({value!r})" for value in numbers)
         lines.append(f"        {name}{number} = " + " + t * (".join([*less, most]) + ")" * len(less) + "\n")
     return "".join(lines)
@@ -134,7 +132,7 @@ class EdgeLoop:
         return f"all_{name}"
 
     def written(self, before: str, sums: Sequence[str], ending: str) -> str:
-        """The loop with what is around it.
+        """The loop with what is around it; `own` is read before it, or in each block on each edge, if `inside`.
 
         Args:
             before: the first lines of the loop.
@@ -204,24 +202,25 @@ class EdgeLoop:
             self.line(f"w{number} = vector(table, {place('knot', number, self.blocks)})")
             return
         self.line(f"c{number} = vector(table, {place('knot', 2 * number, self.blocks)})")
-        self._take_differences(number, "c")
-        self.line(f"w{number} = c{number} + {_counted(f'c{number}', 'up')}")
+        differences = self._differences(number, "c")
+        self.line(f"w{number} = c{number} + {counted('up', differences)}")
         if slope:
-            self.line(f"d{number} = {_counted(f'c{number}', 'rise')}")
+            self.line(f"d{number} = {counted('rise', differences)}")
 
     def radial_slopes(self) -> None:
         """The derivative by the place among the knots from those by all radial functions, the table read once more."""
+        steps = [f"steps_{k}" for k in range(DEGREE)]
         for number in range(len(self.terms)):
-            self._take_differences(number, "e")
-            for k in range(1, DEGREE + 1):
-                self.add(f"steps_{k}", f"wp.cw_mul(e{number}_{k}, p{number})")
-        self.add("radial", _counted("steps", "rise"))
+            for total, difference in zip(steps, self._differences(number, "e"), strict=True):
+                self.add(total, f"wp.cw_mul({difference}, p{number})")
+        self.add("radial", counted("rise", steps))
 
-    def _take_differences(self, number: int, name: str) -> None:
-        """Those of the coefficients around the place of the edge."""
-        for k in range(DEGREE):
-            at = place("knot", 2 * (k * len(self.terms) + number) + 1, self.blocks)
-            self.line(f"{name}{number}_{k + 1} = vector(table, {at})")
+    def _differences(self, number: int, name: str) -> list[str]:
+        """Those of the coefficients around the place of the edge, read from the table."""
+        names = [f"{name}{number}_{k}" for k in range(DEGREE)]
+        for k, each in enumerate(names):
+            self.line(f"{each} = vector(table, {place('knot', 2 * (k * len(self.terms) + number) + 1, self.blocks)})")
+        return names
 
 
 def beginning(bead: str, size: int, blocks: int, indent: str, name: str = "") -> str:
@@ -234,9 +233,20 @@ def place(bead: str, component: int, blocks: int) -> str:
     return f"{bead}_at + wp.int64({component * blocks})"
 
 
-def _counted(name: str, factor: str) -> str:
-    """Differences times their factors at the place of the edge."""
-    return " + ".join(f"{factor}{k} * {name}_{k}" for k in range(1, DEGREE + 1))
+def degree_of(component: int) -> int:
+    """The degree that a component belongs to."""
+    return int(component**0.5)
+
+
+def name_of(component: int) -> str:
+    """Its degree and its number there."""
+    degree = degree_of(component)
+    return f"{degree}_{component - degree**2}"
+
+
+def counted(factor: str, differences: Sequence[str]) -> str:
+    """Differences of coefficients of a spline times what they count for at the place of the edge."""
+    return " + ".join(f"{factor}{k} * {name}" for k, name in enumerate(differences, start=1))
 
 
 def deeper(text: str) -> str:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgenn.compiled.edge_source import SLOPES, EdgeLoop, beginning, place
+from cgenn.compiled.edge_source import SLOPES, EdgeLoop, beginning, degree_of, name_of, place
 from cgenn.compiled.ladder import Coupling, step
 from cgenn.compiled.message_source import (
+    ADDED,
     TARGETS,
     add_to,
     backward_header,
     by_radial,
     by_vectors,
-    degree_of,
     ending,
     forward_header,
-    name_of,
 )
 
 
@@ -38,13 +37,12 @@ def forward(terms: Sequence[Coupling], outputs: int, blocks: int, *, inside: boo
             for m in range(2 * term.target + 1):
                 along = f"y{term.target}_{m} * " if term.target else ""
                 loop.add(f"{name}{term.target}_{m}", f"{along}{name}{number}")
-    loop.text += "        to = targets[edge]\n" + beginning("to", outputs, blocks, " " * 8)
+    loop.text += ADDED
     got = [k for k in range(outputs) if degree_of(k) in loop.targets]
-    add_to(loop, "to", "messages", [(k, f"back{name_of(k)}") for k in got])
+    add_to(loop, "to", "messages", outputs, [(k, f"back{name_of(k)}") for k in got])
     sums = [f"sum{name_of(k)}" for k in range(outputs)]
     if inside:
-        loop.text += beginning("bead", outputs, blocks, " " * 8)
-        add_to(loop, "bead", "messages", [(k, f"sum{name_of(k)}") for k in got])
+        add_to(loop, "bead", "messages", outputs, [(k, f"sum{name_of(k)}") for k in got])
     loop.own = beginning("bead", 1, blocks, " " * 4, "mine")
     loop.own += f"    own = vector(features, {place('mine', 0, blocks)})\n"
     loop.own += "    minus_own = -own\n"

@@ -19,6 +19,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from cgenn.compiled.mixing_source import AT_ONCE
 from cgenn.compiled.scalar_source import THREADS, in_scalars
 
 wp.config.log_level = wp.LOG_ERROR  # the standard output is for results
@@ -31,20 +32,18 @@ OPTIONS = {
     "-fno-signed-zeros -mstackrealign -mstack-alignment=64 -fno-slp-vectorize -mllvm=-unroll-full-max-count=4 "
     "-Wno-psabi",
 }
-"""Loops over the lanes of a vector are to become vector instructions: unrolled first, they would not."""
+"""Loops over the lanes of a vector are to become vector instructions: unrolled first, they would not. Vectors that are
+longer than a register are given to inlined functions only, whatever the compiler would warn of."""
 _WIDTHS = (32, 16, 8)
 _FEWEST = 128
 """Beads of a thread."""
-CHUNK = 120
-"""Beads at a time, so that what is computed of them between two passes over edges stays in the cache of a processor; a
-multiple of those that are mixed at once."""
+CHUNK = 20 * AT_ONCE
+"""Beads at a time, so that what is computed of them between two passes over edges stays in the cache of a processor;
+whole groups of those that are mixed at once."""
 _WORTH_A_WORD = 1.0
 """Seconds; what is in the cache is loaded in less."""
 _log = logging.getLogger(__name__)
 _ACCESS = '''
-@wp.func_native("return values.data[place];")
-def number(values: wp.array(dtype=Real), place: wp.int64) -> Real: ...
-
 @wp.func_native("return values.data[place];")
 def vector(values: wp.array(dtype=Lanes), place: wp.int64) -> Lanes: ...
 
@@ -61,7 +60,8 @@ def barrier(): ...
 def fetch(values: wp.array(dtype=Lanes), place: wp.int64, count: wp.int32): ...
 '''
 """Elements of flat arrays; in brackets, numbers from the end would be allowed, and be looked for. What is fetched is in
-the cache when it is needed."""
+the cache when it is needed. A barrier is one for the compiler alone: no access to memory is moved across, so that what
+was read before is not kept in registers for later."""
 
 
 def has_threads(device: torch.device) -> bool:
@@ -81,7 +81,7 @@ def lanes(channels: int, device: torch.device) -> int:
 
 
 def has_wide_registers(device: torch.device) -> bool:
-    """Whether four vectors of 32 lanes leave room in the registers, as on a processor with AVX-512."""
+    """Whether six vectors of 32 lanes leave room in the registers, as on a processor with AVX-512."""
     return has_threads(device) or "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
@@ -152,7 +152,6 @@ class Command:
         self.command = wp.launch(kernel, shape, inputs=arguments, device=str(device), record_cmd=True)
         self.shape, self.on_gpu = shape, device.type == "cuda"
         values = self.command.params[1:]
-        self.names = [f"_{number}" for number in range(len(values))]
         self.arguments = _structure(tuple(map(type, values)))(*values)
         self._prepare()
 
@@ -167,7 +166,7 @@ class Command:
 
     def set(self, number: int, value: Any) -> None:
         """Another value for an argument."""
-        setattr(self.arguments, self.names[number], value)
+        setattr(self.arguments, f"_{number}", value)
         if self.on_gpu:
             self.command.set_param_at_index_from_ctype(number, value)
 

@@ -18,7 +18,7 @@ from cgenn.compiled.ladder import Coupling, couplings
 from cgenn.compiled.launch import columns, has_wide_registers, kernel, lanes, padded
 from cgenn.compiled.mixing_source import mixing
 from cgenn.compiled.perceptron import Perceptron
-from cgenn.compiled.radial import DEGREE, radial_table
+from cgenn.compiled.radial import intervals_of, radial_table
 from cgenn.compiled.vector_source import in_vectors
 from cgenn.nn.dense import SIGMOID_GAIN, SILU_GAIN, Dense
 from cgenn.nn.layers import InteractionLayer, IrrepsLinear
@@ -67,7 +67,6 @@ class LayerConstants:
         self.kind: dict[str, Any] = {"dtype": dtype, "device": device}
         self.channels = padded(layer.channels, device)
         self.lanes = lanes(self.channels, device)
-        self.columns = columns(self.channels, self.lanes)
         self.inputs, self.gathered, self.out = product.features.dim, product.out.dim, layer.out
         self.kept_degrees, self.cutoff = round(layer.kept**0.5), layer.radial.cutoff
         self.first, self.last = first and self.inputs == 1, last
@@ -75,6 +74,7 @@ class LayerConstants:
         wide = has_wide_registers(device)
         self.mixing_lanes = self.lanes if wide else min(self.lanes, 16)
         self.inside = not wide
+        self.columns = 1 if self.inside else columns(self.channels, self.lanes)
         self.edge_lanes = 8 if self.inside else self.lanes
         self.perceptron: Perceptron | None = None
         terms = couplings(product.coupling.exact, product.paths, product.features, product.out)
@@ -83,10 +83,10 @@ class LayerConstants:
         if frames is None:
             radial = copy.deepcopy(layer.radial).to("cpu", torch.float64)
             self.table = self._stored(radial_table(radial, terms, layer.channels))
+            self.knots = float(intervals_of(self.table))
         else:
-            self.table = torch.zeros(1, 1, self.channels, **self.kind)
+            self.table, self.knots = torch.zeros(1, 1, self.channels, **self.kind), 1.0
             self.perceptron = Perceptron(layer.radial, terms, layer.channels, dtype, device)
-        self.knots = float(len(self.table) - DEGREE + 1)
         self._take_weights(layer)
         self._take_readout(readout)
         texts = self._texts(terms)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgenn.compiled.edge_source import FROM_BEAD, SLOPES, TO_BEAD, EdgeLoop, beginning, place
+from cgenn.compiled.edge_source import FROM_BEAD, SLOPES, TO_BEAD, EdgeLoop, beginning, degree_of, name_of, place
 from cgenn.compiled.ladder import Coupling, step
 
 _HEADER = """\
@@ -35,7 +35,7 @@ _RECEIVER = """\
 
 _OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n    base: wp.int32,\n"
 TARGETS = "    targets: wp.array(dtype=wp.int32),\n"
-_ADDED = "        to = targets[edge]\n"
+ADDED = "        to = targets[edge]\n"
 _ROWS = "    rows: wp.int32,\n"
 _TO = {TO_BEAD: "sum", FROM_BEAD: "back"}
 """What the messages of both sides are called."""
@@ -84,12 +84,11 @@ def forward(
                 name = loop.name("z", target, rank) if rank < target else f"{_TO[side]}{target}"
                 loop.climb(name, loop.name("z", target, rank - 1), step(rank - 1, rank))
     if both:
-        loop.text += _ADDED + beginning("to", outputs, blocks, " " * 8)
-        add_to(loop, "to", "messages", [(k, f"{_TO[FROM_BEAD]}{name_of(k)}") for k in range(outputs)])
+        loop.text += ADDED
+        add_to(loop, "to", "messages", outputs, [(k, f"{_TO[FROM_BEAD]}{name_of(k)}") for k in range(outputs)])
     text = forward_header(_OFFSETS * given + TARGETS * both, inside)
     if inside:
-        loop.text += beginning("bead", outputs, blocks, " " * 8)
-        add_to(loop, "bead", "messages", [(k, _sum(k)) for k in range(outputs) if _sum(k) in loop.known])
+        add_to(loop, "bead", "messages", outputs, [(k, _sum(k)) for k in range(outputs) if _sum(k) in loop.known])
     sums = [_sum(k) for k in range(outputs)]
     return text + loop.written("", sums, ending(outputs, blocks, there=both or inside, sums=not inside))
 
@@ -126,56 +125,16 @@ def backward(
     loop = EdgeLoop(terms, blocks, sides, given, inside)
     more = ("    by_features: wp.array(dtype=Lanes),\n" + _ROWS * given) * features
     more += (_OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n") * given + TARGETS * both
-    if both:
-        _fetch_next(loop, {"features": inputs, "slopes": outputs, "by_features": inputs})
+    ahead = {"features": inputs, "slopes": outputs, "by_features": inputs} if both else {}
     wanted = [k for k in range(inputs) if features and degree_of(k) in loop.sources]
-
-    def take() -> None:
-        _take(loop, "features", "f", loop.sources, inputs, of_bead=loop.side == FROM_BEAD)
-        _take(loop, "slopes", "g", loop.targets, outputs, of_bead=loop.side == TO_BEAD)
-        loop.descend()
-        _descend_slopes(loop)
-
-    def finish() -> None:
-        _by_targets(loop)
-        _by_sources(loop)
-        if wanted and loop.side == TO_BEAD:
-            loop.text += ("        to = rows + other\n" if given else _ADDED) + beginning("to", inputs, blocks, " " * 8)
-            add_to(loop, "to", "by_features", [(k, f"v{degree_of(k)}_{name_of(k)}") for k in wanted])
-        elif wanted:
-            for k in wanted:
-                loop.add(_sum(k), f"vb{degree_of(k)}_{name_of(k)}")
-
-    numbers = range(len(terms))
-    if inside:  # one side after the other, because there are few registers
-        for number in numbers:
-            loop.radial(number)
-        for _ in loop.each_side():
-            take()
-            for number in numbers:
-                _by_term(loop, number)
-            finish()
-            loop.line("barrier()")
-        if given:
-            for number in numbers:
-                by_radial(loop, number)
-        else:
-            loop.radial_slopes()
+    if inside:
+        _one_side_after_the_other(loop, inputs, outputs, wanted, ahead)
     else:
-        for _ in loop.each_side():
-            take()
-        for number in numbers:
-            loop.radial(number, slope=True)
-            for _ in loop.each_side():
-                _by_term(loop, number)
-            by_radial(loop, number)
-        for _ in loop.each_side():
-            finish()
+        _both_sides_at_a_time(loop, inputs, outputs, wanted, ahead)
     by_vectors(loop, both=both)
     own, end = wanted if FROM_BEAD in sides else [], ""
     if inside and own:
-        loop.text += beginning("bead", inputs, blocks, " " * 8)
-        add_to(loop, "bead", "by_features", [(k, _sum(k)) for k in own])
+        add_to(loop, "bead", "by_features", inputs, [(k, _sum(k)) for k in own])
     elif own:
         end = beginning("bead", inputs, blocks, " " * 4)
         for k in own:
@@ -184,8 +143,66 @@ def backward(
     return backward_header(more, inside) + loop.written(SLOPES, [_sum(k) for k in own], end)
 
 
-def add_to(loop: EdgeLoop, bead: str, array: str, values: Sequence[tuple[int, str]]) -> None:
-    """Add components to what there is of a bead."""
+def _one_side_after_the_other(
+    loop: EdgeLoop, inputs: int, outputs: int, wanted: Sequence[int], ahead: dict[str, int]
+) -> None:
+    """The derivatives on an edge where there are few registers."""
+    _fetch_next(loop, ahead)
+    numbers = range(len(loop.terms))
+    for number in numbers:
+        loop.radial(number)
+    for _ in loop.each_side():
+        _begin_side(loop, inputs, outputs)
+        for number in numbers:
+            _by_term(loop, number)
+        _end_side(loop, inputs, wanted)
+        loop.line("barrier()")
+    if loop.given:
+        for number in numbers:
+            by_radial(loop, number)
+    else:
+        loop.radial_slopes()
+
+
+def _both_sides_at_a_time(
+    loop: EdgeLoop, inputs: int, outputs: int, wanted: Sequence[int], ahead: dict[str, int]
+) -> None:
+    """The derivatives on an edge where there are many registers: radial functions are forgotten one after the other."""
+    for _ in loop.each_side():
+        _begin_side(loop, inputs, outputs)
+    _fetch_next(loop, ahead)
+    for number in range(len(loop.terms)):
+        loop.radial(number, slope=True)
+        for _ in loop.each_side():
+            _by_term(loop, number)
+        by_radial(loop, number)
+    for _ in loop.each_side():
+        _end_side(loop, inputs, wanted)
+
+
+def _begin_side(loop: EdgeLoop, inputs: int, outputs: int) -> None:
+    """What a side needs: components of both beads, and steps down of features and slopes."""
+    _take(loop, "features", "f", loop.sources, inputs, of_bead=loop.side == FROM_BEAD)
+    _take(loop, "slopes", "g", loop.targets, outputs, of_bead=loop.side == TO_BEAD)
+    loop.descend()
+    _descend_slopes(loop)
+
+
+def _end_side(loop: EdgeLoop, inputs: int, wanted: Sequence[int]) -> None:
+    """From the derivatives by z to those by the direction and the features of a side."""
+    _by_targets(loop)
+    _by_sources(loop)
+    if wanted and loop.side == TO_BEAD:
+        loop.text += "        to = rows + other\n" if loop.given else ADDED
+        add_to(loop, "to", "by_features", inputs, [(k, f"v{degree_of(k)}_{name_of(k)}") for k in wanted])
+    elif wanted:
+        for k in wanted:
+            loop.add(_sum(k), f"vb{degree_of(k)}_{name_of(k)}")
+
+
+def add_to(loop: EdgeLoop, bead: str, array: str, size: int, values: Sequence[tuple[int, str]]) -> None:
+    """Add to some of the components that an array has of a bead."""
+    loop.text += beginning(bead, size, loop.blocks, " " * 8)
     for k, value in values:
         at = place(bead, k, loop.blocks)
         loop.line(f"put({array}, {at}, vector({array}, {at}) + {value})")
@@ -222,7 +239,8 @@ def by_vectors(loop: EdgeLoop, *, both: bool) -> None:
 
 
 def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: int, *, of_bead: bool) -> None:
-    """Components of the other bead, or those of the bead of the row, which are taken once for all edges."""
+    """Components of the other bead, or those of the bead of the row: these once for all edges, unless blocks of
+    channels are gone through on each of them."""
     bead = "bead" if of_bead else "other"
     start = f"{bead}_{kind}"
     lines = loop.loads(array, start, kind, degrees)
@@ -236,6 +254,8 @@ def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: i
 
 def _fetch_next(loop: EdgeLoop, sizes: dict[str, int]) -> None:
     """Begin to read what is needed of the next other bead, from arrays with so many components of each."""
+    if not sizes:
+        return
     lines = ["ahead = wp.int64(senders[wp.min(edge + 1, last[bead] - 1)])"]
     for array, size in sizes.items():
         lines.append(f"fetch({array}, ahead * wp.int64({size * loop.blocks}), {size * loop.blocks})")
@@ -290,17 +310,6 @@ def _by_sources(loop: EdgeLoop) -> None:
             if loop.has(h):
                 loop.climb_back(v, h, step(rank, rank))
                 loop.direction(f, h, step(rank, rank))
-
-
-def degree_of(component: int) -> int:
-    """The degree that a component belongs to."""
-    return int(component**0.5)
-
-
-def name_of(component: int) -> str:
-    """Its degree and its number there."""
-    degree = degree_of(component)
-    return f"{degree}_{component - degree**2}"
 
 
 def _sum(component: int) -> str:

@@ -10,7 +10,7 @@ from functools import cache
 
 from e3nn import o3
 
-from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, OVER_ALL_EDGES, OVER_EDGES, SLOPES
+from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, OVER_ALL_EDGES, OVER_EDGES, SLOPES, counted
 from cgenn.compiled.ladder import step
 from cgenn.compiled.radial import DEGREE
 from cgenn.nn.orientation import Kind
@@ -59,6 +59,7 @@ _ACTIVATED = """\
             silu(at, block, hidden, slopes)
 """
 """After all edges of a bead: on each of them, the next one would wait for it."""
+_DIFFERENCES = [f"table[knot + {k}, 1, block]" for k in range(DEGREE)]
 _ON_EDGE = AT + "        share3 = share * share * share\n"
 
 
@@ -115,7 +116,7 @@ def hidden(outputs: int) -> str:
     text += f"        shares[at] = wp.where(share < Real(1.0), {ENVELOPE}, Real(0.0))\n"
     text += "        for block in range(hidden.shape[1]):\n"
     text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
-    text += f"            value = table[knot, 0, block] + {_differences('up')}\n"
+    text += f"            value = table[knot, 0, block] + {counted('up', _DIFFERENCES)}\n"
     products = [f"invariants[base + at, {m}] * mixing[{m}, block]" for m in range(outputs)]
     for part in range(_CHAINS):  # sums that do not wait for each other
         text += "".join(f"            value{part} += {product}\n" for product in products[part::_CHAINS])
@@ -133,14 +134,9 @@ def hidden_backward() -> str:
     text += "        gap = Real(1.0) - share\n"
     text += f"        along = {ENVELOPE_SLOPE} / cutoff * shares[at]\n"
     text += "        for block in range(hidden.shape[1]):\n"
-    text += f"            rise = {_differences('rise')}\n"
+    text += f"            rise = {counted('rise', _DIFFERENCES)}\n"
     text += "            along += per_length * wp.dot(hidden[at, block], rise)\n"
     return text + "        by_vectors[edge, 0] += along * Vector(u0, u1, u2)\n"
-
-
-def _differences(factor: str) -> str:
-    """Those of the coefficients of the spline, times what they count for."""
-    return " + ".join(f"{factor}{k} * table[knot + {k - 1}, 1, block]" for k in range(1, DEGREE + 1))
 
 
 def harmonics(degree: int) -> list[str]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cgenn.compiled import activation_source, orientation_source
 from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.compiled.launch import CHUNK, Launch, Steps, cuts, in_threads, kernel, lanes, padded
-from cgenn.compiled.radial import DEGREE, radial_table
+from cgenn.compiled.radial import intervals_of, radial_table
 from cgenn.nn.dense import SILU_GAIN, Dense
 from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
 
@@ -61,7 +61,7 @@ class Perceptron:
         layer: Any = _FirstLayer(radial, one, basis)
         first = radial_table(layer, [Coupling(0, 0, 0, False, ((0, 1.0),))], len(one.bias))
         self.table = stored(first, self.width)
-        self.knots = float(len(self.table) - DEGREE + 1)
+        self.knots = float(intervals_of(self.table))
         self.mixing = stored(one.scale * one.weight[basis:], self.width)
         self.second = stored(two.scale * SILU_GAIN * two.weight, self.width, self.width)
         self.bias = stored(two.bias, self.width)

@@ -23,7 +23,7 @@ from torch import Tensor
 from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.nn.radial import RadialNetwork
 
-TOLERANCE = 5e-7
+TOLERANCE = 1e-7
 """Largest error of a slope dW/ds, s the place among the knots, by the largest slope; that of W is far less."""
 NEAR = 0.4
 """Knots are at equal distances of s = x (1 + a) / (x + a), x the distance by the cutoff and a this number: denser where
@@ -35,7 +35,8 @@ STEPS = np.cumsum(PIECES[:0:-1], axis=0)[::-1] / 24
 """A_1 to A_4, in the same way."""
 RISES = polyder(STEPS, axis=1)
 """Their derivatives."""
-_FEWEST, _MOST = 64, 2048
+_FEWEST, _MOST, _FAR = 64, 2048, 16
+"""Intervals, and how many times the error may be the bound before they are not worth doubling: its order is four."""
 _SMALL = 1e-7
 """Stands for zero, as the basis divides by the distance; the slope there is zero, as that of an even function is."""
 
@@ -45,8 +46,8 @@ def radial_table(
 ) -> Float[Tensor, "rows functions_twice channels"]:
     """Coefficients and differences of the splines of W_n(r) = sum_p c_np R_p(r), n by n.
 
-    Float64; there are as many intervals as `TOLERANCE` asks for between zero and the cutoff, a fifth more at each try,
-    and `DEGREE` - 1 rows more.
+    Float64; there are as many intervals as `TOLERANCE` asks for between zero and the cutoff, see `intervals_of`: twice
+    as many at each try, near the end a fifth more.
     """
     paths = radial.outputs // channels
     weights = weights_of_paths(terms, paths)
@@ -69,9 +70,15 @@ def radial_table(
         table = torch.stack([coefficients[:-1], coefficients.diff(dim=0)], dim=2)
         found = torch.stack([_slopes(table, quarter / 4) for quarter in range(4)], dim=1).flatten(0, 1)
         error = (found * intervals - slopes[:-1]).abs().max()
-        if error <= TOLERANCE * slopes.abs().max() or intervals >= _MOST:
+        bound = TOLERANCE * slopes.abs().max()
+        if error <= bound or intervals >= _MOST:
             return table.flatten(1, 2)
-        intervals = min(_MOST, round(1.2 * intervals))
+        intervals = min(_MOST, round((2.0 if error > _FAR * bound else 1.2) * intervals))
+
+
+def intervals_of(table: Float[Tensor, "rows ..."]) -> int:
+    """Between how many knots a table of splines is."""
+    return len(table) - DEGREE + 1
 
 
 def spline_coefficients(
@@ -83,10 +90,10 @@ def spline_coefficients(
     start, middle, end = (polyval(t, PIECES.T) / 24 for t in (0.0, 0.5, 1.0))
     rise, fall = (polyval(t, polyder(PIECES, axis=1).T) / 24 for t in (0.0, 1.0))
     last, size, wide = len(middles) - 1, len(middles) + DEGREE, DEGREE - 1
-    rows = [(2 + interval, interval, middle) for interval in range(len(middles))]
-    rows += [(0, 0, start), (1, 0, rise), (size - 2, last, end), (size - 1, last, fall)]
     bands = np.zeros((2 * wide + 1, size))
-    for row, first, numbers in rows:
+    for k, number in enumerate(middle):
+        bands[wide + 2 - k, k : k + len(middles)] = number
+    for row, first, numbers in [(0, 0, start), (1, 0, rise), (size - 2, last, end), (size - 1, last, fall)]:
         for column in np.flatnonzero(numbers) + first:
             bands[wide + row - column, column] = numbers[column - first]
     right = torch.cat([values[:1], slopes[:1], middles, values[1:], slopes[1:]])
@@ -96,6 +103,6 @@ def spline_coefficients(
 
 def _slopes(table: Float[Tensor, "rows functions numbers channels"], t: float) -> Tensor:
     """The slope at a place in every interval, for a distance of one between knots."""
-    intervals = len(table) - DEGREE + 1
+    intervals = intervals_of(table)
     parts = [float(polyval(t, rise)) * table[k : k + intervals, :, 1] for k, rise in enumerate(RISES)]
     return torch.stack(parts).sum(0)

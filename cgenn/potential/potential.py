@@ -5,109 +5,30 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cgenn.body import Body
-from cgenn.config import Config
 from cgenn.electrostatics.charges import neutralise
 from cgenn.electrostatics.coulomb import coulomb_energy
 from cgenn.files import atomic
 from cgenn.graph import BeadGraph, build_graph
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 from cgenn.nn.orientation import BodySymmetry
-from cgenn.potential.electrostatics import CHARGE_UNIT, DIPOLE_UNIT, ElectrostaticsConfig, coulomb_graph
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.electrostatics import CHARGE_UNIT, DIPOLE_UNIT, coulomb_graph
 from cgenn.potential.prior_energy import PriorEnergy
 from cgenn.potential.priors import Priors
 from cgenn.symmetry import point_group
 from cgenn.topology import BeadTopology
+from cgenn.units import thermal_energy
 
 FORMAT_VERSION = 1
-
-
-class NetworkConfig(Config):
-    """What a user chooses of the network.
-
-    Attributes:
-        cutoff: distance within which beads see each other [nm].
-        lmax: highest degree of the spherical harmonics and features.
-        channels: copies of each irrep.
-        layers: message-passing layers.
-        reflection_invariant: give mirror images the same energy; without it the potential can tell them apart.
-        radial_basis: number of Bessel functions of the distance.
-        radial_width: width of the perceptron on them.
-        bead_features: properties of a bead, besides its type, that enter the network.
-        electrostatics: charges and their long-range energy; None for none.
-        oriented: let the energy depend on the orientations of the beads that have one.
-    """
-
-    cutoff: PositiveFloat = 1.0
-    lmax: int = Field(default=1, ge=0, le=6)
-    channels: PositiveInt = 32
-    layers: PositiveInt = 2
-    reflection_invariant: bool = False
-    radial_basis: PositiveInt = 8
-    radial_width: PositiveInt = 32
-    bead_features: tuple[Literal["charge", "mass"], ...] = ()
-    electrostatics: ElectrostaticsConfig | None = None
-    oriented: bool = True
-
-    @model_validator(mode="after")
-    def _dipoles_need_vectors(self) -> NetworkConfig:
-        if self.electrostatics and self.electrostatics.dipoles and self.lmax < 1:
-            raise ValueError("dipoles need `lmax` of at least 1, got 0")
-        return self
-
-    @property
-    def predicts_charges(self) -> bool:
-        """Whether charges depend on where the beads are."""
-        return self.electrostatics is not None and (
-            self.electrostatics.charges == "predicted" or self.electrostatics.dipoles
-        )
-
-
-class PotentialConfig(NetworkConfig):
-    """All that is needed to build the potential again, except for the weights.
-
-    Attributes:
-        types: bead types that the network knows.
-        average_neighbors: mean number of neighbours in the training data, scales the messages.
-        energy_scale: energy that an output of one stands for [kJ/mol].
-        temperature: temperature of the training data [K].
-        type_charges: charge of each type [e]: the constant one, or what the predicted ones are differences from.
-        type_self_energies: chi [kJ/mol/e] and J [kJ/mol/e^2] of each type, of chi dq + J dq^2 / 2, dq the difference
-            from that charge; none without `electrostatics.self_energy`.
-        bodies: of the types whose energy depends on their orientation.
-    """
-
-    types: tuple[str, ...] = Field(min_length=1)
-    average_neighbors: PositiveFloat
-    energy_scale: PositiveFloat
-    temperature: PositiveFloat
-    type_charges: tuple[float, ...] = ()
-    type_self_energies: tuple[tuple[float, float], ...] = ()
-    bodies: dict[str, Body] = {}
-
-    @model_validator(mode="after")
-    def _one_charge_for_each_type(self) -> PotentialConfig:
-        if self.electrostatics is not None and len(self.type_charges) != len(self.types):
-            raise ValueError(
-                f"`type_charges` needs one charge for each of {len(self.types)} types, got {len(self.type_charges)}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _bodies_of_known_types(self) -> PotentialConfig:
-        if unknown := set(self.bodies) - set(self.types):
-            raise ValueError(f"`bodies` names the type {min(unknown)!r}, which is not one of `types`")
-        return self
 
 
 class Moments(NamedTuple):
@@ -127,7 +48,7 @@ class Potential(nn.Module):
         self.provenance = provenance or {}
         self.network = EquivariantNetwork(
             n_types=len(config.types),
-            n_features=len(config.bead_features),
+            n_features=len(config.bead_features) + config.temperature_input,
             cutoff=config.cutoff,
             lmax=config.lmax,
             channels=config.channels,
@@ -151,6 +72,27 @@ class Potential(nn.Module):
         """Distance within which a graph must list the neighbours [nm]."""
         return max(self.config.cutoff, self.priors.pair_cutoff)
 
+    def at_temperature(self, temperature: float) -> Potential:
+        """The same potential, weights and all, with the energy at another temperature [K].
+
+        Raises:
+            ValueError: if the temperature is not positive, or not an input of the network.
+        """
+        thermal_energy(temperature)
+        if self.config.temperatures is None:
+            raise ValueError(
+                f"the energy of this potential does not depend on the temperature: it is that at "
+                f"{self.config.temperature:g} K; train one with `network.temperature_input`"
+            )
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.config = self.config.model_copy(update={"temperature": float(temperature)})
+        return other
+
+    def at_data_temperature(self, temperature: float) -> Potential:
+        """At the temperature of data or of a simulation [K], if that is an input; else the same one."""
+        return self if self.config.temperatures is None else self.at_temperature(temperature)
+
     def type_indices(self, topology: BeadTopology) -> Int[Tensor, " beads"]:
         """The number of each bead's type.
 
@@ -167,9 +109,16 @@ class Potential(nn.Module):
         return torch.tensor([number[name] for name in topology.types])
 
     def bead_features(self, topology: BeadTopology) -> Float[Tensor, "beads features"] | None:
-        """Further inputs of each bead, as the configuration names them: charge [e], mass [100 amu]."""
+        """Further inputs of each bead, as the configuration names them: charge [e], mass [100 amu], temperature.
+
+        The last one is -1/2 at the lowest temperature of the training data and 1/2 at the highest one: small numbers,
+        so that what is learnt is smooth in between.
+        """
         columns = {"charge": topology.charges, "mass": topology.masses / 100.0}
         chosen = [columns[name] for name in self.config.bead_features]
+        if self.config.temperatures is not None:
+            low, high = self.config.temperatures
+            chosen.append(np.full(len(topology), (self.config.temperature - 0.5 * (low + high)) / (high - low)))
         return torch.from_numpy(np.stack(chosen, axis=1)).to(self.dtype) if chosen else None
 
     def graph(

@@ -94,6 +94,7 @@ def match_pressure(
     given = opened(datasets, config)
     _check(given, config, rounds)
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
+    potential = potential.at_data_temperature(given[0].temperature)
     folder, found = Path(out), []
     if (folder / "pressure.json").exists():
         wanted = json.loads((folder / "pressure.json").read_text(encoding="utf-8"))["wanted"]

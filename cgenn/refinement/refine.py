@@ -90,6 +90,7 @@ def refine(
     if rounds < 0:
         raise ValueError(f"`rounds` must not be negative, got {rounds}")
     datasets = opened(dataset, config)
+    potential = potential.at_data_temperature(datasets[0].temperature)
     for entry in datasets:
         if not _features(potential, entry, entry.read(slice(1)))[0]:
             raise ValueError(f"the model has no bonded priors for the beads of {entry.path}: nothing can be refined")
@@ -129,6 +130,9 @@ def opened(given: Source | Sequence[Source], config: SimulationConfig) -> list[B
         raise ValueError("a refinement needs at least one dataset, got none")
     datasets = [entry if isinstance(entry, BeadDataset) else BeadDataset.open(entry) for entry in sources]
     for entry in datasets:
+        if entry.temperature != datasets[0].temperature:
+            said = f"{datasets[0].path} of {datasets[0].temperature} K, {entry.path} of {entry.temperature} K"
+            raise ValueError(f"a refinement is at one temperature, but {said}")
         if config.temperature not in (None, entry.temperature):
             raise ValueError(f"the simulation is at {config.temperature} K, but {entry.path} of {entry.temperature} K")
     return datasets

@@ -17,8 +17,9 @@ import numpy as np
 import openmm
 from jaxtyping import Float
 
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs, group_index, group_totals
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.simulation.bonded import EXPLICIT_PAIRS, add_beads, apart
 from cgenn.simulation.force import LAMBDA
 from cgenn.simulation.placement import Placement

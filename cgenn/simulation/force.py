@@ -20,7 +20,8 @@ from torch import Tensor
 from cgenn.electrostatics.slab import joined_slab
 from cgenn.graph import BeadGraph
 from cgenn.potential.compiled import compiled
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.simulation.memory import ChargedBeads, Memory
 from cgenn.simulation.rigid import RigidBeads, with_bodies

@@ -87,6 +87,7 @@ def simulate(
     if config.ensemble in BAROSTATS and origin.box is None:
         raise ValueError(f'ensemble "{config.ensemble}" needs a box, but the start has none')
     temperature = config.temperature or potential.config.temperature
+    potential = potential.at_data_temperature(temperature)
     advice = check_turns(origin.topology, config.timestep, temperature)
     for said in (advice, *beyond_training(potential, origin.topology, temperature, periodic=origin.box is not None)):
         if said is not None:

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from openmm.app.internal.unitcell import reducePeriodicBoxVectors
 
 from cgenn.h5md import H5MDFile
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.simulation.backends import Backend, openmm_force
 from cgenn.simulation.bonded import pair_cutoff, prior_forces
 from cgenn.simulation.electrostatics import (

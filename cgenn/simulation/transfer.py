@@ -21,7 +21,13 @@ def beyond_training(
     beads, so that chains of other lengths have them too, as long as the shorter ones had all their neighbourhoods.
     """
     trained, found = potential.config.temperature, []
-    if abs(temperature - trained) > _SAME_TEMPERATURE * trained:
+    if (known := potential.config.temperatures) is not None:
+        if not known[0] * (1 - _SAME_TEMPERATURE) < temperature < known[1] * (1 + _SAME_TEMPERATURE):
+            found.append(
+                f"the model was trained from {known[0]:g} to {known[1]:g} K and is simulated at {temperature:g} K: how "
+                "the free energy of beads changes with temperature out there was not in the data"
+            )
+    elif abs(temperature - trained) > _SAME_TEMPERATURE * trained:
         found.append(
             f"the model was trained at {trained:g} K and is simulated at {temperature:g} K: a potential of beads is a "
             "free energy, and how it changes with temperature was not in the data"
@@ -33,9 +39,9 @@ def beyond_training(
         )
     linkage = Linkage.of(topology.with_bodies(potential.config.bodies))
     for kind in ("bonds", "angles", "dihedrals"):
-        known = getattr(potential.priors, kind)
+        there = getattr(potential.priors, kind)
         keys = {type_key(linkage.names[point] for point in row) for row in getattr(linkage, kind).tolist()}
-        if known and (new := sorted(keys - known.keys())):
+        if there and (new := sorted(keys - there.keys())):
             found.append(
                 f"no {kind} of {', '.join(new[:3])}{', ...' if len(new) > 3 else ''} were in the training data: "
                 "no prior acts there"

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cgenn.config import Config
-from cgenn.potential.potential import NetworkConfig
+from cgenn.potential.config import NetworkConfig
 
 BATCH_BEADS, BATCH_FRAMES = 1000, 128
 """What a batch holds by default: so many beads, in no more than so many frames."""

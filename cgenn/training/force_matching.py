@@ -150,7 +150,8 @@ def force_errors(
     squares: dict[str, tuple[float, int]] = {}
     floors: list[tuple[float, float, int]] = []
     for dataset, chosen in zip(datasets, frames, strict=True):
-        residual = Residual(potential, potential.priors, [dataset.topology])
+        here = potential.at_data_temperature(dataset.temperature)
+        residual = Residual(here, potential.priors, [dataset.topology])
         beads = len(dataset.topology)
         held: list[FrameGroup] = []
         left = FLOOR_BEADS // len(datasets)

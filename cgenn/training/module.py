@@ -35,12 +35,13 @@ class ForceMatching(lightning.LightningModule):
         potential: Potential,
         priors: Priors,
         topologies: list[BeadTopology],
+        temperatures: list[float],
         config: TrainingConfig,
         labels: NoisyLabels | None,
     ) -> None:
         super().__init__()
         self.potential = potential
-        self.residual = Residual(potential, priors, topologies)
+        self.residual, self.temperatures = Residual(potential, priors, topologies), temperatures
         settings, weights = potential.config, config.weights
         if not settings.bodies:
             weights = weights.model_copy(update={"torques": 0.0})
@@ -84,7 +85,7 @@ class ForceMatching(lightning.LightningModule):
         for group in batch:
             topology = self.residual.topologies[group.dataset]
             moved = self._displaced(group, key)
-            graph = moved.graph(self.potential, topology)
+            graph = moved.graph(self.potential.at_data_temperature(self.temperatures[group.dataset]), topology)
             tree, weights = self.trees[group.dataset], self.config.weights
             if weights.virials and self.config.virials == "equilibrium":
                 virials = equilibrium_virials(graph, moved.forces.flatten(0, 1), topology, self.units.energy)

@@ -10,8 +10,8 @@ import torch
 
 from cgenn.data.dataset import BeadDataset
 from cgenn.electrostatics.coulomb import coulomb_energy
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import coulomb_graph
-from cgenn.potential.potential import PotentialConfig
 
 SAMPLED_FRAMES = 50
 

@@ -19,7 +19,8 @@ from cgenn.data.dataset import BeadDataset
 from cgenn.data.splits import block_split
 from cgenn.files import write_json
 from cgenn.neighbors import neighbors
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.threads import torch_threads
 from cgenn.training.charges import check_dipole_weights, type_charges
@@ -57,7 +58,8 @@ def train(
     from the last full epoch, with the same result as if it had not been, and a finished one is only read.
 
     Args:
-        dataset: one bead dataset or several, of the same or of different molecules, all at one temperature.
+        dataset: one bead dataset or several, of the same or of different molecules; all at one temperature, unless it
+            is an input of the network (`network.temperature_input`).
         config: see `TrainingConfig`.
         out: folder for the results.
         validation: datasets to validate on, and not to train on; without any, parts of those to train on are kept
@@ -71,6 +73,7 @@ def train(
     """
     held = [] if validation is None else _listed(validation)
     datasets = _open([*_listed(dataset), *held])
+    _check_temperatures(datasets, config or TrainingConfig())
     config = (config or TrainingConfig()).with_batch_size(max(len(data.topology) for data in datasets))
     _check_weights(datasets, config)
     with torch_threads(config.threads), ExitStack() as stack:
@@ -99,7 +102,8 @@ def _train(datasets: list[BeadDataset], held: int, config: TrainingConfig, folde
         log.info("validation %s", before.sentence())
         floor = before.floor if np.isfinite(before.floor) else before.priors
         labels = NoisyLabels(config.noise, thermal_energy(datasets[0].temperature), floor) if config.noise else None
-        module = ForceMatching(potential, blurred, [data.topology for data in datasets], config, labels)
+        topologies, temperatures = [data.topology for data in datasets], [data.temperature for data in datasets]
+        module = ForceMatching(potential, blurred, topologies, temperatures, config, labels)
         frames = FrameSource(datasets, splits, config, dtype)
         trainer = make_trainer(config, folder, identity)
         checkpoint = folder / identity / CHECKPOINT
@@ -138,7 +142,8 @@ def _prepare(
         _sample(data, chosen, PRIOR_BEADS // len(datasets), bodies)
         for data, chosen in zip(datasets, frames, strict=True)
     ]
-    temperature, reach = datasets[0].temperature, config.network.cutoff
+    given, reach = sorted(data.temperature for data in datasets), config.network.cutoff
+    temperature = 0.5 * (given[0] + given[-1])
     sharp = fit_priors(samples, temperature, reach)
     blurred = sharp
     if config.noise:
@@ -160,6 +165,7 @@ def _prepare(
         average_neighbors=_average_neighbors(samples, reach),
         energy_scale=1.0,
         temperature=temperature,
+        temperatures=(given[0], given[-1]) if config.network.temperature_input else None,
         type_charges=type_charges(datasets, types, chosen) if (chosen := config.network.electrostatics) else (),
         bodies=bodies,
     )
@@ -211,13 +217,25 @@ def _open(given: Sequence[BeadDataset | str | Path]) -> list[BeadDataset]:
             raise ValueError(f"{data.path} holds no forces, which training by force matching needs")
         if data.topology.bodies and not data.has_orientations:
             raise ValueError(f"{data.path}: beads have bodies, but the frames no orientations")
-        if data.temperature != datasets[0].temperature:
-            raise ValueError(
-                f"{data.path} is of {data.temperature} K, {datasets[0].path} of {datasets[0].temperature} K; one "
-                "potential is trained at one temperature"
-            )
     _check_stereo(datasets)
     return datasets
+
+
+def _check_temperatures(datasets: list[BeadDataset], config: TrainingConfig) -> None:
+    """All of one temperature, or of several if that is an input."""
+    first = datasets[0]
+    other = next((data for data in datasets if data.temperature != first.temperature), None)
+    if config.network.temperature_input and other is None:
+        raise ValueError(
+            f"`network.temperature_input` needs data of several temperatures, but all are of {first.temperature} K"
+        )
+    if config.network.temperature_input and config.noise:
+        raise ValueError("`noise` is for data of one temperature, but `network.temperature_input` is set")
+    if other is not None and not config.network.temperature_input:
+        raise ValueError(
+            f"{other.path} is of {other.temperature} K, {first.path} of {first.temperature} K; a potential is trained "
+            "at one temperature, or with `network.temperature_input`"
+        )
 
 
 def _check_stereo(datasets: list[BeadDataset]) -> None:

@@ -14,7 +14,8 @@ from cgenn.backmapping.reference import AtomReference
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames, H5MDFile
 from cgenn.mapping.definition import MappingDefinition
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import AnglePrior, BondPrior, Priors
 from cgenn.reference.run import run_reference
 

@@ -25,7 +25,8 @@ import warp
 from cgenn.compiled.launch import Launch, in_threads
 from cgenn.graph import build_graph
 from cgenn.potential.compiled import CompiledPotential, compiled
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.simulation.backends import Backend
 from cgenn.simulation.force import LearnedForce

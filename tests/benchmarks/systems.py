@@ -24,8 +24,9 @@ from cgenn.data.dataset import BeadDataset
 from cgenn.data.map_trajectory import map_trajectory
 from cgenn.mapping.atoms import AtomTopology
 from cgenn.neighbors import neighbors
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RepulsionPrior, type_key
 from cgenn.reference.system import AllAtomSystem, load_system
 from cgenn.simulation.start import Start

@@ -20,7 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 from cgenn.graph import BeadGraph, build_graph
 from cgenn.nn.network import EquivariantNetwork
 from cgenn.nn.tensor_product import EdgeProduct
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from tests.benchmarks.peers.graphs import write_graph
 from tests.benchmarks.peers.measure import Graph

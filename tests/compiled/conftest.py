@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from cgenn.graph import BeadGraph
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 

@@ -186,11 +186,12 @@ def test_some_beads_at_a_time(size: int, monkeypatch) -> None:
         close(found, right, 1e-12)
 
 
-@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.usefixtures("_fine")
 @pytest.mark.parametrize("place", [open_graph, periodic_graph])
-def test_on_processors_with_many_and_few_registers(wide: bool, place, monkeypatch) -> None:
+@pytest.mark.parametrize(("lmax", "channels", "wide"), [(2, 24, True), (2, 24, False), (1, 32, True), (1, 32, False)])
+def test_on_processors_with_many_and_few_registers(lmax: int, channels: int, wide: bool, place, monkeypatch) -> None:
     """Kernels for both, whatever this processor is, with channels in several blocks."""
     monkeypatch.setattr("cgenn.compiled.layer_constants.has_wide_registers", lambda device: wide)
-    potential = random_potential(lmax=2, channels=24)
-    agree(potential, place(potential), 2e-6)
+    potential = random_potential(lmax=lmax, channels=channels)
+    agree(potential, place(potential), KERNELS)
     assert all(each.inside != wide for each in compiled(potential).network.constants)

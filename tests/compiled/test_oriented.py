@@ -17,8 +17,9 @@ from cgenn.neighbors import neighbors
 from cgenn.nn.network import EquivariantNetwork
 from cgenn.nn.orientation import BodySymmetry
 from cgenn.potential.compiled import CompiledPotential, compiled
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.derivatives import energy_forces_torques, torques_from_slopes
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.symmetry import point_group
 
@@ -269,12 +270,12 @@ def test_a_potential_on_a_neighbour_list_with_a_skin(layers: int, threads: int, 
     assert_same([energies.sum()[None], forces, torques], expected, 2e-6)
 
 
-@pytest.mark.parametrize("wide", [True, False])
-def test_on_processors_with_many_and_few_registers(wide: bool, monkeypatch) -> None:
+@pytest.mark.parametrize(("lmax", "wide"), [(2, True), (2, False), (0, False)])
+def test_on_processors_with_many_and_few_registers(lmax: int, wide: bool, monkeypatch) -> None:
     monkeypatch.setattr("cgenn.compiled.layer_constants.has_wide_registers", lambda device: wide)
     torch.manual_seed(0)
-    options = {**SMALL, "lmax": 2, "channels": 16}
+    options = {**SMALL, "lmax": lmax, "channels": 16}
     model = EquivariantNetwork(n_types=2, bodies=BODIES["mixed"], **options).requires_grad_(False)
     fast = CompiledNetwork(copy.deepcopy(model))
-    assert fast.constants[-1].inside != wide
+    assert all(each.inside != wide for each in fast.constants)
     assert_same(derivatives(fast, liquid("mixed")), derivatives(model, liquid("mixed")), 2e-6)

@@ -9,7 +9,8 @@ from cgenn.compiled.network import CompiledNetwork
 from cgenn.neighbors import _works_on, neighbors
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 from cgenn.potential.compiled import CompiledPotential, compiled
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 
 pytestmark = pytest.mark.gpu

@@ -9,7 +9,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cgenn.body import Body
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RepulsionPrior
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.orientation_sites import add_orientation_sites

@@ -7,7 +7,8 @@ import numpy as np
 import openmm
 import pytest
 
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import BondPrior, Priors, RampPrior, RepulsionPrior
 from cgenn.simulation.backends import openmm_torch_problem
 from cgenn.simulation.config import SimulationConfig

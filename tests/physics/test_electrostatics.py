@@ -6,8 +6,9 @@ import openmm
 import pytest
 
 from cgenn.graph import BeadGraph
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Moments, Potential, PotentialConfig
+from cgenn.potential.potential import Moments, Potential
 from cgenn.potential.priors import Priors, RepulsionPrior
 from cgenn.simulation.conservation import Drift, energy_drift
 from cgenn.simulation.system import create_system

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.derivatives import energy_and_forces
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.conformation import random_conformation
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.testing import CHECKS
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.conformation import random_conformation
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 
 PRIORS = Priors(

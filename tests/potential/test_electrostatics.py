@@ -15,6 +15,7 @@ from cgenn.electrostatics.charges import neutralise
 from cgenn.electrostatics.pairs import coulomb_pairs
 from cgenn.electrostatics.settings import tune
 from cgenn.graph import BeadGraph
+from cgenn.potential.config import NetworkConfig, PotentialConfig
 from cgenn.potential.derivatives import energy_and_forces, virial
 from cgenn.potential.electrostatics import (
     ElectrostaticsConfig,
@@ -23,7 +24,7 @@ from cgenn.potential.electrostatics import (
     group_index,
     group_totals,
 )
-from cgenn.potential.potential import Moments, NetworkConfig, Potential, PotentialConfig
+from cgenn.potential.potential import Moments, Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 from cgenn.units import COULOMB

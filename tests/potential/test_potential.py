@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from cgenn.potential.config import NetworkConfig, PotentialConfig
 from cgenn.potential.derivatives import energy_and_forces
-from cgenn.potential.potential import NetworkConfig, Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 

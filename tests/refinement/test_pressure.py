@@ -9,7 +9,8 @@ import torch
 import cgenn
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RampPrior
 from cgenn.refinement import match_pressure
 from cgenn.simulation.config import SimulationConfig

@@ -9,7 +9,8 @@ import torch
 from cgenn.body import Body
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors
 from cgenn.refinement import features, moved_priors, newton_step, refine, score
 from cgenn.simulation.config import SimulationConfig

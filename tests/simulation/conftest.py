@@ -10,9 +10,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from cgenn.body import Body, rotation_matrices
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.derivatives import energy_and_forces, energy_forces_torques
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors, RepulsionPrior
 from cgenn.topology import BeadTopology
 

@@ -10,7 +10,8 @@ import openmm.app
 import pytest
 
 from cgenn.data.dataset import BeadDataset
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import BondPrior, Priors
 from cgenn.simulation.backends import openmm_torch_problem
 from cgenn.simulation.exchange import ExchangeReporter

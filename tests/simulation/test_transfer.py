@@ -3,7 +3,8 @@ import logging
 import numpy as np
 import pytest
 
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import AnglePrior, BondPrior, Priors, RampPrior
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate

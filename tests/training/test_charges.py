@@ -16,8 +16,9 @@ from cgenn.electrostatics.coulomb import coulomb_energy
 from cgenn.electrostatics.pairs import coulomb_pairs
 from cgenn.electrostatics.settings import tune
 from cgenn.h5md import Frames
+from cgenn.potential.config import NetworkConfig, PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import NetworkConfig, Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.reference.random_charges import RandomCharges
 from cgenn.topology import BeadTopology

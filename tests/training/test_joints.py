@@ -10,9 +10,10 @@ import cgenn
 from cgenn.body import Body, rotation_matrices
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
+from cgenn.potential.config import NetworkConfig, PotentialConfig
 from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.linkage import Linkage
-from cgenn.potential.potential import NetworkConfig, Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import FrameGroup

@@ -9,8 +9,9 @@ import torch
 from cgenn.graph import BeadGraph
 from cgenn.h5md import Frames
 from cgenn.nn.network import BeadOutputs
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.topology import BeadTopology
 from cgenn.training.batches import FrameGroup

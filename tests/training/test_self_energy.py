@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from cgenn.data.dataset import BeadDataset
+from cgenn.potential.config import NetworkConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Moments, NetworkConfig, Potential
+from cgenn.potential.potential import Moments, Potential
 from cgenn.reference.charge_equilibration import EquilibratedIons
 from cgenn.reference.crystals import Crystal
 from cgenn.reference.ions import frames_of

@@ -15,8 +15,9 @@ import torch
 
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
+from cgenn.potential.config import NetworkConfig
 from cgenn.potential.derivatives import virial
-from cgenn.potential.potential import NetworkConfig, Potential
+from cgenn.potential.potential import Potential
 from cgenn.topology import BeadTopology
 from cgenn.training.config import TrainingConfig
 from cgenn.training.module import ENERGY_LENGTH
@@ -116,7 +117,7 @@ def test_finished_run_is_read_and_another_configuration_refused(chain_dataset, t
 
 SCRIPT = textwrap.dedent("""
     import sys, torch
-    from cgenn.potential.potential import NetworkConfig
+    from cgenn.potential.config import NetworkConfig
     from cgenn.training.config import TrainingConfig
     from cgenn.training.train import train
     if __name__ == "__main__":
@@ -203,7 +204,7 @@ def test_early_stop(chain_dataset):
     ("change", "message"),
     [
         ({"forces": None}, "holds no forces"),
-        ({"temperature": 310.0}, "one potential is trained at one temperature"),
+        ({"temperature": 310.0}, "a potential is trained at one temperature"),
     ],
 )
 def test_datasets_that_cannot_be_trained_on(chain, chain_frames, chain_dataset, tmp_path, change, message):

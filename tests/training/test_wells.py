@@ -6,7 +6,8 @@ import pytest
 from cgenn.analysis import jensen_shannon
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate
 from cgenn.topology import BeadTopology

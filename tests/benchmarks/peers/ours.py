@@ -15,8 +15,9 @@ from torch import Tensor
 from cgenn.compiled.network import refusal
 from cgenn.graph import BeadGraph, build_graph
 from cgenn.potential.compiled import CompiledPotential, compiled
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.derivatives import energy_and_forces
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from tests.benchmarks.peers.measure import Calls, Graph, work
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from cgenn.body import Body, rotation_matrices
 from cgenn.potential.compiled import CompiledPotential, compiled
+from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
-from cgenn.potential.potential import Potential, PotentialConfig
+from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 from cgenn.simulation.memory import ChargedBeads, Memory
 from cgenn.topology import BeadTopology
