@@ -101,6 +101,8 @@ def test_polymers_page(tmp_path, monkeypatch):
     assert entries["chosen"] == names["potential"].provenance["pressure"]["chosen"]
     assert [len(entry["pressures"]) for entry in entries["rounds"]] == [2, 2]
     assert entries["rounds"][1]["height"] != 0
+    assert names["tempered"].config.temperatures == (300.0, 500.0)
+    assert names["warm"].config.temperature == 400.0
 
 
 def test_proteins_page(tmp_path, monkeypatch):

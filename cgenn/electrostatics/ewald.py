@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -56,9 +57,15 @@ def ewald_energy(
 
 def wave_numbers(cell: Float[Tensor, "systems 3 3"], k_cutoff: float) -> Int[Tensor, "waves 3"]:
     """Whole numbers n with |2 pi n cell^-1| < k_cutoff [1/nm] in any of the systems; of n and -n one."""
-    cells = cell.detach().to(torch.float64)
+    return _wave_numbers(tuple(cell.detach().to(torch.float64).flatten().tolist()), k_cutoff, cell.device)
+
+
+@lru_cache(maxsize=8)
+def _wave_numbers(cell: tuple[float, ...], k_cutoff: float, device: torch.device) -> Int[Tensor, "waves 3"]:
+    """The same again and again for a cell that does not change."""
+    cells = torch.tensor(cell, dtype=torch.float64, device=device).view(-1, 3, 3)
     highest = torch.floor(k_cutoff * cells.norm(dim=2).amax(0) / (2 * math.pi)).to(torch.int64).tolist()
-    axes = [torch.arange(-n if axis else 0, n + 1, device=cell.device) for axis, n in enumerate(highest)]
+    axes = [torch.arange(-n if axis else 0, n + 1, device=device) for axis, n in enumerate(highest)]
     numbers = torch.cartesian_prod(*axes)
     x, y, z = numbers.T
     numbers = numbers[(x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))]
