@@ -58,7 +58,7 @@ def test_forces_of_a_simulation() -> None:
     close(forces, right[1], 3e-5)
 
 
-@pytest.mark.parametrize("lmax", [1, 2, 3])
+@pytest.mark.parametrize("lmax", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_all_kernels_compile_for_a_gpu(lmax: int, tmp_path: Path) -> None:
     """To machine code: no GPU is needed for that."""
     single = random_potential(torch.float32, lmax=lmax, channels=32)

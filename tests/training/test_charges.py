@@ -113,7 +113,7 @@ def test_charges_are_learnt_with_forces(data, frames):
 def fitted(potential: Potential, data: BeadDataset, folder: Path) -> tuple[float, float]:
     """One epoch; the mean square errors of charges and forces on the frames kept aside, in the loss's units."""
     chosen, splits = config(ema_decay=0.0, batch_size=2), [(np.arange(56), np.arange(56, 64))]
-    module = ForceMatching(potential, Priors(), [TOPOLOGY], chosen, None)
+    module = ForceMatching(potential, Priors(), [TOPOLOGY], [300.0], chosen, None)
     with quiet():
         trainer = make_trainer(chosen, folder, "run")
         trainer.fit(module, FrameSource([data], splits, chosen, torch.float64))
