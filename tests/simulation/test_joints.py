@@ -97,8 +97,14 @@ def test_points_are_where_the_atoms_are():
         np.testing.assert_allclose(found, place, atol=1e-12)
 
 
-@pytest.mark.parametrize("several", [False, True], ids=["one well", "wells"])
-@pytest.mark.parametrize("kind", ["bonds", "angles", "dihedrals"])
+@pytest.mark.parametrize(
+    ("kind", "several"),
+    [
+        *((kind, False) for kind in ("bonds", "angles", "dihedrals")),
+        ("bonds", True),
+        pytest.param("angles", True, marks=pytest.mark.slow),  # OpenMM takes a minute to differentiate it
+    ],
+)
 def test_native_terms_are_those_of_torch(kind, several):
     """Energies, forces and torques of two copies, each to 1e-10."""
     rigid, known = RigidBeads.of(CHAIN), priors(CHAIN, several=several)
