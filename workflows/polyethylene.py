@@ -70,10 +70,10 @@ def main(
     console.rule("training")
     potential = cgenn.train(learnt, training(seed, quick), out / "model")
     console.rule("refinement")
-    settings, rounds = constant_volume(seed, 60 if quick else 6000), 1 if quick else 3
+    settings, rounds = constant_volume(seed, 60 if quick else 20_000), 1 if quick else 4
     potential = cgenn.refine(potential, learnt, settings, out / "refined", rounds=rounds)
     console.rule("pressure")
-    settings, rounds = constant_volume(seed, 60 if quick else 12_000), 1 if quick else 2
+    settings, rounds = constant_volume(seed, 60 if quick else 20_000), 1 if quick else 2
     potential = cgenn.match_pressure(potential, learnt, settings, out / "matched", pressure=PRESSURE, rounds=rounds)
     result: dict[str, object] = {}
     curves = {}
@@ -116,7 +116,7 @@ def training(seed: int, quick: bool) -> cgenn.TrainingConfig:
 def constant_volume(seed: int, steps: int) -> cgenn.SimulationConfig:
     """Of each round, at the volume of the atoms: long enough for trans and gauche to come to their shares."""
     return cgenn.SimulationConfig(
-        timestep=TIMESTEP, steps=steps, equilibration=min(steps // 2, 3000), report_interval=max(steps // 200, 2),
+        timestep=TIMESTEP, steps=steps, equilibration=steps // 2, report_interval=max(steps // 200, 2),
         seed=seed,
     )  # fmt: skip
 
