@@ -73,8 +73,8 @@ def train(
     """
     held = [] if validation is None else _listed(validation)
     datasets = _open([*_listed(dataset), *held])
-    _check_temperatures(datasets, config or TrainingConfig())
     config = (config or TrainingConfig()).with_batch_size(max(len(data.topology) for data in datasets))
+    _check_temperatures(datasets, config)
     _check_weights(datasets, config)
     with torch_threads(config.threads), ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cgenn-")) if out is None else out
@@ -233,8 +233,8 @@ def _check_temperatures(datasets: list[BeadDataset], config: TrainingConfig) -> 
         raise ValueError("`noise` is for data of one temperature, but `network.temperature_input` is set")
     if other is not None and not config.network.temperature_input:
         raise ValueError(
-            f"{other.path} is of {other.temperature} K, {first.path} of {first.temperature} K; a potential is trained "
-            "at one temperature, or with `network.temperature_input`"
+            f"{other.path} is of {other.temperature} K, {first.path} of {first.temperature} K; one potential is "
+            "trained at one temperature, or with `network.temperature_input`"
         )
 
 

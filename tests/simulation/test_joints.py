@@ -101,7 +101,7 @@ def test_points_are_where_the_atoms_are():
     ("kind", "several"),
     [
         *((kind, False) for kind in ("bonds", "angles", "dihedrals")),
-        ("bonds", True),
+        *((kind, True) for kind in ("bonds", "dihedrals")),
         pytest.param("angles", True, marks=pytest.mark.slow),  # OpenMM takes a minute to differentiate it
     ],
 )

@@ -204,7 +204,7 @@ def test_early_stop(chain_dataset):
     ("change", "message"),
     [
         ({"forces": None}, "holds no forces"),
-        ({"temperature": 310.0}, "a potential is trained at one temperature"),
+        ({"temperature": 310.0}, "one potential is trained at one temperature"),
     ],
 )
 def test_datasets_that_cannot_be_trained_on(chain, chain_frames, chain_dataset, tmp_path, change, message):
