@@ -50,7 +50,8 @@ test-minimal: $(MINIMAL)/.test
 	$(MINIMAL)/bin/python -m pytest -n $(JOBS)
 
 test-minimal-smoke: $(MINIMAL)/.test
-	$(MINIMAL)/bin/python -m pytest -n $(JOBS) tests/simulation tests/test_cli.py
+	$(MINIMAL)/bin/python -m pytest -n $(JOBS) tests/test_cli.py \
+		tests/simulation/test_backends.py tests/simulation/test_run.py tests/compiled/test_simulation.py
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) -m slow

@@ -31,4 +31,4 @@ def _array(value: Tensor | float) -> Any:
         kind = wp.types.vector(3, precision(value))
     elif value.shape[1:] == (3, 3):
         kind = wp.types.matrix((3, 3), precision(value))
-    return wp.from_torch(value.detach().contiguous(), dtype=kind)
+    return wp.from_torch(value.detach().contiguous(), dtype=kind, return_ctype=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -58,6 +59,21 @@ def influence(cell: Float[Tensor, "systems 3 3"], settings: CoulombSettings) -> 
 
     Of the last direction the half that a real transform has.
     """
+    if cell.requires_grad:
+        return _influence(cell, settings)
+    return _known_influence(tuple(cell.detach().flatten().tolist()), cell.dtype, cell.device, settings)
+
+
+@lru_cache(maxsize=2)
+def _known_influence(
+    cell: tuple[float, ...], dtype: torch.dtype, device: torch.device, settings: CoulombSettings
+) -> Float[Tensor, "systems nx ny half_nz"]:
+    """The same again and again for a cell that does not change; two, for a barostat tries others."""
+    with torch.inference_mode(False), torch.no_grad():  # whoever asks next may want derivatives
+        return _influence(torch.tensor(cell, dtype=dtype, device=device).view(-1, 3, 3), settings)
+
+
+def _influence(cell: Tensor, settings: CoulombSettings) -> Float[Tensor, "systems nx ny half_nz"]:
     assert settings.mesh is not None
     inverse = torch.linalg.inv(cell)
     metric = (2 * math.pi) ** 2 * inverse.transpose(1, 2) @ inverse  # k^2 = n metric n

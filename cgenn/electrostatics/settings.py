@@ -12,8 +12,8 @@ from torch import Tensor
 
 Method = Literal["open", "ewald", "pme"]
 
-PME_FROM = 200
-"""Beads from which on the mesh is quicker than the plain sum over wave vectors."""
+PME_FROM = {False: 50, True: 200}
+"""Without and with dipoles: beads from which on the mesh is quicker than the plain sum over wave vectors."""
 
 _ORDERS = {False: ((1e-6, 5), (0.0, 6)), True: ((1e-5, 6), (0.0, 8))}
 """Without and with dipoles: down to which error to use splines of which order."""
@@ -101,7 +101,7 @@ def tune(
             f"for an accuracy of {accuracy:g}, got {cutoff} nm"
         )
     spacing = float((torch.linalg.det(cells).abs().min() / n_beads) ** (1 / 3))
-    method = method or ("ewald" if n_beads < PME_FROM else "pme")
+    method = method or ("ewald" if n_beads < PME_FROM[dipoles] else "pme")
     cutoffs = [cutoff] if cutoff else [max(nearest, spacing * ratio) for ratio in _CUTOFFS]
     share = (0.25 if dipoles else 0.5) * accuracy / math.sqrt(2)
     trials = [_tuned(cells, spacing, each, method, share, dipoles) for each in cutoffs]

@@ -100,6 +100,22 @@ def test_derivatives_are_those_of_ewald(dipoles: bool) -> None:
         assert (mesh - waves).norm() < 1e-6 * waves.norm()
 
 
+def test_what_is_known_of_a_cell_is_not_used_for_another() -> None:
+    """Nor is what was made where derivatives were not wanted in the way of those."""
+    ions = random_charges(tilted=True)
+    assert ions.cell is not None
+    with torch.inference_mode():
+        ions.energy(TIGHT)
+    for scale in (1.0, 1.02, 1.0):
+        scaled = replace(ions, positions=scale * ions.positions, cell=scale * ions.cell)
+        for mesh, waves in zip(
+            derivatives(scaled, TIGHT)[:1] + [scaled.forces(TIGHT)],
+            (scaled.energy(EXACT).detach(), scaled.forces(EXACT)),
+            strict=True,
+        ):
+            assert (mesh - waves).norm() < 1e-6 * waves.norm()
+
+
 def charges_of(positions: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
     """Charges that depend on where the others are, neutral in all."""
     squares = (positions[:, None] - positions).square().sum(2, keepdim=True)

@@ -229,6 +229,7 @@ def test_ions_with_and_without_charges(name, tmp_path):
     assert kept == {path: stamp for path, stamp in before.items() if path in kept}
 
 
+@pytest.mark.slow
 def test_polyethylene(tmp_path):
     """The numbers promised are there, for chains in training and for one that is not."""
     said = json.loads(cgenn("run", "polyethylene", "--quick", "--out", tmp_path / "out", "--json"))
