@@ -109,7 +109,7 @@ def test_what_is_known_of_a_cell_is_not_used_for_another() -> None:
     for scale in (1.0, 1.02, 1.0):
         scaled = replace(ions, positions=scale * ions.positions, cell=scale * ions.cell)
         for mesh, waves in zip(
-            derivatives(scaled, TIGHT)[:1] + [scaled.forces(TIGHT)],
+            [*derivatives(scaled, TIGHT)[:1], scaled.forces(TIGHT)],
             (scaled.energy(EXACT).detach(), scaled.forces(EXACT)),
             strict=True,
         ):
