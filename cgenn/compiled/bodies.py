@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cgenn.compiled import invariant_source, orientation_source, site_source
 from cgenn.compiled.edges import Edges
-from cgenn.compiled.launch import Launch, kernel
+from cgenn.compiled.launch import Launch, has_wide_registers, kernel
 from cgenn.compiled.orientation_source import Tensors, generator
 from cgenn.compiled.perceptron import EdgeRooms
 from cgenn.nn.network import BodyFeatures
@@ -31,7 +31,7 @@ class BodyConstants:
         weights: list[Tensor] = [part.exact.to(**self.kind) for part in frames.tensors.weights]  # type: ignore[operator, misc]
         self.weights = torch.cat([part.transpose(1, 2) for part in weights], dim=2).contiguous()
         embedding = frames.embedding
-        self.outputs = frames.edges.outputs
+        self.invariants = invariant_source.width(frames.edges.outputs)
         self.chosen = list(zip(embedding.chosen, embedding.degrees, strict=True))
         self.embedding = [part.detach() * part.shape[1] ** -0.5 for part in embedding.weights]
         self.generators = [_generators(degree).to(**self.kind) for _, degree in self.chosen]
@@ -51,10 +51,11 @@ class BodyConstants:
         self.counts = (pairs.species < len(known) - 1).sum(1).to(torch.int32)
         self.oriented = pairs.oriented.to(torch.int32)
         self.cutoff, self.last = pairs.cutoff, float(pairs.intervals - 1)
+        at_once = 16 if has_wide_registers(device) else 8
         texts = {
             "tensors": orientation_source.turned_tensors(self.tensors),
-            "invariants": invariant_source.invariants(frames.edges, self.tensors, dtype),
-            "invariants_backward": invariant_source.invariants_backward(frames.edges, self.tensors, dtype),
+            "invariants": invariant_source.invariants(frames.edges, self.tensors, dtype, at_once),
+            "invariants_backward": invariant_source.invariants_backward(frames.edges, self.tensors, dtype, at_once),
             "share": site_source.SHARE,
             "spread": site_source.SPREAD,
             "collect": site_source.COLLECT,
@@ -90,7 +91,7 @@ class Bodies:
         self.offsets = torch.zeros(beads + 1, dtype=torch.int32, device=device)
         self.turns, self.there = torch.zeros(beads, 3, **kind), torch.zeros(1, 3, **kind)
         self.pairs = torch.zeros(1, 7, **kind)
-        self.invariants = self.by_invariants = torch.zeros(1, c.outputs, **kind)
+        self.invariants = self.by_invariants = torch.zeros(1, c.invariants, **kind)
         self.rooms = EdgeRooms(c.kind["dtype"], device)
 
         def launch(name: str, *arguments: Tensor | float, parts: int | None = None) -> Launch:
@@ -129,7 +130,7 @@ class Bodies:
     def _find_invariants(self, edges: Edges) -> None:
         count = int(self.offsets[-1])
         self.invariants, self.by_invariants = (
-            self.rooms.room(name, count, self.constants.outputs) for name in ("invariants", "by_invariants")
+            self.rooms.room(name, count, self.constants.invariants) for name in ("invariants", "by_invariants")
         )
         self.relate.give({**edges.arguments, 6: self.invariants})
         self.relate()

@@ -14,8 +14,8 @@ from cgenn.compiled.orientation_source import Tensors, generator, harmonics
 from cgenn.nn.orientation import EdgeInvariants
 
 _ZERO = 1e-9
-_AT_ONCE = 16
-"""Edges that the invariants are computed of together."""
+_PADDED = 8
+"""Matrix products of tables whose rows are no whole vectors take three times as long."""
 
 _ROWS = """\
 def {name}(
@@ -73,25 +73,30 @@ def some(
 """C++ on vectors of edges; those that are missing in the last one are the first one again."""
 
 
-def invariants(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype) -> str:
-    """Those of the messages that a bead gets, of all edges."""
+def width(outputs: int) -> int:
+    """Numbers that there is room for at each edge: the invariants, and what fills the last vector."""
+    return -(-outputs // _PADDED) * _PADDED
+
+
+def invariants(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype, at_once: int) -> str:
+    """Those of the messages that a bead gets, of all edges, so many `at_once`."""
     body = f"""\
         const auto into = [&](int m, Many values) {{
-            for (int k = 0; k < count; ++k) invariants.data[row(k) * {edges.outputs} + m] = values[k];
+            for (int k = 0; k < count; ++k) invariants.data[row(k) * {width(edges.outputs)} + m] = values[k];
         }};
 """
     body += _vectors(_Invariants(edges, tensors).values())
     body += "".join(f"        into({m}, i{m});\n" for m in range(edges.outputs))
-    return _rows("invariants", tensors, dtype, body, {})
+    return _rows("invariants", tensors, dtype, at_once, body, {})
 
 
-def invariants_backward(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype) -> str:
+def invariants_backward(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype, at_once: int) -> str:
     """Derivatives by the vectors and by turns of both bodies, added to what is there, from those by the invariants."""
     body = f"""\
         Many turns[6];
-        const Number* rows[{_AT_ONCE}];
+        const Number* rows[{at_once}];
 """
-    lines = f"for (int k = 0; k < {_AT_ONCE}; ++k) rows[k] = invariants.data + row(k) * {edges.outputs};\n"
+    lines = f"for (int k = 0; k < {at_once}; ++k) rows[k] = invariants.data + row(k) * {width(edges.outputs)};\n"
     lines += "".join(f"g{m} = numbers(rows, {m})\n" for m in range(edges.outputs))
     lines += _Invariants(edges, tensors).derivatives()
     for number, end in enumerate("bo"):
@@ -116,7 +121,7 @@ def invariants_backward(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dt
         "by_vectors": "wp.array2d(dtype=Vector)",
     }
     end = "    for (int axis = 0; axis < 3; ++axis) of_bead.data[bead][axis] += total[axis];\n"
-    return _rows("invariants_backward", tensors, dtype, body, arguments, "    Number total[3] = {};\n", end)
+    return _rows("invariants_backward", tensors, dtype, at_once, body, arguments, "    Number total[3] = {};\n", end)
 
 
 class _Invariants:
@@ -233,7 +238,14 @@ def _turn(tensors: Tensors, end: str, axis: int) -> str:
 
 
 def _rows(
-    name: str, tensors: Tensors, dtype: torch.dtype, body: str, more: dict[str, str], begin: str = "", end: str = ""
+    name: str,
+    tensors: Tensors,
+    dtype: torch.dtype,
+    at_once: int,
+    body: str,
+    more: dict[str, str],
+    begin: str = "",
+    end: str = "",
 ) -> str:
     """A kernel that does something with edges of a bead, several at a time."""
     given = "".join(f"    {label}: {kind},\n" for label, kind in more.items())
@@ -241,7 +253,7 @@ def _rows(
     own = "".join(f"    const Number b{c} = mine[{c}];\n" for c in range(tensors.size))
     others = "".join(f"        const Many o{c} = numbers(others, {c});\n" for c in range(tensors.size))
     number = "float" if dtype == torch.float32 else "double"
-    sizes = {"at_once": _AT_ONCE, "size": max(tensors.size, 1), "number": number}
+    sizes = {"at_once": at_once, "size": max(tensors.size, 1), "number": number}
     return text + _SOME.format(own=own + begin, others=others, body=body, end=end, arguments=given, **sizes)
 
 

@@ -17,7 +17,6 @@ from cgenn.nn.orientation import Kind
 
 _UNIT = ("u0", "u1", "u2")
 """Components of the direction of an edge, or another one."""
-_CHAINS = 4
 
 _TENSORS = """\
 def turned_tensors(
@@ -103,8 +102,10 @@ def turned_tensors(tensors: Tensors) -> str:
     return text + "".join(f"    tensors[bead, {c}] = s{c}\n" for c in range(tensors.size))
 
 
-def hidden(outputs: int) -> str:
+def hidden(outputs: int, chains: int) -> str:
     """The first layer of the perceptron on each edge of a bead, its slopes, and the share that the cutoff leaves.
+
+    Products with the invariants are added up in some `chains`, which do not wait for each other.
 
     Edges beyond the cutoff have a share of zero, and with it whatever is computed of them further on.
 
@@ -115,12 +116,12 @@ def hidden(outputs: int) -> str:
     text += "        share6 = share3 * share3\n"
     text += f"        shares[at] = wp.where(share < Real(1.0), {ENVELOPE}, Real(0.0))\n"
     text += "        for block in range(hidden.shape[1]):\n"
-    text += "".join(f"            value{part} = Lanes()\n" for part in range(_CHAINS))
+    text += "".join(f"            value{part} = Lanes()\n" for part in range(chains))
     text += f"            value = table[knot, 0, block] + {counted('up', _DIFFERENCES)}\n"
     products = [f"invariants[base + at, {m}] * mixing[{m}, block]" for m in range(outputs)]
-    for part in range(_CHAINS):  # sums that do not wait for each other
-        text += "".join(f"            value{part} += {product}\n" for product in products[part::_CHAINS])
-    text += "            value += " + " + ".join(f"value{part}" for part in range(_CHAINS)) + "\n"
+    for part in range(chains):
+        text += "".join(f"            value{part} += {product}\n" for product in products[part::chains])
+    text += "            value += " + " + ".join(f"value{part}" for part in range(chains)) + "\n"
     return text + "            hidden[at, block] = value\n" + _ACTIVATED
 
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cgenn.compiled import activation_source, orientation_source
+from cgenn.compiled import activation_source, invariant_source, orientation_source
 from cgenn.compiled.ladder import Coupling, weights_of_paths
-from cgenn.compiled.launch import CHUNK, Launch, Steps, cuts, in_threads, kernel, lanes, padded
+from cgenn.compiled.launch import CHUNK, Launch, Steps, cuts, has_wide_registers, in_threads, kernel, lanes, padded
 from cgenn.compiled.radial import intervals_of, radial_table
 from cgenn.nn.dense import SILU_GAIN, Dense
 from cgenn.nn.radial import BASIS_SCALE, RadialNetwork
@@ -62,20 +62,21 @@ class Perceptron:
         first = radial_table(layer, [Coupling(0, 0, 0, False, ((0, 1.0),))], len(one.bias))
         self.table = stored(first, self.width)
         self.knots = float(intervals_of(self.table))
-        self.mixing = stored(one.scale * one.weight[basis:], self.width)
+        mixing = one.scale * one.weight[basis:]
+        self.mixing = stored(mixing, invariant_source.width(len(mixing)), self.width)
         self.second = stored(two.scale * SILU_GAIN * two.weight, self.width, self.width)
         self.bias = stored(two.bias, self.width)
         last = (three.scale * SILU_GAIN * three.weight).double().cpu().unflatten(1, (-1, channels))
         last = torch.einsum("np,kpc->knc", weights_of_paths(terms, last.shape[1]), last)
         self.last = stored(last, self.width, self.functions, self.channels).flatten(1)
-        texts = self._texts(len(self.mixing), dtype)
+        texts = self._texts(len(mixing), dtype, 4 if has_wide_registers(device) else 1)
         self.kernels = {name: kernel(text, dtype, self.lanes) for name, text in texts.items()}
 
-    def _texts(self, invariants: int, dtype: torch.dtype) -> dict[str, str]:
+    def _texts(self, invariants: int, dtype: torch.dtype, chains: int) -> dict[str, str]:
         """The sources of the kernels."""
         silu = activation_source.silu(dtype, self.lanes)
         return {
-            "hidden": orientation_source.hidden(invariants) + silu,
+            "hidden": orientation_source.hidden(invariants, chains) + silu,
             "backward": orientation_source.hidden_backward(),
             "activate": activation_source.forward(dtype, self.lanes),
             "activate_backward": activation_source.BACKWARD,
