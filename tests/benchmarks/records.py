@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -16,7 +17,7 @@ import typer
 Record = dict[str, Any]
 MODEL = ("model", "lmax", "layers", "channels", "threads")
 """What a case is, besides its size."""
-_UNSEEN = {"table", "versions", "hardware", "date", "device", "repeats", "neighbors"}
+_UNSEEN = {"table", "versions", "hardware", "date", "device", "repeats", "rounds", "neighbors"}
 
 
 def show(records: Iterable[Record], as_json: bool) -> None:
@@ -37,6 +38,19 @@ def table(records: Sequence[Record]) -> str:
     lines = [above, "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(_text(record.get(key)) for key in columns) + " |" for record in records]
     return "\n".join(lines)
+
+
+def combined(records: Iterable[Record]) -> list[Record]:
+    """One record of each case: where it was measured in several `rounds`, medians over them."""
+    cases: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        cases.setdefault(tuple(record.get(key) for key in ("table", *MODEL, "beads")), []).append(record)
+    return [rounds[0] if len(rounds) == 1 else {**rounds[0], **_medians(rounds)} for rounds in cases.values()]
+
+
+def _medians(rounds: list[Record]) -> Record:
+    numbers = [key for key, value in rounds[0].items() if isinstance(value, float)]
+    return {key: statistics.median(record[key] for record in rounds) for key in numbers} | {"rounds": len(rounds)}
 
 
 def stopwatch(threads: int) -> float:

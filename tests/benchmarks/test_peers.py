@@ -11,7 +11,7 @@ from .peers import __main__ as driver
 from .peers.cases import Job, cases
 from .peers.graphs import CONTACT, melt, write_graph
 from .peers.table import markdown
-from .records import table
+from .records import combined, table
 
 KEYS = {"model", "lmax", "layers", "channels", "beads", "threads", "us_per_bead", "us_per_bead_model"}
 KEYS |= {"peak_kb_per_bead", "versions", "hardware", "date"}
@@ -52,6 +52,20 @@ def test_others_are_compared_with_the_same_size_of_ours() -> None:
         "| cgenn | 1 | 2 | 32 | 4.0 | 10 |",
         "| schnet | 0 | 2 | 32 | 30.0 (7.5x) | 10 |",
         "| nequip | 2 | 2 | 32 | 200 | 10 |",
+    ]
+
+
+def test_rounds_become_one_record() -> None:
+    def record(model: str, cost: float, peak: float | None) -> dict:
+        return {"table": "peers", "model": model, "beads": 100, "us_per_bead": cost, "peak_kb_per_bead": peak}
+
+    rounds = [record("cgenn", 4.0, 10.0), record("nequip", 90.0, None), record("cgenn", 9.0, 12.0)]
+    rounds += [record("nequip", 50.0, None), record("cgenn", 5.0, 11.0), record("nequip", 70.0, None)]
+    rounds += [{**record("cgenn", 3.0, 10.0), "beads": 1000}]
+    assert combined(rounds) == [
+        {**record("cgenn", 5.0, 11.0), "rounds": 3},
+        {**record("nequip", 70.0, None), "rounds": 3},
+        {**record("cgenn", 3.0, 10.0), "beads": 1000},
     ]
 
 

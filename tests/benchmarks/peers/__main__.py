@@ -4,8 +4,9 @@
 below the work folder at the first run; set PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL to take CPU builds of torch, which
 are much smaller. What cannot be installed is named and left out. Single precision, random weights, 8 types of beads,
 some 31 neighbours within 1 nm, 8 radial functions and, where that can be chosen, one hidden layer of 64 behind them.
-Per case a process of its own, which uses each graph twice before it counts; medians of CPU time (on several threads or
-a GPU: on the clock), with the neighbour list that the package comes with, or else vesin's, found anew at each call
+Per case a process of its own, which uses each graph twice before it counts, and seven times then, or three times if
+that takes long; the closest rivals (`cases.IN_TURNS`) have three such processes in turns. Medians of CPU time (on
+several threads or a GPU: on the clock), with the neighbour list that the package comes with, or else vesin's, found anew at each call
 (`us_per_bead`), and without it (`us_per_bead_model`). `peak_kb_per_bead`: how far the resident memory of the process
 rose during the calls.
 
@@ -33,7 +34,7 @@ from tests.benchmarks.peers.cases import MODELS, Job, jobs
 from tests.benchmarks.peers.environments import PINS, python
 from tests.benchmarks.peers.graphs import write_graph
 from tests.benchmarks.peers.table import markdown
-from tests.benchmarks.records import Record, hardware, table
+from tests.benchmarks.records import Record, combined, hardware, table
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = {
@@ -118,9 +119,9 @@ def run(
             except ValueError as error:
                 miss(f"{label(job)}: {error}")
             with atomic(out) as temporary:
-                temporary.write_text(json.dumps(records, indent=1) + "\n")
+                temporary.write_text(json.dumps(combined(records), indent=1) + "\n")
             progress.advance(task)
-    return records, missing
+    return combined(records), missing
 
 
 def installed(

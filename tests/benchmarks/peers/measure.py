@@ -26,6 +26,8 @@ from torch import Tensor
 
 WARM_UP, MOST = 2, 1_000_000
 """Calls that are not counted, and most beads that all the others are about."""
+ENOUGH, PATIENCE = 3, 20.0
+"""Calls after which no more are made if they have taken so long [s]."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ def measured(calls: Calls, graph: Graph, chosen: argparse.Namespace, repeats: in
         energy, forces = calls.evaluate(found)
         evaluations.append(clock() - middle)
         searches.append(middle - start)
+        if len(searches) >= WARM_UP + ENOUGH and sum(searches + evaluations) > PATIENCE:
+            break
     peak = memory.kilobytes()
     pairs = calls.pairs(found)  # not one of the calls: to count takes memory, too
     torch.set_num_threads(1)
@@ -142,7 +146,7 @@ def measured(calls: Calls, graph: Graph, chosen: argparse.Namespace, repeats: in
         "us_per_bead": 1e6 * (evaluation if calls.finds_again else search + evaluation) / beads,
         "us_per_bead_model": 1e6 * (evaluation - search if calls.finds_again else evaluation) / beads,
         "peak_kb_per_bead": None if peak is None else peak / beads,
-        "repeats": repeats,
+        "repeats": len(searches) - WARM_UP,
     }
 
 
