@@ -6,9 +6,9 @@ are much smaller. What cannot be installed is named and left out. Single precisi
 some 31 neighbours within 1 nm, 8 radial functions and, where that can be chosen, one hidden layer of 64 behind them.
 Per case a process of its own, which uses each graph twice before it counts, and seven times then, or three times if
 that takes long; the closest rivals (`cases.IN_TURNS`) have three such processes in turns. Medians of CPU time (on
-several threads or a GPU: on the clock), with the neighbour list that the package comes with, or else vesin's, found anew at each call
-(`us_per_bead`), and without it (`us_per_bead_model`). `peak_kb_per_bead`: how far the resident memory of the process
-rose during the calls.
+several threads or a GPU: on the clock), with the neighbour list that the package comes with, or else vesin's, found
+anew at each call (`us_per_bead`), and without it (`us_per_bead_model`). `peak_kb_per_bead`: how far the resident memory
+of the process rose during the calls.
 
 "scaling": cgenn with 100 to 1 000 000 beads (20 GB of memory). "cores": the same on more threads, on the clock.
 "compiled", "systems", "electrostatics": scripts of these names beside this folder, which say what they do.

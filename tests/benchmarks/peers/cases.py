@@ -35,8 +35,8 @@ MODELS = {
     "schnet": Model("torchmdnet", "run_torchmdnet", 0),
 }
 IN_TURNS, ROUNDS = ("cgenn", "nequip-aotinductor", "cgenn-oriented", "cgenn-oriented-e3nn"), 3
-"""The closest rivals are measured so often, one after the other: on a machine that others use single numbers differ by a
-fifth, and those of one minute less from each other than from those of another one."""
+"""The closest rivals are measured so often, one after the other: on a machine that others use single numbers differ by
+a fifth, and those of one minute less from each other than from those of another one."""
 LARGER = ("cgenn", "cgenn-so3", "cgenn-e3nn", "cgenn-e3nn-so3", "nequip-aotinductor", "e3nn", "e3nn-inductor")
 """The models that are also measured with more layers and with more channels."""
 BEADS, QUICK_BEADS = (100, 1000, 8000), (100, 1000)
