@@ -89,7 +89,7 @@ class EdgeLoop:
         inside: bool = False,
     ) -> None:
         self.terms, self.blocks, self.given, self.inside = terms, blocks, given, inside
-        self.own, self.before, self.after = "", "", ""
+        self.own, self.after = "", ""
         self.totals: list[str] = []
         self.sides, self.side = sides, sides[0]
         self.sources = sorted({term.source for term in terms})
@@ -139,7 +139,7 @@ class EdgeLoop:
             sums: variables that are summed over the edges of the bead; of each edge alone, if `inside`.
             ending: what follows the loop in each block.
         """
-        before = OVER_EDGES + before + (AT if self.given else "") + self.before
+        before = OVER_EDGES + before + (AT if self.given else "")
         if not self.inside:
             zeros = "".join(f"    {name} = Lanes()\n" for name in sums)
             return self.own + zeros + before + self.text + self.after + ending
@@ -201,7 +201,7 @@ class EdgeLoop:
         if self.given:
             self.line(f"w{number} = vector(table, {place('knot', number, self.blocks)})")
             return
-        self.line(f"c{number} = vector(table, {place('knot', 2 * number, self.blocks)})")
+        self.line(f"c{number} = vector(table, {place('knot', number, self.blocks)})")
         differences = self._differences(number, "c")
         self.line(f"w{number} = c{number} + {counted('up', differences)}")
         if slope:
@@ -219,7 +219,7 @@ class EdgeLoop:
         """Those of the coefficients around the place of the edge, read from the table."""
         names = [f"{name}{number}_{k}" for k in range(DEGREE)]
         for k, each in enumerate(names):
-            self.line(f"{each} = vector(table, {place('knot', 2 * (k * len(self.terms) + number) + 1, self.blocks)})")
+            self.line(f"{each} = vector(table, {place('knot', (2 * k + 1) * len(self.terms) + number, self.blocks)})")
         return names
 
 

@@ -71,7 +71,7 @@ def forward(
     for side in loop.each_side():
         _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
         loop.descend()
-    if both:
+    if both and not inside:
         _fetch_next(loop, {"features": inputs, "messages": outputs})
     for number, term in enumerate(terms):
         loop.radial(number)
@@ -125,12 +125,11 @@ def backward(
     loop = EdgeLoop(terms, blocks, sides, given, inside)
     more = ("    by_features: wp.array(dtype=Lanes),\n" + _ROWS * given) * features
     more += (_OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n") * given + TARGETS * both
-    ahead = {"features": inputs, "slopes": outputs, "by_features": inputs} if both else {}
     wanted = [k for k in range(inputs) if features and degree_of(k) in loop.sources]
     if inside:
-        _one_side_after_the_other(loop, inputs, outputs, wanted, ahead)
+        _one_side_after_the_other(loop, inputs, outputs, wanted)
     else:
-        _both_sides_at_a_time(loop, inputs, outputs, wanted, ahead)
+        _both_sides_at_a_time(loop, inputs, outputs, wanted)
     by_vectors(loop, both=both)
     own, end = wanted if FROM_BEAD in sides else [], ""
     if inside and own:
@@ -143,11 +142,8 @@ def backward(
     return backward_header(more, inside) + loop.written(SLOPES, [_sum(k) for k in own], end)
 
 
-def _one_side_after_the_other(
-    loop: EdgeLoop, inputs: int, outputs: int, wanted: Sequence[int], ahead: dict[str, int]
-) -> None:
+def _one_side_after_the_other(loop: EdgeLoop, inputs: int, outputs: int, wanted: Sequence[int]) -> None:
     """The derivatives on an edge where there are few registers."""
-    _fetch_next(loop, ahead)
     numbers = range(len(loop.terms))
     for number in numbers:
         loop.radial(number)
@@ -164,13 +160,12 @@ def _one_side_after_the_other(
         loop.radial_slopes()
 
 
-def _both_sides_at_a_time(
-    loop: EdgeLoop, inputs: int, outputs: int, wanted: Sequence[int], ahead: dict[str, int]
-) -> None:
+def _both_sides_at_a_time(loop: EdgeLoop, inputs: int, outputs: int, wanted: Sequence[int]) -> None:
     """The derivatives on an edge where there are many registers: radial functions are forgotten one after the other."""
     for _ in loop.each_side():
         _begin_side(loop, inputs, outputs)
-    _fetch_next(loop, ahead)
+    if FROM_BEAD in loop.sides and TO_BEAD in loop.sides:
+        _fetch_next(loop, {"features": inputs, "slopes": outputs, "by_features": inputs})
     for number in range(len(loop.terms)):
         loop.radial(number, slope=True)
         for _ in loop.each_side():
@@ -253,17 +248,13 @@ def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: i
 
 
 def _fetch_next(loop: EdgeLoop, sizes: dict[str, int]) -> None:
-    """Begin to read what is needed of the next other bead, from arrays with so many components of each."""
-    if not sizes:
-        return
+    """Begin to read what is needed of the next other bead, from arrays with so many components of each; where vectors
+    are short this gains nothing."""
     lines = ["ahead = wp.int64(senders[wp.min(edge + 1, last[bead] - 1)])"]
     for array, size in sizes.items():
         lines.append(f"fetch({array}, ahead * wp.int64({size * loop.blocks}), {size * loop.blocks})")
-    text = "".join(f"        {line}\n" for line in lines)
-    if loop.inside:
-        loop.before += text
-    else:
-        loop.text += text
+    for line in lines:
+        loop.line(line)
 
 
 def _descend_slopes(loop: EdgeLoop) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.nn.radial import RadialNetwork
 
-TOLERANCE = 1e-7
+TOLERANCE = 1e-6
 """Largest error of a slope dW/ds, s the place among the knots, by the largest slope; that of W is far less."""
 NEAR = 0.4
 """Knots are at equal distances of s = x (1 + a) / (x + a), x the distance by the cutoff and a this number: denser where
@@ -44,7 +44,7 @@ _SMALL = 1e-7
 def radial_table(
     radial: RadialNetwork, terms: Sequence[Coupling], channels: int
 ) -> Float[Tensor, "rows functions_twice channels"]:
-    """Coefficients and differences of the splines of W_n(r) = sum_p c_np R_p(r), n by n.
+    """Coefficients of the splines of all W_n(r) = sum_p c_np R_p(r), and behind them in each row the differences.
 
     Float64; there are as many intervals as `TOLERANCE` asks for between zero and the cutoff, see `intervals_of`: twice
     as many at each try, near the end a fifth more.
@@ -67,7 +67,7 @@ def radial_table(
         places = torch.arange(4 * intervals + 1, dtype=torch.float64) / (4 * intervals)
         values, slopes = functions(places)
         coefficients = spline_coefficients(values[2::4], values[[0, -1]], slopes[[0, -1]] / intervals)
-        table = torch.stack([coefficients[:-1], coefficients.diff(dim=0)], dim=2)
+        table = torch.stack([coefficients[:-1], coefficients.diff(dim=0)], dim=1)
         found = torch.stack([_slopes(table, quarter / 4) for quarter in range(4)], dim=1).flatten(0, 1)
         error = (found * intervals - slopes[:-1]).abs().max()
         bound = TOLERANCE * slopes.abs().max()
@@ -101,8 +101,8 @@ def spline_coefficients(
     return torch.as_tensor(found).view_as(right)
 
 
-def _slopes(table: Float[Tensor, "rows functions numbers channels"], t: float) -> Tensor:
+def _slopes(table: Float[Tensor, "rows numbers functions channels"], t: float) -> Tensor:
     """The slope at a place in every interval, for a distance of one between knots."""
     intervals = intervals_of(table)
-    parts = [float(polyval(t, rise)) * table[k : k + intervals, :, 1] for k, rise in enumerate(RISES)]
+    parts = [float(polyval(t, rise)) * table[k : k + intervals, 1] for k, rise in enumerate(RISES)]
     return torch.stack(parts).sum(0)

@@ -74,7 +74,7 @@ def train(
     held = [] if validation is None else _listed(validation)
     datasets = _open([*_listed(dataset), *held])
     config = (config or TrainingConfig()).with_batch_size(max(len(data.topology) for data in datasets))
-    _check_temperatures(datasets, config)
+    _check_temperatures(datasets, len(held), config)
     _check_weights(datasets, config)
     with torch_threads(config.threads), ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cgenn-")) if out is None else out
@@ -221,13 +221,15 @@ def _open(given: Sequence[BeadDataset | str | Path]) -> list[BeadDataset]:
     return datasets
 
 
-def _check_temperatures(datasets: list[BeadDataset], config: TrainingConfig) -> None:
-    """All of one temperature, or of several if that is an input."""
+def _check_temperatures(datasets: list[BeadDataset], held: int, config: TrainingConfig) -> None:
+    """All of one temperature; or, if that is an input, those before the last `held` ones of several."""
     first = datasets[0]
     other = next((data for data in datasets if data.temperature != first.temperature), None)
-    if config.network.temperature_input and other is None:
+    trained = datasets[: len(datasets) - held]
+    if config.network.temperature_input and all(data.temperature == first.temperature for data in trained):
         raise ValueError(
-            f"`network.temperature_input` needs data of several temperatures, but all are of {first.temperature} K"
+            "`network.temperature_input` needs data of several temperatures to train on, but all are of "
+            f"{first.temperature} K"
         )
     if config.network.temperature_input and config.noise:
         raise ValueError("`noise` is for data of one temperature, but `network.temperature_input` is set")

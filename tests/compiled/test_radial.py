@@ -44,7 +44,7 @@ def interpolated(table: torch.Tensor, place: torch.Tensor) -> tuple[torch.Tensor
     intervals = intervals_of(table)
     knot = (place * intervals).long().clamp(max=intervals - 1)
     t = (place * intervals - knot).numpy()
-    coefficients, differences = table.unflatten(1, (-1, 2)).unbind(2)
+    coefficients, differences = table.unflatten(1, (2, -1)).unbind(1)
 
     def counted(polynomials: np.ndarray) -> torch.Tensor:
         factors = torch.as_tensor(np.polynomial.polynomial.polyval(t, polynomials.T))
@@ -76,7 +76,7 @@ def test_polynomials_are_themselves() -> None:
     power, slope = (lambda x: x**4 - 2 * x**3 + x), (lambda x: 4 * x**3 - 6 * x**2 + 1)
     shape = -1, 1, 1
     found = spline_coefficients(power(middles).view(shape), power(ends).view(shape), slope(ends).view(shape) / 8)
-    table = torch.stack([found[:-1], found.diff(dim=0)], dim=2).flatten(1, 2)
+    table = torch.stack([found[:-1], found.diff(dim=0)], dim=1).flatten(1, 2)
     place = torch.rand(100)
     value, rise = interpolated(table, place)
     torch.testing.assert_close(value.flatten(), power(place), rtol=1e-10, atol=1e-12)

@@ -144,7 +144,7 @@ def test_warning_outside_of_the_data(potential):
 @pytest.mark.parametrize(
     ("chosen", "options", "message"),
     [
-        ([0, 0], {}, "needs data of several temperatures, but all are of 300.0 K"),
+        ([0, 0], {}, "needs data of several temperatures to train on, but all are of 300.0 K"),
         ([0, 1], {"noise": 0.01}, "`noise` is for data of one temperature"),
         ([0, 1], {"network": NETWORK.model_copy(update={"temperature_input": False})}, "400.0 K.*at one temperature"),
     ],
@@ -153,6 +153,11 @@ def test_data_that_do_not_fit(chosen, options, message, datasets):
     config = TrainingConfig(**{"network": NETWORK, "epochs": 1, **options})
     with pytest.raises(ValueError, match=message):
         train([datasets[each] for each in chosen], config)
+
+
+def test_temperatures_of_validation_alone_are_not_learnt(datasets):
+    with pytest.raises(ValueError, match=r"several temperatures to train on, but all are of 300\.0 K"):
+        train(datasets[0], TrainingConfig(network=NETWORK, epochs=1), validation=datasets)
 
 
 @pytest.mark.parametrize(
