@@ -44,8 +44,15 @@ def combined(records: Iterable[Record]) -> list[Record]:
     """One record of each case: where it was measured in several `rounds`, medians over them."""
     cases: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        cases.setdefault(tuple(record.get(key) for key in ("table", *MODEL, "beads")), []).append(record)
+        cases.setdefault(_identity(record), []).append(record)
     return [rounds[0] if len(rounds) == 1 else {**rounds[0], **_medians(rounds)} for rounds in cases.values()]
+
+
+def _identity(record: Record) -> tuple[Any, ...]:
+    """All that is no measured number."""
+    return tuple(
+        (key, value) for key, value in record.items() if isinstance(value, str | int) and key not in ("repeats", "date")
+    )
 
 
 def _medians(rounds: list[Record]) -> Record:

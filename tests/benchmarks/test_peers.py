@@ -61,11 +61,12 @@ def test_rounds_become_one_record() -> None:
 
     rounds = [record("cgenn", 4.0, 10.0), record("nequip", 90.0, None), record("cgenn", 9.0, 12.0)]
     rounds += [record("nequip", 50.0, None), record("cgenn", 5.0, 11.0), record("nequip", 70.0, None)]
-    rounds += [{**record("cgenn", 3.0, 10.0), "beads": 1000}]
+    rounds += [{**record("cgenn", 3.0, 10.0), "beads": 1000}, {**record("cgenn", 2.0, 10.0), "system": "villin"}]
     assert combined(rounds) == [
         {**record("cgenn", 5.0, 11.0), "rounds": 3},
         {**record("nequip", 70.0, None), "rounds": 3},
         {**record("cgenn", 3.0, 10.0), "beads": 1000},
+        {**record("cgenn", 2.0, 10.0), "system": "villin"},
     ]
 
 
