@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cgenn.compiled import invariant_source, orientation_source, site_source
 from cgenn.compiled.edges import Edges
-from cgenn.compiled.launch import Launch, has_wide_registers, kernel
+from cgenn.compiled.launch import Launch, has_wide_registers, kernel, padded
 from cgenn.compiled.orientation_source import Tensors, generator
 from cgenn.compiled.perceptron import EdgeRooms
 from cgenn.nn.network import BodyFeatures
@@ -31,7 +31,9 @@ class BodyConstants:
         weights: list[Tensor] = [part.exact.to(**self.kind) for part in frames.tensors.weights]  # type: ignore[operator, misc]
         self.weights = torch.cat([part.transpose(1, 2) for part in weights], dim=2).contiguous()
         embedding = frames.embedding
-        self.invariants = invariant_source.width(frames.edges.outputs)
+        self.invariants = padded(
+            frames.edges.outputs, device
+        )  # else matrix products with them take three times as long
         self.chosen = list(zip(embedding.chosen, embedding.degrees, strict=True))
         self.embedding = [part.detach() * part.shape[1] ** -0.5 for part in embedding.weights]
         self.generators = [_generators(degree).to(**self.kind) for _, degree in self.chosen]
@@ -52,10 +54,11 @@ class BodyConstants:
         self.oriented = pairs.oriented.to(torch.int32)
         self.cutoff, self.last = pairs.cutoff, float(pairs.intervals - 1)
         at_once = 16 if has_wide_registers(device) else 8
+        given = frames.edges, self.tensors, dtype, at_once, self.invariants
         texts = {
             "tensors": orientation_source.turned_tensors(self.tensors),
-            "invariants": invariant_source.invariants(frames.edges, self.tensors, dtype, at_once),
-            "invariants_backward": invariant_source.invariants_backward(frames.edges, self.tensors, dtype, at_once),
+            "invariants": invariant_source.invariants(*given),
+            "invariants_backward": invariant_source.invariants_backward(*given),
             "share": site_source.SHARE,
             "spread": site_source.SPREAD,
             "collect": site_source.COLLECT,

@@ -14,9 +14,6 @@ from cgenn.compiled.orientation_source import Tensors, generator, harmonics
 from cgenn.nn.orientation import EdgeInvariants
 
 _ZERO = 1e-9
-_PADDED = 8
-"""Matrix products of tables whose rows are no whole vectors take three times as long."""
-
 _ROWS = """\
 def {name}(
     begin: wp.int32,
@@ -73,16 +70,11 @@ def some(
 """C++ on vectors of edges; those that are missing in the last one are the first one again."""
 
 
-def width(outputs: int) -> int:
-    """Numbers that there is room for at each edge: the invariants, and what fills the last vector."""
-    return -(-outputs // _PADDED) * _PADDED
-
-
-def invariants(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype, at_once: int) -> str:
-    """Those of the messages that a bead gets, of all edges, so many `at_once`."""
+def invariants(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype, at_once: int, width: int) -> str:
+    """Those of the messages that a bead gets, of all edges, so many `at_once`; each has room for `width` numbers."""
     body = f"""\
         const auto into = [&](int m, Many values) {{
-            for (int k = 0; k < count; ++k) invariants.data[row(k) * {width(edges.outputs)} + m] = values[k];
+            for (int k = 0; k < count; ++k) invariants.data[row(k) * {width} + m] = values[k];
         }};
 """
     body += _vectors(_Invariants(edges, tensors).values())
@@ -90,13 +82,13 @@ def invariants(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype, at_o
     return _rows("invariants", tensors, dtype, at_once, body, {})
 
 
-def invariants_backward(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype, at_once: int) -> str:
+def invariants_backward(edges: EdgeInvariants, tensors: Tensors, dtype: torch.dtype, at_once: int, width: int) -> str:
     """Derivatives by the vectors and by turns of both bodies, added to what is there, from those by the invariants."""
     body = f"""\
         Many turns[6];
         const Number* rows[{at_once}];
 """
-    lines = f"for (int k = 0; k < {at_once}; ++k) rows[k] = invariants.data + row(k) * {width(edges.outputs)};\n"
+    lines = f"for (int k = 0; k < {at_once}; ++k) rows[k] = invariants.data + row(k) * {width};\n"
     lines += "".join(f"g{m} = numbers(rows, {m})\n" for m in range(edges.outputs))
     lines += _Invariants(edges, tensors).derivatives()
     for number, end in enumerate("bo"):

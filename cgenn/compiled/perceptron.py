@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cgenn.compiled import activation_source, invariant_source, orientation_source
+from cgenn.compiled import activation_source, orientation_source
 from cgenn.compiled.ladder import Coupling, weights_of_paths
 from cgenn.compiled.launch import CHUNK, Launch, Steps, cuts, has_wide_registers, in_threads, kernel, lanes, padded
 from cgenn.compiled.radial import intervals_of, radial_table
@@ -63,7 +63,7 @@ class Perceptron:
         self.table = stored(first, self.width)
         self.knots = float(intervals_of(self.table))
         mixing = one.scale * one.weight[basis:]
-        self.mixing = stored(mixing, invariant_source.width(len(mixing)), self.width)
+        self.mixing = stored(mixing, padded(len(mixing), device), self.width)
         self.second = stored(two.scale * SILU_GAIN * two.weight, self.width, self.width)
         self.bias = stored(two.bias, self.width)
         last = (three.scale * SILU_GAIN * three.weight).double().cpu().unflatten(1, (-1, channels))
