@@ -6,54 +6,67 @@ vector over `lanes` channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from cgenn.compiled.ladder import Coupling, Term, step
-from cgenn.compiled.radial import DEGREE, NEAR, RISES, STEPS
+from cgenn.compiled.radial import DEGREE, NEAR, PIECES, RISES, STEPS
 
 
-def spline(name: str, polynomials: Float[np.ndarray, "pieces powers"]) -> str:
-    """Lines that give name1, name2, ... their values at t."""
+def spline(name: str, polynomials: Float[np.ndarray, "pieces powers"], start: int) -> str:
+    """Lines that give the variables of a name, numbered from `start` on, their values at t."""
     lines = []
-    for number, numbers in enumerate(polynomials.tolist(), start=1):
+    for number, numbers in enumerate(polynomials.tolist(), start=start):
         *less, most = (f"Real({value!r})" for value in numbers)
         lines.append(f"        {name}{number} = " + " + t * (".join([*less, most]) + ")" * len(less) + "\n")
     return "".join(lines)
 
 
+SHAPE = f"""\
+        inverse = Real(1.0) / wp.length(r)
+        share = Real(1.0) / (cutoff * inverse)
+        denser = Real(1.0) / (share + Real({NEAR!r}))
+        place = Real({1 + NEAR!r}) * share * denser
+        rise = Real({NEAR * (1 + NEAR)!r}) * denser * denser / cutoff
+        shapes[edge] = Shape(r[0] * inverse, r[1] * inverse, r[2] * inverse, inverse, place, rise)
+"""
+"""What all layers need of an edge r: its direction, the inverse of its length, its place among the knots from 0 to 1 at
+the cutoff, and the derivative of that by the length."""
+
+_TAKEN = """\
+        other = senders[edge]
+        u0 = shape[0]
+        u1 = shape[1]
+        u2 = shape[2]
+        inverse = shape[3]
+        knot = wp.clamp(wp.int32(place), 0, wp.int32(knots) - 1)
+        t = place - Real(knot)
+"""
 OVER_EDGES = f"""\
     for edge in range(first[bead], last[bead]):
-        r = vectors[edge]
-        distance = wp.length(r)
-        if distance >= cutoff:
+        shape = shapes[edge]
+        if shape[4] >= Real(1.0):
             continue
-        other = senders[edge]
-        inverse = Real(1.0) / distance
-        u0 = r[0] * inverse
-        u1 = r[1] * inverse
-        u2 = r[2] * inverse
-        share = distance / cutoff
-        denser = Real(1.0) / (share + Real({NEAR!r}))
-        place = knots * Real({1 + NEAR!r}) * share * denser
-        knot = wp.min(wp.int32(place), wp.int32(knots) - 1)
-        t = place - Real(knot)
-{spline("up", STEPS)}\
+        place = knots * shape[4]
+{_TAKEN}\
 """
-"""The loop over the edges of a bead: direction, place among the knots, and what differences count for there."""
-OVER_ALL_EDGES = OVER_EDGES.replace("        if distance >= cutoff:\n            continue\n", "").replace(
-    "share = distance / cutoff", "share = wp.min(distance / cutoff, Real(1.0))"
-)
-"""The same with those beyond the cutoff, whose share is one."""
+"""The loop over the edges of a bead."""
+OVER_ALL_EDGES = f"""\
+    for edge in range(first[bead], last[bead]):
+        shape = shapes[edge]
+        place = knots * wp.min(shape[4], Real(1.0))
+{_TAKEN}\
+"""
+"""The same with those beyond the cutoff, as if they ended there."""
 
-SLOPES = f"""\
-{spline("rise", RISES)}\
-        per_length = knots * Real({NEAR * (1 + NEAR)!r}) * denser * denser / cutoff
-"""
-"""What differences count for in the slope of a radial function, and how t changes with the distance."""
+VALUES = spline("piece", PIECES, 0)
+"""What coefficients count for in a radial function."""
+SLOPES = spline("up", STEPS, 1) + spline("rise", RISES, 1) + "        per_length = knots * shape[5]\n"
+"""What differences count for in a radial function and in its slope, and how t changes with the distance."""
 ENVELOPE = "Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))"
 ENVELOPE_SLOPE = "Real(-168.0) * share3 * share * share * gap * gap"
 """1 - 28 x^6 + 48 x^7 - 21 x^8 of x = distance / cutoff, `share` (see `nn.radial`), and -168 x^5 (1 - x)^2."""
@@ -94,8 +107,7 @@ class EdgeLoop:
         self.sides, self.side = sides, sides[0]
         self.sources = sorted({term.source for term in terms})
         self.targets = sorted({term.target for term in terms})
-        size = len(terms) if given else 2 * len(terms)
-        self.text = beginning("at" if given else "knot", size, blocks, " " * 8, "knot")
+        self.text = beginning("at" if given else "knot", len(terms), blocks, " " * 8, "knot")
         self.known: set[str] = set()
         if FROM_BEAD in sides:
             for b in range(3):
@@ -139,7 +151,7 @@ class EdgeLoop:
             sums: variables that are summed over the edges of the bead; of each edge alone, if `inside`.
             ending: what follows the loop in each block.
         """
-        before = OVER_EDGES + before + (AT if self.given else "")
+        before = OVER_EDGES + (AT if self.given else before)
         if not self.inside:
             zeros = "".join(f"    {name} = Lanes()\n" for name in sums)
             return self.own + zeros + before + self.text + self.after + ending
@@ -166,11 +178,15 @@ class EdgeLoop:
         ]
 
     def descend(self) -> None:
-        """Contract the features with the direction down to the ranks that are needed, and turn them."""
+        """Contract the features with the direction down to the ranks that are needed."""
         for source in self.sources:
             for rank in range(source, min(self.ranks(source=source)), -1):
                 self.climb(self.name("f", source, rank - 1), self.name("f", source, rank), step(rank, rank - 1))
-            for rank in sorted({term.rank for term in self.terms if term.source == source and term.turned}):
+
+    def turn(self, ranks: Iterable[int]) -> None:
+        """Turn the features, where that is needed."""
+        for source, rank in sorted({(term.source, term.rank) for term in self.terms if term.turned}):
+            if rank in ranks:
                 self.climb(self.name("t", source, rank), self.name("f", source, rank), step(rank, rank))
 
     def mix(self, number: int, name: str) -> None:
@@ -190,37 +206,29 @@ class EdgeLoop:
         self.climb(to, source, [(k, b, a, value) for a, b, k, value in terms])
 
     def direction(self, start: str, end: str, terms: Sequence[Term]) -> None:
-        """The derivative of a step by the direction."""
+        """The derivative of a step by the direction of the edge: u, where that of this side may be -u."""
+        sign = -1.0 if self.side == FROM_BEAD else 1.0
         for b in range(3):
-            parts = [(value, f"wp.cw_mul({start}_{a}, {end}_{k})") for a, along, k, value in terms if along == b]
+            parts = [(sign * value, f"wp.cw_mul({start}_{a}, {end}_{k})") for a, along, k, value in terms if along == b]
             if parts:
-                self.add(f"by_{self.side.along}{b}", _weighted_sum(parts))
+                self.add(f"turn{b}", _weighted_sum(parts))
 
     def radial(self, number: int, *, slope: bool = False) -> None:
         """The value of a radial function, and its slope."""
         if self.given:
             self.line(f"w{number} = vector(table, {place('knot', number, self.blocks)})")
             return
-        self.line(f"c{number} = vector(table, {place('knot', number, self.blocks)})")
-        differences = self._differences(number, "c")
-        self.line(f"w{number} = c{number} + {counted('up', differences)}")
-        if slope:
-            self.line(f"d{number} = {counted('rise', differences)}")
-
-    def radial_slopes(self) -> None:
-        """The derivative by the place among the knots from those by all radial functions, the table read once more."""
-        steps = [f"steps_{k}" for k in range(DEGREE)]
-        for number in range(len(self.terms)):
-            for total, difference in zip(steps, self._differences(number, "e"), strict=True):
-                self.add(total, f"wp.cw_mul({difference}, p{number})")
-        self.add("radial", counted("rise", steps))
-
-    def _differences(self, number: int, name: str) -> list[str]:
-        """Those of the coefficients around the place of the edge, read from the table."""
-        names = [f"{name}{number}_{k}" for k in range(DEGREE)]
-        for k, each in enumerate(names):
-            self.line(f"{each} = vector(table, {place('knot', (2 * k + 1) * len(self.terms) + number, self.blocks)})")
-        return names
+        names = [f"c{number}_{k}" for k in range(DEGREE + 1)]
+        for k, name in enumerate(names):
+            self.line(f"{name} = vector(table, {place('knot', k * len(self.terms) + number, self.blocks)})")
+        if not slope:
+            self.line(f"w{number} = " + counted("piece", names, 0))
+            return
+        differences = [f"e{number}_{k}" for k in range(1, DEGREE + 1)]
+        for name, (one, other) in zip(differences, pairwise(names), strict=True):
+            self.line(f"{name} = {other} - {one}")
+        self.line(f"w{number} = {names[0]} + {counted('up', differences)}")
+        self.line(f"d{number} = {counted('rise', differences)}")
 
 
 def beginning(bead: str, size: int, blocks: int, indent: str, name: str = "") -> str:
@@ -244,9 +252,9 @@ def name_of(component: int) -> str:
     return f"{degree}_{component - degree**2}"
 
 
-def counted(factor: str, differences: Sequence[str]) -> str:
-    """Differences of coefficients of a spline times what they count for at the place of the edge."""
-    return " + ".join(f"{factor}{k} * {name}" for k, name in enumerate(differences, start=1))
+def counted(factor: str, names: Sequence[str], start: int = 1) -> str:
+    """Coefficients of a spline, or their differences, times what they count for at the place of the edge."""
+    return " + ".join(f"{factor}{k} * {name}" for k, name in enumerate(names, start=start))
 
 
 def deeper(text: str) -> str:

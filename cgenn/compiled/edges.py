@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cgenn.compiled.edge_source import SHAPE
 from cgenn.compiled.launch import Launch, kernel
 from cgenn.compiled.pairs import Order, Pairs
 
@@ -47,6 +48,22 @@ def near(
     last[bead] = at
 """
 
+_SHAPE = f"""\
+def shape(
+    begin: wp.int32,
+    first: wp.array(dtype=wp.int32),
+    last: wp.array(dtype=wp.int32),
+    vectors: wp.array(dtype=Vector),
+    cutoff: Real,
+    shapes: wp.array(dtype=Shape),
+) -> None:
+    row, single = wp.tid()
+    bead = begin + row
+    for edge in range(first[bead], last[bead]):
+        r = vectors[edge]
+{SHAPE}\
+"""
+
 _COLLECT = """\
 def collect(
     begin: wp.int32,
@@ -78,13 +95,21 @@ class Edges:
         first, last: the edges of bead i are those from first[i] to before last[i], shape (beads,).
         senders: shape (edges,).
         vectors: shape (edges, 3).
+        shapes: what layers need of them, see `edge_source.SHAPE`, shape (edges, 6).
         targets: where what the senders get from the bead is added, see `pairs.Pairs`, shape (edges,).
     """
 
-    def __init__(self, first: Tensor, last: Tensor, senders: Tensor, vectors: Tensor, targets: Tensor) -> None:
+    def __init__(
+        self, first: Tensor, last: Tensor, senders: Tensor, vectors: Tensor, targets: Tensor, cutoff: float
+    ) -> None:
         self.first, self.last, self.senders, self.vectors, self.targets = first, last, senders, vectors, targets
+        self.shapes = vectors.new_zeros(len(vectors), 6)
         self.arguments = {0: first, 1: last, 2: senders, 3: vectors}
         """The first ones of every kernel that goes over edges, by their number."""
+        self.shaped = {**self.arguments, 3: self.shapes}
+        """The same of those of the layers."""
+        given: list[Tensor | float] = [first, last, vectors, cutoff, self.shapes]
+        self._shape = Launch(kernel(_SHAPE, vectors.dtype, _LANES), len(first), 1, given, vectors.device)
         self._slopes: Tensor | None = None
         self.kept: Int[Tensor, " kept"]
         self.count = len(vectors)
@@ -103,13 +128,15 @@ class Edges:
         receivers: Int[Tensor, " edges"],
         senders: Int[Tensor, " edges"],
         beads: int,
+        cutoff: float,
         cuts: Sequence[int] | None,
     ) -> Edges:
         """Vectors that are known, sorted by receiver; `cuts` as for `ListedEdges`."""
         pairs = Pairs.of(receivers, senders, beads, cuts)
         kept = vectors.detach().index_select(0, pairs.kept)
         rows = pairs.rows[:-1].contiguous(), pairs.rows[1:].contiguous()
-        found = cls(*rows, pairs.senders, kept, pairs.targets)
+        found = cls(*rows, pairs.senders, kept, pairs.targets, cutoff)
+        found._shape()
         found.kept, found.count = pairs.kept, len(vectors)
         return found
 
@@ -140,8 +167,8 @@ class ListedEdges(Edges):
         pairs = Pairs.of(receivers, senders, beads, cuts, order)
         rows, listed, shifts = pairs.rows, pairs.senders, shifts.index_select(0, pairs.kept)
         batch = batch if order is None else batch[order.there]
-        found = torch.zeros_like(listed)
-        super().__init__(rows, torch.zeros_like(rows), found, torch.zeros_like(shifts), torch.zeros_like(listed))
+        ends, found = torch.zeros_like(rows[:-1]), torch.zeros_like(listed)
+        super().__init__(rows[:-1], ends, found, torch.zeros_like(shifts), torch.zeros_like(listed), cutoff)
         self.order = order
         self.positions = torch.zeros(beads, 3, dtype=dtype, device=device)
         self.cells = torch.zeros(n_systems, 3, 3, dtype=dtype, device=device)
@@ -166,6 +193,7 @@ class ListedEdges(Edges):
         if cells is not None:
             self.cells.copy_(cells)
         self._near()
+        self._shape()
 
     def collect(self, by_vectors: Float[Tensor, "edges blocks 3"]) -> Float[Tensor, "beads 3"]:
         """Derivatives by the positions from those by the vectors."""

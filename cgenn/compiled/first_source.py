@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgenn.compiled.edge_source import SLOPES, EdgeLoop, beginning, degree_of, name_of, place
+from cgenn.compiled.edge_source import SLOPES, VALUES, EdgeLoop, beginning, degree_of, name_of, place
 from cgenn.compiled.ladder import Coupling, step
 from cgenn.compiled.message_source import (
     ADDED,
@@ -47,7 +47,7 @@ def forward(terms: Sequence[Coupling], outputs: int, blocks: int, *, inside: boo
     loop.own += f"    own = vector(features, {place('mine', 0, blocks)})\n"
     loop.own += "    minus_own = -own\n"
     end = ending(outputs, blocks, there=True, sums=not inside)
-    return forward_header(TARGETS, inside) + loop.written("", sums, end)
+    return forward_header(TARGETS, inside) + loop.written(VALUES, sums, end)
 
 
 def backward(terms: Sequence[Coupling], outputs: int, blocks: int, *, inside: bool = False) -> str:
@@ -73,8 +73,8 @@ def backward(terms: Sequence[Coupling], outputs: int, blocks: int, *, inside: bo
             loop.line(f"q{number} = Real({degree}.0) * w{number}")
             for a, b, k, value in step(0, 1):
                 assert a == 0
-                loop.add(f"by_u{b}", f"Real({value!r}) * wp.cw_mul(q{number}, c{degree}_1_{k})")
-        by_radial(loop, number)
+                loop.add(f"turn{b}", f"Real({value!r}) * wp.cw_mul(q{number}, c{degree}_1_{k})")
+        by_radial(loop, number, f"p{number}")
     by_vectors(loop, both=True)
     loop.own = beginning("bead", 1, blocks, " " * 4, "mine") + beginning("bead", outputs, blocks, " " * 4, "got")
     loop.own += f"    own = vector(features, {place('mine', 0, blocks)})\n"

@@ -99,7 +99,8 @@ def on_stream(device: torch.device) -> AbstractContextManager[Any]:
 
 @cache
 def _names(dtype: torch.dtype, lanes: int) -> dict[str, Any]:
-    """What the source of a kernel may use: Real, Lanes, Vector, and, if there is one lane, squashed, its sigmoid."""
+    """What the source of a kernel may use: Real, Lanes, Vector, Shape (see `edge_source.SHAPE`), and, if there is one
+    lane, squashed, its sigmoid."""
     real = wp.float64 if dtype == torch.float64 else wp.float32
     kind = real if lanes == 1 else wp.types.vector(lanes, real)
 
@@ -107,7 +108,8 @@ def _names(dtype: torch.dtype, lanes: int) -> dict[str, Any]:
     def squashed(value: real) -> real:  # type: ignore[valid-type]
         return real(1.0) / (real(1.0) + wp.exp(-value))  # type: ignore[operator]
 
-    names = {"wp": wp, "Real": real, "Lanes": kind, "Vector": wp.types.vector(3, real)}
+    names = {"wp": wp, "Real": real, "Lanes": kind}
+    names |= {"Vector": wp.types.vector(3, real), "Shape": wp.types.vector(6, real)}
     return names | {"squashed": squashed} if lanes == 1 else names
 
 

@@ -53,8 +53,8 @@ class Layer:
         self.gated, self.reads = new(beads, c.out, width), new(beads, width)
         blocks = 1 if c.inside else width // c.lanes
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
-        nothing = new(1, 3)
-        edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, self.sent]
+        nothing = new(1, 6)
+        edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.knots, c.table, self.sent]
         given: list[Tensor | float] = [] if bodies is None else [bodies.offsets, 0]
         targets = [nobody] if c.both else []
         to: list[Tensor | float] = [types, c.receiver, self.got, *given, *targets]
@@ -128,7 +128,7 @@ class Layer:
         """From `sent` to `got`."""
         if self.weighted is not None:
             self._zero(self.constants.inside, self.got)
-            self.weighted.forward(edges.arguments)
+            self.weighted.forward(edges.shaped)
         else:
             self._over(self.gather, edges, {}, self.got)
 
@@ -136,7 +136,7 @@ class Layer:
         """From the derivatives by `got` to those by `sent`, and onto those by the vectors."""
         if self.weighted is not None:
             self._zero(not self.constants.first, self.by_sent)
-            self.weighted.backward(edges.arguments, by_vectors)
+            self.weighted.backward(edges.shaped, by_vectors)
             self._add_up()
         else:
             self._over(self.ungather, edges, {AROUND: by_vectors}, None if self.constants.first else self.by_sent)
@@ -146,7 +146,7 @@ class Layer:
         if self.weighted is not None:
             self._zero(self.constants.inside, self.got)
             self._zero(not self.constants.first, self.by_sent)
-            self.weighted.there_and_back(edges.arguments, by_vectors, nodes)
+            self.weighted.there_and_back(edges.shaped, by_vectors, nodes)
             self._add_up()
         else:
             self.forward(edges)
@@ -167,7 +167,7 @@ class Layer:
 
     def _over(self, launch: Launch, edges: Edges, others: dict[int, Tensor], sums: Tensor | None) -> None:
         """Go over the edges; where a bead adds to the sums of another one, these begin with zero."""
-        launch.give({**edges.arguments, **others})
+        launch.give({**edges.shaped, **others})
         if self.constants.both:
             launch.give({len(launch.kept) - 1: edges.targets})
             if sums is not None:

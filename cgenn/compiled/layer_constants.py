@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cgenn.compiled import activation_source, first_source, message_source, node_source, product_source
+from cgenn.compiled import activation_source, first_source, message_source, node_source, product_source, rank_source
 from cgenn.compiled.ladder import Coupling, couplings
 from cgenn.compiled.launch import columns, has_wide_registers, kernel, lanes, padded
 from cgenn.compiled.mixing_source import mixing
@@ -163,7 +163,12 @@ class LayerConstants:
                 "backward": first_source.backward(*scalars, inside=self.inside),
             }
         sizes, given = (self.inputs, self.gathered), self.perceptron is not None
-        way = {"given": given, "both": self.both, "inside": self.inside}
+        way = {"given": given, "both": self.both}
+        if self.inside:
+            return {
+                "forward": rank_source.forward(terms, *sizes, blocks, **way),
+                "backward": rank_source.backward(terms, *sizes, blocks, features=not self.first, **way),
+            }
         return {
             "forward": message_source.forward(terms, *sizes, blocks, **way),
             "backward": message_source.backward(terms, *sizes, blocks, features=not self.first, **way),

@@ -6,9 +6,19 @@ same both ways. What belongs to the other bead is added to what its row, which c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from cgenn.compiled.edge_source import FROM_BEAD, SLOPES, TO_BEAD, EdgeLoop, beginning, degree_of, name_of, place
+from cgenn.compiled.edge_source import (
+    FROM_BEAD,
+    SLOPES,
+    TO_BEAD,
+    VALUES,
+    EdgeLoop,
+    beginning,
+    degree_of,
+    name_of,
+    place,
+)
 from cgenn.compiled.ladder import Coupling, step
 
 _HEADER = """\
@@ -17,8 +27,7 @@ def {name}(
     first: wp.array(dtype=wp.int32),
     last: wp.array(dtype=wp.int32),
     senders: wp.array(dtype=wp.int32),
-    vectors: wp.array(dtype=Vector),
-    cutoff: Real,
+    shapes: wp.array(dtype=Shape),
     knots: Real,
     table: wp.array(dtype=Lanes),
     features: wp.array(dtype=Lanes),
@@ -33,7 +42,7 @@ _RECEIVER = """\
     messages: wp.array(dtype=Lanes),
 """
 
-_OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n    base: wp.int32,\n"
+OFFSETS = "    offsets: wp.array(dtype=wp.int32),\n    base: wp.int32,\n"
 TARGETS = "    targets: wp.array(dtype=wp.int32),\n"
 ADDED = "        to = targets[edge]\n"
 _ROWS = "    rows: wp.int32,\n"
@@ -54,25 +63,18 @@ def backward_header(more: str = "", inside: bool = False) -> str:
 
 
 def forward(
-    terms: Sequence[Coupling],
-    inputs: int,
-    outputs: int,
-    blocks: int,
-    *,
-    given: bool = False,
-    both: bool = False,
-    inside: bool = False,
+    terms: Sequence[Coupling], inputs: int, outputs: int, blocks: int, *, given: bool = False, both: bool = False
 ) -> str:
     """T sum over the edges of a bead of W(r, u) x, x the features of the sender and T the factor of its type.
 
     With `given` radial functions the table holds their values on each edge; those of a bead begin at its offset.
     """
-    loop = EdgeLoop(terms, blocks, (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,), given, inside)
-    for side in loop.each_side():
-        _take(loop, "features", "f", loop.sources, inputs, of_bead=side == FROM_BEAD)
+    loop = EdgeLoop(terms, blocks, (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,), given)
+    ranks = loop.ranks()
+    for _ in loop.each_side():
+        take(loop, "features", loop.sources, inputs)
         loop.descend()
-    if both and not inside:
-        _fetch_next(loop, {"features": inputs, "messages": outputs})
+        loop.turn(ranks)
     for number, term in enumerate(terms):
         loop.radial(number)
         for side in loop.each_side():
@@ -86,11 +88,10 @@ def forward(
     if both:
         loop.text += ADDED
         add_to(loop, "to", "messages", outputs, [(k, f"{_TO[FROM_BEAD]}{name_of(k)}") for k in range(outputs)])
-    text = forward_header(_OFFSETS * given + TARGETS * both, inside)
-    if inside:
-        add_to(loop, "bead", "messages", outputs, [(k, _sum(k)) for k in range(outputs) if _sum(k) in loop.known])
     sums = [_sum(k) for k in range(outputs)]
-    return text + loop.written("", sums, ending(outputs, blocks, there=both or inside, sums=not inside))
+    before = VALUES + fetch_next({"features": inputs, "messages": outputs}, blocks) * both
+    text = forward_header(OFFSETS * given + TARGETS * both)
+    return text + loop.written(before, sums, ending(outputs, blocks, there=both))
 
 
 def ending(outputs: int, blocks: int, *, there: bool, sums: bool = True) -> str:
@@ -112,7 +113,6 @@ def backward(
     features: bool,
     given: bool = False,
     both: bool = False,
-    inside: bool = False,
 ) -> str:
     """Derivatives by the features, if they are wanted, and by the vectors, which are added to what is there.
 
@@ -122,77 +122,55 @@ def backward(
     h that by the turned f, and g that by z.
     """
     sides = (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,) if given else (FROM_BEAD,)
-    loop = EdgeLoop(terms, blocks, sides, given, inside)
-    more = ("    by_features: wp.array(dtype=Lanes),\n" + _ROWS * given) * features
-    more += (_OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n") * given + TARGETS * both
+    loop = EdgeLoop(terms, blocks, sides, given)
     wanted = [k for k in range(inputs) if features and degree_of(k) in loop.sources]
-    if inside:
-        _one_side_after_the_other(loop, inputs, outputs, wanted)
-    else:
-        _both_sides_at_a_time(loop, inputs, outputs, wanted)
+    ranks = loop.ranks()
+    for _ in loop.each_side():
+        take(loop, "features", loop.sources, inputs)
+        take(loop, "slopes", loop.targets, outputs)
+        loop.descend()
+        loop.turn(ranks)
+        descend_slopes(loop)
+    for number in range(len(terms)):
+        loop.radial(number, slope=True)
+        for _ in loop.each_side():
+            _by_term(loop, number)
+        by_radial(loop, number, f"p{number}")
+    for _ in loop.each_side():
+        _by_targets(loop)
+        _by_sources(loop)
+        _add_or_sum(loop, inputs, wanted)
     by_vectors(loop, both=both)
     own, end = wanted if FROM_BEAD in sides else [], ""
-    if inside and own:
-        add_to(loop, "bead", "by_features", inputs, [(k, _sum(k)) for k in own])
-    elif own:
+    if own:
         end = beginning("bead", inputs, blocks, " " * 4)
         for k in own:
             at = place("bead", k, blocks)
             end += f"    put(by_features, {at}, {f'vector(by_features, {at}) + ' * both}{_sum(k)})\n"
-    return backward_header(more, inside) + loop.written(SLOPES, [_sum(k) for k in own], end)
+    header = backward_header(more_of_backward(features=features, given=given, both=both))
+    before = SLOPES + fetch_next({"features": inputs, "slopes": outputs, "by_features": inputs}, blocks) * both
+    return header + loop.written(before, [_sum(k) for k in own], end)
 
 
-def _one_side_after_the_other(loop: EdgeLoop, inputs: int, outputs: int, wanted: Sequence[int]) -> None:
-    """The derivatives on an edge where there are few registers."""
-    numbers = range(len(loop.terms))
-    for number in numbers:
-        loop.radial(number)
-    for _ in loop.each_side():
-        _begin_side(loop, inputs, outputs)
-        for number in numbers:
-            _by_term(loop, number)
-        _end_side(loop, inputs, wanted)
-        loop.line("barrier()")
-    if loop.given:
-        for number in numbers:
-            by_radial(loop, number)
-    else:
-        loop.radial_slopes()
+def more_of_backward(*, features: bool, given: bool, both: bool) -> str:
+    """Arguments that depend on what is wanted."""
+    more = ("    by_features: wp.array(dtype=Lanes),\n" + _ROWS * given) * features
+    return more + (OFFSETS + "    by_weights: wp.array(dtype=Lanes),\n") * given + TARGETS * both
 
 
-def _both_sides_at_a_time(loop: EdgeLoop, inputs: int, outputs: int, wanted: Sequence[int]) -> None:
-    """The derivatives on an edge where there are many registers: radial functions are forgotten one after the other."""
-    for _ in loop.each_side():
-        _begin_side(loop, inputs, outputs)
-    if FROM_BEAD in loop.sides and TO_BEAD in loop.sides:
-        _fetch_next(loop, {"features": inputs, "slopes": outputs, "by_features": inputs})
-    for number in range(len(loop.terms)):
-        loop.radial(number, slope=True)
-        for _ in loop.each_side():
-            _by_term(loop, number)
-        by_radial(loop, number)
-    for _ in loop.each_side():
-        _end_side(loop, inputs, wanted)
-
-
-def _begin_side(loop: EdgeLoop, inputs: int, outputs: int) -> None:
-    """What a side needs: components of both beads, and steps down of features and slopes."""
-    _take(loop, "features", "f", loop.sources, inputs, of_bead=loop.side == FROM_BEAD)
-    _take(loop, "slopes", "g", loop.targets, outputs, of_bead=loop.side == TO_BEAD)
-    loop.descend()
-    _descend_slopes(loop)
-
-
-def _end_side(loop: EdgeLoop, inputs: int, wanted: Sequence[int]) -> None:
-    """From the derivatives by z to those by the direction and the features of a side."""
-    _by_targets(loop)
-    _by_sources(loop)
+def _add_or_sum(loop: EdgeLoop, inputs: int, wanted: Sequence[int]) -> None:
+    """What derivatives by the features of a side belong to: another bead, or that of the row."""
     if wanted and loop.side == TO_BEAD:
-        loop.text += "        to = rows + other\n" if loop.given else ADDED
+        loop.text += other_row(given=loop.given)
         add_to(loop, "to", "by_features", inputs, [(k, f"v{degree_of(k)}_{name_of(k)}") for k in wanted])
     elif wanted:
         for k in wanted:
             loop.add(_sum(k), f"vb{degree_of(k)}_{name_of(k)}")
+
+
+def other_row(*, given: bool) -> str:
+    """A line that says where derivatives by the features of the other bead are added."""
+    return "        to = rows + other\n" if given else ADDED
 
 
 def add_to(loop: EdgeLoop, bead: str, array: str, size: int, values: Sequence[tuple[int, str]]) -> None:
@@ -203,12 +181,12 @@ def add_to(loop: EdgeLoop, bead: str, array: str, size: int, values: Sequence[tu
         loop.line(f"put({array}, {at}, vector({array}, {at}) + {value})")
 
 
-def by_radial(loop: EdgeLoop, number: int) -> None:
+def by_radial(loop: EdgeLoop, number: int, slope: str) -> None:
     """The derivative by the place among the knots, from that by a radial function."""
     if loop.given:
-        loop.line(f"put(by_weights, {place('knot', number, loop.blocks)}, p{number})")
+        loop.line(f"put(by_weights, {place('knot', number, loop.blocks)}, {slope})")
     else:
-        loop.add("radial", f"wp.cw_mul(d{number}, p{number})")
+        loop.add("radial", f"wp.cw_mul(d{number}, {slope})")
 
 
 def by_vectors(loop: EdgeLoop, *, both: bool) -> None:
@@ -218,10 +196,8 @@ def by_vectors(loop: EdgeLoop, *, both: bool) -> None:
     """
     lines = ["along = " + ("Real(0.0)" if loop.given else f"per_length * wp.dot({loop.total('radial')}, ones)")]
     for b in range(3):
-        parts = [sign + name for sign, name in (("", f"by_u{b}"), ("-", f"by_n{b}")) if name in loop.known]
-        if parts:
-            loop.line(f"turn{b} = " + " ".join(parts))
-        lines.append(f"s{b} = " + (f"wp.dot({loop.total(f'turn{b}')}, ones)" if parts else "Real(0.0)"))
+        known = f"turn{b}" in loop.known
+        lines.append(f"s{b} = " + (f"wp.dot({loop.total(f'turn{b}')}, ones)" if known else "Real(0.0)"))
     lines.append("along -= (u0 * s0 + u1 * s1 + u2 * s2) * inverse")
     if both:
         lines.append("part = wp.where(targets[edge] == other, Real(1.0), Real(0.5))")
@@ -233,9 +209,10 @@ def by_vectors(loop: EdgeLoop, *, both: bool) -> None:
     loop.after += "".join(f"        {line}\n" for line in lines)
 
 
-def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: int, *, of_bead: bool) -> None:
-    """Components of the other bead, or those of the bead of the row: these once for all edges, unless blocks of
-    channels are gone through on each of them."""
+def take(loop: EdgeLoop, array: str, degrees: Sequence[int], size: int) -> None:
+    """The features f of the bead that sends, or the slopes g of the one that gets the message. Those of the bead of the
+    row are read once for all edges, unless blocks of channels are gone through on each of them."""
+    kind, of_bead = ("f", loop.side == FROM_BEAD) if array == "features" else ("g", loop.side == TO_BEAD)
     bead = "bead" if of_bead else "other"
     start = f"{bead}_{kind}"
     lines = loop.loads(array, start, kind, degrees)
@@ -247,17 +224,15 @@ def _take(loop: EdgeLoop, array: str, kind: str, degrees: Sequence[int], size: i
         loop.line(line)
 
 
-def _fetch_next(loop: EdgeLoop, sizes: dict[str, int]) -> None:
-    """Begin to read what is needed of the next other bead, from arrays with so many components of each; where vectors
-    are short this gains nothing."""
+def fetch_next(sizes: Mapping[str, int], blocks: int) -> str:
+    """Begin to read what is needed of the next other bead, from arrays with so many components of each."""
     lines = ["ahead = wp.int64(senders[wp.min(edge + 1, last[bead] - 1)])"]
     for array, size in sizes.items():
-        lines.append(f"fetch({array}, ahead * wp.int64({size * loop.blocks}), {size * loop.blocks})")
-    for line in lines:
-        loop.line(line)
+        lines.append(f"fetch({array}, ahead * wp.int64({size * blocks}), {size * blocks})")
+    return "".join(f"        {line}\n" for line in lines)
 
 
-def _descend_slopes(loop: EdgeLoop) -> None:
+def descend_slopes(loop: EdgeLoop) -> None:
     """From the derivatives by messages to those by z."""
     for target in loop.targets:
         for rank in range(target, min(loop.ranks(target=target)), -1):

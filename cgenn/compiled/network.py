@@ -292,7 +292,7 @@ class CompiledNetwork(nn.Module):
         orientations: Float[Tensor, "beads 3 3"] | None = None,
     ) -> BeadOutputs:
         """See `EquivariantNetwork.forward`."""
-        edges = Edges.given(vectors, receivers, senders, len(types), self._space(types).list_cuts)
+        edges = Edges.given(vectors, receivers, senders, len(types), self.network.cutoff, self._space(types).list_cuts)
         return self._run(vectors, None, edges, types, inputs, orientations)
 
     def at(self, graph: BeadGraph) -> BeadOutputs:

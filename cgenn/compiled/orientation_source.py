@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 from e3nn import o3
 
-from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, OVER_ALL_EDGES, OVER_EDGES, SLOPES, counted
+from cgenn.compiled.edge_source import AT, ENVELOPE, ENVELOPE_SLOPE, OVER_ALL_EDGES, OVER_EDGES, SLOPES, VALUES, counted
 from cgenn.compiled.ladder import step
 from cgenn.compiled.radial import DEGREE
 from cgenn.nn.orientation import Kind
@@ -38,7 +39,7 @@ def {name}(
     first: wp.array(dtype=wp.int32),
     last: wp.array(dtype=wp.int32),
     senders: wp.array(dtype=wp.int32),
-    vectors: wp.array(dtype=Vector),
+    shapes: wp.array(dtype=Shape),
     offsets: wp.array(dtype=wp.int32),
     base: wp.int32,
     hidden: wp.array2d(dtype=Lanes),
@@ -58,8 +59,9 @@ _ACTIVATED = """\
             silu(at, block, hidden, slopes)
 """
 """After all edges of a bead: on each of them, the next one would wait for it."""
-_DIFFERENCES = [f"table[knot + {k}, 1, block]" for k in range(DEGREE)]
-_ON_EDGE = AT + "        share3 = share * share * share\n"
+_COEFFICIENTS = [f"table[knot + {k}, 0, block]" for k in range(DEGREE + 1)]
+_DIFFERENCES = [f"({other} - {one})" for one, other in pairwise(_COEFFICIENTS)]
+_ON_EDGE = AT + "        share = Real(1.0) / (cutoff * inverse)\n        share3 = share * share * share\n"
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,12 @@ def hidden(outputs: int, chains: int) -> str:
     To be followed by the source of `silu`.
     """
     more = "    mixing: wp.array2d(dtype=Lanes),\n    invariants: wp.array2d(dtype=Real),\n"
-    text = _HEADER.format(name="hidden", arguments=more) + OVER_ALL_EDGES + _ON_EDGE
+    text = _HEADER.format(name="hidden", arguments=more) + OVER_ALL_EDGES + VALUES + _ON_EDGE
     text += "        share6 = share3 * share3\n"
     text += f"        shares[at] = wp.where(share < Real(1.0), {ENVELOPE}, Real(0.0))\n"
     text += "        for block in range(hidden.shape[1]):\n"
     text += "".join(f"            value{part} = Lanes()\n" for part in range(chains))
-    text += f"            value = table[knot, 0, block] + {counted('up', _DIFFERENCES)}\n"
+    text += f"            value = {counted('piece', _COEFFICIENTS, 0)}\n"
     products = [f"invariants[base + at, {m}] * mixing[{m}, block]" for m in range(outputs)]
     for part in range(chains):
         text += "".join(f"            value{part} += {product}\n" for product in products[part::chains])

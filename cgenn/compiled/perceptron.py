@@ -29,7 +29,7 @@ _AT_ONCE = 4 * 2**20
 """Bytes of what each thread keeps of edges at a time."""
 _TYPICAL = 32
 """Edges of a bead."""
-_TABLE, AROUND, _ROWS = 6, 9, 11
+_TABLE, AROUND, _ROWS = 5, 8, 10
 """Numbers of arguments of the kernels of messages: radial functions, derivatives by vectors, and rows of a thread."""
 
 
@@ -144,7 +144,7 @@ class WeightedMessages:
     ) -> None:
         self.gather, self.ungather, self.perceptron, self.bodies = forward, backward, perceptron, bodies
         p, tensors = perceptron, bodies.tensors
-        nobody, nothing = forward.kept[0], tensors.new_zeros(1, 3)
+        nobody, nothing = forward.kept[0], tensors.new_zeros(1, 6)
         wide, single = tensors.new_zeros(1, p.width), tensors.new_zeros(1)
         edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, bodies.offsets, 0, wide, wide, single]
         arguments = [*edges, p.cutoff, p.knots, p.table]
@@ -159,7 +159,7 @@ class WeightedMessages:
             backward.give_each(_ROWS, [number * beads for number in range(len(backward.parts))])
 
     def forward(self, edges: Mapping[int, Tensor]) -> None:
-        """Sums of the messages that the beads get; first, last, senders and vectors of the edges."""
+        """Sums of the messages that the beads get; first, last, senders and shapes of the edges."""
         for chunk in self._begin(edges):
             self._weigh(chunk)
             self._gather(chunk)

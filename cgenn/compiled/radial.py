@@ -1,12 +1,11 @@
 """Radial functions as splines of degree four with equally spaced knots: smooth, and short tables of them.
 
 A spline is W(i + t) = sum_k B_k(t) c_(i + k), B_k the five pieces of the cardinal B-spline (de Boor, A Practical Guide
-to Splines, 1978). With the differences d_i = c_(i + 1) - c_i in the table beside the coefficients
+to Splines, 1978). Where the slope is needed too, both come from the differences d_k = c_(i + k) - c_(i + k - 1):
 
-    W = c_i + sum_k A_k(t) d_(i + k - 1), A_k = B_k + B_(k + 1) + ... for k from 1 to 4,
+    W = c_i + sum_k A_k(t) d_k, A_k = B_k + B_(k + 1) + ... for k from 1 to 4.
 
-whose slope loses no digits to differences of large numbers. Two numbers per knot do where a polynomial for each
-interval has five: more of the table stays in the cache.
+One number per knot does where a polynomial for each interval has five: more of the table stays in the cache.
 """
 
 from __future__ import annotations
@@ -29,9 +28,11 @@ NEAR = 0.4
 """Knots are at equal distances of s = x (1 + a) / (x + a), x the distance by the cutoff and a this number: denser where
 the radial functions of a network change fast, which is where beads are close."""
 DEGREE = 4
-PIECES = np.array([[1, -4, 6, -4, 1], [11, -12, -6, 12, -4], [11, 12, -6, -12, 6], [1, 4, 6, 4, -4], [0, 0, 0, 0, 1]])
-"""24 B_k: rows of coefficients of t^0, t^1, ... in [0, 1]."""
-STEPS = np.cumsum(PIECES[:0:-1], axis=0)[::-1] / 24
+_SCALE = 24
+_PIECES = np.array([[1, -4, 6, -4, 1], [11, -12, -6, 12, -4], [11, 12, -6, -12, 6], [1, 4, 6, 4, -4], [0, 0, 0, 0, 1]])
+PIECES = _PIECES / _SCALE
+"""B_0 to B_4: rows of coefficients of t^0, t^1, ... in [0, 1]."""
+STEPS = np.cumsum(_PIECES[:0:-1], axis=0)[::-1] / _SCALE
 """A_1 to A_4, in the same way."""
 RISES = polyder(STEPS, axis=1)
 """Their derivatives."""
@@ -43,8 +44,8 @@ _SMALL = 1e-7
 
 def radial_table(
     radial: RadialNetwork, terms: Sequence[Coupling], channels: int
-) -> Float[Tensor, "rows functions_twice channels"]:
-    """Coefficients of the splines of all W_n(r) = sum_p c_np R_p(r), and behind them in each row the differences.
+) -> Float[Tensor, "rows functions channels"]:
+    """Coefficients of the splines of all W_n(r) = sum_p c_np R_p(r).
 
     Float64; there are as many intervals as `TOLERANCE` asks for between zero and the cutoff, see `intervals_of`: twice
     as many at each try, near the end a fifth more.
@@ -66,19 +67,18 @@ def radial_table(
     while True:
         places = torch.arange(4 * intervals + 1, dtype=torch.float64) / (4 * intervals)
         values, slopes = functions(places)
-        coefficients = spline_coefficients(values[2::4], values[[0, -1]], slopes[[0, -1]] / intervals)
-        table = torch.stack([coefficients[:-1], coefficients.diff(dim=0)], dim=1)
+        table = spline_coefficients(values[2::4], values[[0, -1]], slopes[[0, -1]] / intervals)
         found = torch.stack([_slopes(table, quarter / 4) for quarter in range(4)], dim=1).flatten(0, 1)
         error = (found * intervals - slopes[:-1]).abs().max()
         bound = TOLERANCE * slopes.abs().max()
         if error <= bound or intervals >= _MOST:
-            return table.flatten(1, 2)
+            return table
         intervals = min(_MOST, round((2.0 if error > _FAR * bound else 1.2) * intervals))
 
 
 def intervals_of(table: Float[Tensor, "rows ..."]) -> int:
     """Between how many knots a table of splines is."""
-    return len(table) - DEGREE + 1
+    return len(table) - DEGREE
 
 
 def spline_coefficients(
@@ -87,8 +87,8 @@ def spline_coefficients(
     slopes: Float[Tensor, "ends functions channels"],
 ) -> Float[Tensor, "coefficients functions channels"]:
     """Those of the splines with these values in the middle of each interval, and values and slopes at both ends."""
-    start, middle, end = (polyval(t, PIECES.T) / 24 for t in (0.0, 0.5, 1.0))
-    rise, fall = (polyval(t, polyder(PIECES, axis=1).T) / 24 for t in (0.0, 1.0))
+    start, middle, end = (polyval(t, _PIECES.T) / _SCALE for t in (0.0, 0.5, 1.0))
+    rise, fall = (polyval(t, polyder(_PIECES, axis=1).T) / _SCALE for t in (0.0, 1.0))
     last, size, wide = len(middles) - 1, len(middles) + DEGREE, DEGREE - 1
     bands = np.zeros((2 * wide + 1, size))
     for k, number in enumerate(middle):
@@ -101,8 +101,8 @@ def spline_coefficients(
     return torch.as_tensor(found).view_as(right)
 
 
-def _slopes(table: Float[Tensor, "rows numbers functions channels"], t: float) -> Tensor:
+def _slopes(table: Float[Tensor, "rows functions channels"], t: float) -> Tensor:
     """The slope at a place in every interval, for a distance of one between knots."""
-    intervals = intervals_of(table)
-    parts = [float(polyval(t, rise)) * table[k : k + intervals, 1] for k, rise in enumerate(RISES)]
+    intervals, differences = intervals_of(table), table.diff(dim=0)
+    parts = [float(polyval(t, rise)) * differences[k : k + intervals] for k, rise in enumerate(RISES)]
     return torch.stack(parts).sum(0)

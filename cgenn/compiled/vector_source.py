@@ -27,11 +27,26 @@ inline Loop neg(Loop values) {{ return loop(-many(values)); }}
 inline void nothing() {{
 """)
 def in_vectors(): ...
+
+@wp.func_native("""
+    auto found = values;
+    {settled}
+    return found;
+""")
+def settled(values: Lanes) -> Lanes: ...
 '''
-"""A function that ends at once: what follows stands in the namespace of Warp, whose templates give way to it."""
+"""A function that ends at once: what follows stands in the namespace of Warp, whose templates give way to it.
+
+A value that is `settled` has been computed before whatever else is settled after it.
+"""
+_SETTLED = 'asm volatile("" : "+x"(*(wp::Many*)&found));'
+"""Vectors that are no longer than a register."""
 
 
 def in_vectors(text: str, dtype: torch.dtype, lanes: int) -> str:
     """The source of a kernel whose operations on Lanes are to be those of vectors of C++."""
-    number = "float32" if dtype == torch.float32 else "float64"
-    return text.replace("wp.tid()\n", "wp.tid()\n    in_vectors()\n", 1) + _VECTORS.format(number=number, lanes=lanes)
+    single = dtype == torch.float32
+    parts = _VECTORS.format(
+        number="float32" if single else "float64", lanes=lanes, settled=_SETTLED if single and lanes == 8 else ""
+    )
+    return text.replace("wp.tid()\n", "wp.tid()\n    in_vectors()\n", 1) + parts
