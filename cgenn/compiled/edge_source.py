@@ -27,45 +27,46 @@ def spline(name: str, polynomials: Float[np.ndarray, "pieces powers"], start: in
 
 
 SHAPE = f"""\
-        inverse = Real(1.0) / wp.length(r)
-        share = Real(1.0) / (cutoff * inverse)
-        denser = Real(1.0) / (share + Real({NEAR!r}))
-        place = Real({1 + NEAR!r}) * share * denser
-        rise = Real({NEAR * (1 + NEAR)!r}) * denser * denser / cutoff
-        shapes[edge] = Shape(r[0] * inverse, r[1] * inverse, r[2] * inverse, inverse, place, rise)
+        distance = wp.length(r)
+        inverse = Real(1.0) / distance
+        share = distance / cutoff
+        place = Real({1 + NEAR!r}) * share / (share + Real({NEAR!r}))
+        shapes[edge] = Shape(r[0] * inverse, r[1] * inverse, r[2] * inverse, place)
 """
-"""What all layers need of an edge r: its direction, the inverse of its length, its place among the knots from 0 to 1 at
-the cutoff, and the derivative of that by the length."""
+"""What all layers need of an edge r: its direction, and its place among the knots, from 0 to 1 at the cutoff."""
 
-_TAKEN = """\
+_TAKEN = f"""\
         other = senders[edge]
         u0 = shape[0]
         u1 = shape[1]
         u2 = shape[2]
-        inverse = shape[3]
         knot = wp.clamp(wp.int32(place), 0, wp.int32(knots) - 1)
         t = place - Real(knot)
+        less = Real({1 + NEAR!r}) - shape[3]
+        share = Real({NEAR!r}) * shape[3] / less
+        inverse = Real(1.0) / (share * cutoff)
 """
 OVER_EDGES = f"""\
     for edge in range(first[bead], last[bead]):
         shape = shapes[edge]
-        if shape[4] >= Real(1.0):
+        if shape[3] >= Real(1.0):
             continue
-        place = knots * shape[4]
+        place = knots * shape[3]
 {_TAKEN}\
 """
-"""The loop over the edges of a bead."""
+"""The loop over the edges of a bead: where on the spline an edge is, and the distance, as a share of the cutoff."""
 OVER_ALL_EDGES = f"""\
     for edge in range(first[bead], last[bead]):
         shape = shapes[edge]
-        place = knots * wp.min(shape[4], Real(1.0))
+        place = knots * wp.min(shape[3], Real(1.0))
 {_TAKEN}\
 """
 """The same with those beyond the cutoff, as if they ended there."""
 
 VALUES = spline("piece", PIECES, 0)
 """What coefficients count for in a radial function."""
-SLOPES = spline("up", STEPS, 1) + spline("rise", RISES, 1) + "        per_length = knots * shape[5]\n"
+_PER_LENGTH = f"        per_length = knots * Real({1 / NEAR / (1 + NEAR)!r}) * less * less / cutoff\n"
+SLOPES = spline("up", STEPS, 1) + spline("rise", RISES, 1) + _PER_LENGTH
 """What differences count for in a radial function and in its slope, and how t changes with the distance."""
 ENVELOPE = "Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))"
 ENVELOPE_SLOPE = "Real(-168.0) * share3 * share * share * gap * gap"

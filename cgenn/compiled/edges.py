@@ -95,7 +95,7 @@ class Edges:
         first, last: the edges of bead i are those from first[i] to before last[i], shape (beads,).
         senders: shape (edges,).
         vectors: shape (edges, 3).
-        shapes: what layers need of them, see `edge_source.SHAPE`, shape (edges, 6).
+        shapes: what layers need of them, see `edge_source.SHAPE`, shape (edges, 4).
         targets: where what the senders get from the bead is added, see `pairs.Pairs`, shape (edges,).
     """
 
@@ -103,7 +103,7 @@ class Edges:
         self, first: Tensor, last: Tensor, senders: Tensor, vectors: Tensor, targets: Tensor, cutoff: float
     ) -> None:
         self.first, self.last, self.senders, self.vectors, self.targets = first, last, senders, vectors, targets
-        self.shapes = vectors.new_zeros(len(vectors), 6)
+        self.shapes = vectors.new_zeros(len(vectors), 4)
         self.arguments = {0: first, 1: last, 2: senders, 3: vectors}
         """The first ones of every kernel that goes over edges, by their number."""
         self.shaped = {**self.arguments, 3: self.shapes}

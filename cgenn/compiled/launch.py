@@ -109,7 +109,7 @@ def _names(dtype: torch.dtype, lanes: int) -> dict[str, Any]:
         return real(1.0) / (real(1.0) + wp.exp(-value))  # type: ignore[operator]
 
     names = {"wp": wp, "Real": real, "Lanes": kind}
-    names |= {"Vector": wp.types.vector(3, real), "Shape": wp.types.vector(6, real)}
+    names |= {"Vector": wp.types.vector(3, real), "Shape": wp.types.vector(4, real)}
     return names | {"squashed": squashed} if lanes == 1 else names
 
 

@@ -53,8 +53,8 @@ class Layer:
         self.gated, self.reads = new(beads, c.out, width), new(beads, width)
         blocks = 1 if c.inside else width // c.lanes
         nobody = torch.zeros(1, dtype=torch.int32, device=features.device)
-        nothing = new(1, 6)
-        edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.knots, c.table, self.sent]
+        nothing = new(1, 4)
+        edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, c.cutoff, c.knots, c.table, self.sent]
         given: list[Tensor | float] = [] if bodies is None else [bodies.offsets, 0]
         targets = [nobody] if c.both else []
         to: list[Tensor | float] = [types, c.receiver, self.got, *given, *targets]

@@ -28,6 +28,7 @@ def {name}(
     last: wp.array(dtype=wp.int32),
     senders: wp.array(dtype=wp.int32),
     shapes: wp.array(dtype=Shape),
+    cutoff: Real,
     knots: Real,
     table: wp.array(dtype=Lanes),
     features: wp.array(dtype=Lanes),

@@ -61,7 +61,7 @@ _ACTIVATED = """\
 """After all edges of a bead: on each of them, the next one would wait for it."""
 _COEFFICIENTS = [f"table[knot + {k}, 0, block]" for k in range(DEGREE + 1)]
 _DIFFERENCES = [f"({other} - {one})" for one, other in pairwise(_COEFFICIENTS)]
-_ON_EDGE = AT + "        share = Real(1.0) / (cutoff * inverse)\n        share3 = share * share * share\n"
+_ON_EDGE = AT + "        share3 = share * share * share\n"
 
 
 @dataclass(frozen=True)

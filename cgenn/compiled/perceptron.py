@@ -29,7 +29,7 @@ _AT_ONCE = 4 * 2**20
 """Bytes of what each thread keeps of edges at a time."""
 _TYPICAL = 32
 """Edges of a bead."""
-_TABLE, AROUND, _ROWS = 5, 8, 10
+_TABLE, AROUND, _ROWS = 6, 9, 11
 """Numbers of arguments of the kernels of messages: radial functions, derivatives by vectors, and rows of a thread."""
 
 
@@ -144,7 +144,7 @@ class WeightedMessages:
     ) -> None:
         self.gather, self.ungather, self.perceptron, self.bodies = forward, backward, perceptron, bodies
         p, tensors = perceptron, bodies.tensors
-        nobody, nothing = forward.kept[0], tensors.new_zeros(1, 6)
+        nobody, nothing = forward.kept[0], tensors.new_zeros(1, 4)
         wide, single = tensors.new_zeros(1, p.width), tensors.new_zeros(1)
         edges: list[Tensor | float] = [nobody, nobody, nobody, nothing, bodies.offsets, 0, wide, wide, single]
         arguments = [*edges, p.cutoff, p.knots, p.table]
