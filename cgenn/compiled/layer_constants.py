@@ -164,14 +164,10 @@ class LayerConstants:
             }
         sizes, given = (self.inputs, self.gathered), self.perceptron is not None
         way = {"given": given, "both": self.both}
-        if self.inside:
-            return {
-                "forward": rank_source.forward(terms, *sizes, blocks, **way),
-                "backward": rank_source.backward(terms, *sizes, blocks, features=not self.first, **way),
-            }
+        source = rank_source if self.inside else message_source
         return {
-            "forward": message_source.forward(terms, *sizes, blocks, **way),
-            "backward": message_source.backward(terms, *sizes, blocks, features=not self.first, **way),
+            "forward": source.forward(terms, *sizes, blocks, **way),
+            "backward": source.backward(terms, *sizes, blocks, features=not self.first, **way),
         }
 
     def _both(self, parts: Sequence[Tensor]) -> Both:

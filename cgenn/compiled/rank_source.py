@@ -1,9 +1,9 @@
 """The Warp source of the kernels over edges of one layer where there are few registers: rank after rank.
 
-Messages and derivatives are those of `message_source`. What leaves a register has to be stored, which may take as long
-as two products with their sums (on Zen 3, which reads both through the same port). Therefore features are read again
-for each sum, one message of a pair comes after the other, and what is complete is added where it belongs at once: only
-radial functions are kept from one message to the other.
+Messages and derivatives are those of `message_source`. What leaves a register has to be stored, and a store can cost as
+much as two products with their sums (measured on Zen 3). Therefore features are read again for each sum, one message of
+a pair comes after the other, and what is complete is added where it belongs at once: only radial functions are kept
+from one message to the other.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ def _radial_functions(loop: EdgeLoop, *, slope: bool = False) -> None:
 
 
 def _given_radial(loop: EdgeLoop, number: int) -> None:
+    """One that is given."""
     if loop.given:
         loop.radial(number)
 
@@ -180,6 +181,7 @@ def _add(loop: EdgeLoop, row: str, array: str, kind: str, rank: int, size: int) 
 
 
 def _settle_all(loop: EdgeLoop, name: str, rank: int) -> None:
+    """The components of a tensor."""
     _settle(loop, *(f"{name}_{m}" for m in range(2 * rank + 1)))
 
 
