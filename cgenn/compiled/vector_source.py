@@ -39,8 +39,12 @@ def settled(values: Lanes) -> Lanes: ...
 
 A value that is `settled` has been computed before whatever else is settled after it.
 """
-_SETTLED = 'asm volatile("" : "+x"(*(wp::Many*)&found));'
-"""Vectors that are no longer than a register."""
+_SETTLED = """
+#ifdef __AVX__
+    asm volatile("" : "+x"(*(wp::Many*)&found));
+#endif
+"""
+"""For vectors that are no longer than a register."""
 
 
 def in_vectors(text: str, dtype: torch.dtype, lanes: int) -> str:
