@@ -6,7 +6,7 @@ vector over `lanes` channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -30,20 +30,21 @@ SHAPE = f"""\
         distance = wp.length(r)
         inverse = Real(1.0) / distance
         share = distance / cutoff
-        place = Real({1 + NEAR!r}) * share / (share + Real({NEAR!r}))
+        place = Real({1 + NEAR!r}) / (Real(1.0) + Real({NEAR!r}) / share)
         shapes[edge] = Shape(r[0] * inverse, r[1] * inverse, r[2] * inverse, place)
 """
-"""What all layers need of an edge r: its direction, and its place among the knots, from 0 to 1 at the cutoff."""
+"""What all layers need of an edge r: its direction, and its place s among the knots (`radial.NEAR`), from 0 to 1 at the
+cutoff, and less than 1 + a however far away."""
 
 _TAKEN = f"""\
         other = senders[edge]
         u0 = shape[0]
         u1 = shape[1]
         u2 = shape[2]
-        knot = wp.clamp(wp.int32(place), 0, wp.int32(knots) - 1)
+        knot = wp.clamp(wp.int32(place), 0, wp.int32(knots) - 1)  # what is not a number is somewhere in the table, too
         t = place - Real(knot)
-        less = Real({1 + NEAR!r}) - shape[3]
-        share = Real({NEAR!r}) * shape[3] / less
+        rest = Real({1 + NEAR!r}) - shape[3]
+        share = Real({NEAR!r}) * shape[3] / rest
         inverse = Real(1.0) / (share * cutoff)
 """
 OVER_EDGES = f"""\
@@ -54,20 +55,21 @@ OVER_EDGES = f"""\
         place = knots * shape[3]
 {_TAKEN}\
 """
-"""The loop over the edges of a bead: where on the spline an edge is, and the distance, as a share of the cutoff."""
+"""The loop over the edges of a bead: where on the spline one is, and its length by the cutoff, a s / (1 + a - s)."""
 OVER_ALL_EDGES = f"""\
     for edge in range(first[bead], last[bead]):
         shape = shapes[edge]
         place = knots * wp.min(shape[3], Real(1.0))
 {_TAKEN}\
 """
-"""The same with those beyond the cutoff, as if they ended there."""
+"""The same with those beyond the cutoff: on the spline they are at its end, their share is more than one."""
 
 VALUES = spline("piece", PIECES, 0)
 """What coefficients count for in a radial function."""
-_PER_LENGTH = f"        per_length = knots * Real({1 / NEAR / (1 + NEAR)!r}) * less * less / cutoff\n"
+_PER_LENGTH = f"        per_length = knots * Real({1 / NEAR / (1 + NEAR)!r}) * rest * rest / cutoff\n"
 SLOPES = spline("up", STEPS, 1) + spline("rise", RISES, 1) + _PER_LENGTH
-"""What differences count for in a radial function and in its slope, and how t changes with the distance."""
+"""What differences count for in a radial function and in its slope, and how t changes with the distance: by the number
+of knots times ds/dx = (1 + a - s)^2 / (a (1 + a)), by the cutoff."""
 ENVELOPE = "Real(1.0) + share6 * (share * (Real(48.0) - Real(21.0) * share) - Real(28.0))"
 ENVELOPE_SLOPE = "Real(-168.0) * share3 * share * share * gap * gap"
 """1 - 28 x^6 + 48 x^7 - 21 x^8 of x = distance / cutoff, `share` (see `nn.radial`), and -168 x^5 (1 - x)^2."""
@@ -152,7 +154,7 @@ class EdgeLoop:
             sums: variables that are summed over the edges of the bead; of each edge alone, if `inside`.
             ending: what follows the loop in each block.
         """
-        before = OVER_EDGES + (AT if self.given else before)
+        before = OVER_EDGES + before
         if not self.inside:
             zeros = "".join(f"    {name} = Lanes()\n" for name in sums)
             return self.own + zeros + before + self.text + self.after + ending
@@ -184,10 +186,10 @@ class EdgeLoop:
             for rank in range(source, min(self.ranks(source=source)), -1):
                 self.climb(self.name("f", source, rank - 1), self.name("f", source, rank), step(rank, rank - 1))
 
-    def turn(self, ranks: Iterable[int]) -> None:
-        """Turn the features, where that is needed."""
+    def turn(self, only: int | None = None) -> None:
+        """Turn the features of all ranks, or of one, where that is needed."""
         for source, rank in sorted({(term.source, term.rank) for term in self.terms if term.turned}):
-            if rank in ranks:
+            if only in (None, rank):
                 self.climb(self.name("t", source, rank), self.name("f", source, rank), step(rank, rank))
 
     def mix(self, number: int, name: str) -> None:

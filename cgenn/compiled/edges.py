@@ -105,9 +105,9 @@ class Edges:
         self.first, self.last, self.senders, self.vectors, self.targets = first, last, senders, vectors, targets
         self.shapes = vectors.new_zeros(len(vectors), 4)
         self.arguments = {0: first, 1: last, 2: senders, 3: vectors}
-        """The first ones of every kernel that goes over edges, by their number."""
+        """The first ones of every kernel of bodies that goes over edges, by their number."""
         self.shaped = {**self.arguments, 3: self.shapes}
-        """The same of those of the layers."""
+        """The first ones of the kernels of layers."""
         given: list[Tensor | float] = [first, last, vectors, cutoff, self.shapes]
         self._shape = Launch(kernel(_SHAPE, vectors.dtype, _LANES), len(first), 1, given, vectors.device)
         self._slopes: Tensor | None = None

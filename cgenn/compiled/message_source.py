@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cgenn.compiled.edge_source import (
+    AT,
     FROM_BEAD,
     SLOPES,
     TO_BEAD,
@@ -71,11 +72,10 @@ def forward(
     With `given` radial functions the table holds their values on each edge; those of a bead begin at its offset.
     """
     loop = EdgeLoop(terms, blocks, (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,), given)
-    ranks = loop.ranks()
     for _ in loop.each_side():
         take(loop, "features", loop.sources, inputs)
         loop.descend()
-        loop.turn(ranks)
+        loop.turn()
     for number, term in enumerate(terms):
         loop.radial(number)
         for side in loop.each_side():
@@ -90,7 +90,7 @@ def forward(
         loop.text += ADDED
         add_to(loop, "to", "messages", outputs, [(k, f"{_TO[FROM_BEAD]}{name_of(k)}") for k in range(outputs)])
     sums = [_sum(k) for k in range(outputs)]
-    before = VALUES + fetch_next({"features": inputs, "messages": outputs}, blocks) * both
+    before = AT if given else VALUES + fetch_next({"features": inputs, "messages": outputs}, blocks) * both
     text = forward_header(OFFSETS * given + TARGETS * both)
     return text + loop.written(before, sums, ending(outputs, blocks, there=both))
 
@@ -125,12 +125,11 @@ def backward(
     sides = (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,) if given else (FROM_BEAD,)
     loop = EdgeLoop(terms, blocks, sides, given)
     wanted = [k for k in range(inputs) if features and degree_of(k) in loop.sources]
-    ranks = loop.ranks()
     for _ in loop.each_side():
         take(loop, "features", loop.sources, inputs)
         take(loop, "slopes", loop.targets, outputs)
         loop.descend()
-        loop.turn(ranks)
+        loop.turn()
         descend_slopes(loop)
     for number in range(len(terms)):
         loop.radial(number, slope=True)
@@ -149,7 +148,8 @@ def backward(
             at = place("bead", k, blocks)
             end += f"    put(by_features, {at}, {f'vector(by_features, {at}) + ' * both}{_sum(k)})\n"
     header = backward_header(more_of_backward(features=features, given=given, both=both))
-    before = SLOPES + fetch_next({"features": inputs, "slopes": outputs, "by_features": inputs}, blocks) * both
+    sizes = {"features": inputs, "slopes": outputs} | ({"by_features": inputs} if features else {})
+    before = AT if given else SLOPES + fetch_next(sizes, blocks) * both
     return header + loop.written(before, [_sum(k) for k in own], end)
 
 

@@ -134,7 +134,7 @@ class WeightedMessages:
     Radial functions are computed again for the derivatives, unless these follow at once, see `there_and_back`.
 
     Args:
-        forward, backward: launches of the kernels of `message_source` for radial functions that are `given`.
+        forward, backward: launches of the kernels of messages for radial functions that are `given`.
         bodies: the tensors of the beads, and room for derivatives.
         features: whether there are derivatives by features, in rows of its own for each thread.
     """

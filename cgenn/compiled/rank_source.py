@@ -2,15 +2,17 @@
 
 Messages and derivatives are those of `message_source`. What leaves a register has to be stored, and a store can cost as
 much as two products with their sums (measured on Zen 3). Therefore features are read again for each sum, one message of
-a pair comes after the other, and what is complete is added where it belongs at once: only radial functions are kept
-from one message to the other.
+a pair comes after the other, and what is complete is added where it belongs at once: only radial functions and the sums
+by distance and direction are kept from one message to the other.
+
+A pair has both of its messages, unless radial functions are `given`, which are not the same both ways.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cgenn.compiled.edge_source import FROM_BEAD, SLOPES, TO_BEAD, VALUES, EdgeLoop
+from cgenn.compiled.edge_source import AT, FROM_BEAD, SLOPES, TO_BEAD, VALUES, EdgeLoop
 from cgenn.compiled.ladder import Coupling, step
 from cgenn.compiled.message_source import (
     ADDED,
@@ -32,11 +34,9 @@ from cgenn.compiled.message_source import (
 _TURNS = "turn0", "turn1", "turn2"
 
 
-def forward(
-    terms: Sequence[Coupling], inputs: int, outputs: int, blocks: int, *, given: bool = False, both: bool = False
-) -> str:
+def forward(terms: Sequence[Coupling], inputs: int, outputs: int, blocks: int, *, given: bool, both: bool) -> str:
     """The messages that beads get, see `message_source.forward`."""
-    loop = EdgeLoop(terms, blocks, (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,), given, inside=True)
+    loop = _loop(terms, blocks, given=given, both=both)
     sizes = {"features": inputs}
     _radial_functions(loop)
     for side in loop.each_side():
@@ -45,13 +45,13 @@ def forward(
         loop.descend()
         for rank in range(max(loop.targets) + 1):
             _read(loop, sizes, rank)
-            loop.turn([rank])
+            loop.turn(rank)
             for target in loop.targets:
                 _message(loop, target, rank)
             if rank in loop.targets:
                 _add(loop, row, "messages", "z", rank, outputs)
     text = forward_header(OFFSETS * given + TARGETS * both, inside=True)
-    before = VALUES + fetch_next(sizes, blocks) * both
+    before = AT if given else VALUES + fetch_next(sizes, blocks)
     return text + loop.written(before, [], ending(outputs, blocks, there=True, sums=False))
 
 
@@ -62,11 +62,11 @@ def backward(
     blocks: int,
     *,
     features: bool,
-    given: bool = False,
-    both: bool = False,
+    given: bool,
+    both: bool,
 ) -> str:
     """The derivatives by features and by vectors, see `message_source.backward`."""
-    loop = EdgeLoop(terms, blocks, (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,), given, inside=True)
+    loop = _loop(terms, blocks, given=given, both=both)
     sizes = {"features": inputs, "slopes": outputs}
     _radial_functions(loop, slope=True)
     for side in loop.each_side():
@@ -78,7 +78,7 @@ def backward(
             _read(loop, sizes, rank)
             _by_direction(loop, rank)
             _read(loop, sizes, rank)
-            loop.turn([rank])
+            loop.turn(rank)
             if not given:
                 _by_radial_functions(loop, rank)
             for source in loop.sources:
@@ -95,7 +95,12 @@ def backward(
                 _by_radial_functions(loop, rank)
     by_vectors(loop, both=both)
     header = backward_header(more_of_backward(features=features, given=given, both=both), inside=True)
-    return header + loop.written(SLOPES + fetch_next(sizes, blocks) * both, [], "")
+    return header + loop.written(AT if given else SLOPES + fetch_next(sizes, blocks), [], "")
+
+
+def _loop(terms: Sequence[Coupling], blocks: int, *, given: bool, both: bool) -> EdgeLoop:
+    assert both != given
+    return EdgeLoop(terms, blocks, (TO_BEAD, FROM_BEAD) if both else (TO_BEAD,), given, inside=True)
 
 
 def _radial_functions(loop: EdgeLoop, *, slope: bool = False) -> None:
@@ -149,7 +154,7 @@ def _by_radial_functions(loop: EdgeLoop, rank: int) -> None:
             here = loop.name("t" if term.turned else "f", term.source, rank)
             there = loop.name("g", term.target, rank)
             slope = " + ".join(f"wp.cw_mul({there}_{m}, {here}_{m})" for m in range(2 * rank + 1))
-            by_radial(loop, number, f"({slope})" if loop.given else slope)
+            by_radial(loop, number, slope)
     _settle(loop, "radial")
 
 

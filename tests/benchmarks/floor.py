@@ -3,9 +3,9 @@
 Operations: multiplications and additions of the messages (steps from degree to degree, see `cgenn.compiled.ladder`;
 those of the first layer by harmonics; radial functions once for both ways), the products of each bead and the matrix
 products that mix channels; derivatives count twice as much as what they are derivatives of, but for matrix products,
-whose weights are constant, as much. Bytes: what is kept of a bead is written
-and read once forwards and once backwards; of an edge each layer reads the vector and the sender forwards and backwards
-and reads and writes the derivative. Both at the rates that one thread reaches in a large matrix product and a copy.
+whose weights are constant, as much. Bytes: what is kept of a bead is written and read once forwards and once backwards;
+of an edge each layer reads the shape (`compiled.edge_source.SHAPE`) and the sender forwards and backwards and reads and
+writes the derivative. Both at the rates that one thread reaches in a large matrix product and a copy.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def bytes_moved(layers: Sequence[Layer], beads: int, neighbors: float) -> float:
     tensors = [each for layer in layers for each in vars(layer).values() if isinstance(each, Tensor)]
     kept = sum({each.data_ptr(): each.nbytes for each in tensors if len(each) >= beads}.values())
     real = layers[0].gated.element_size()
-    return 4 * kept / beads + len(layers) * neighbors * (2 * (3 * real + 4) + 6 * real)
+    return 4 * kept / beads + len(layers) * neighbors * (2 * (4 * real + 4) + 6 * real)
 
 
 def rates() -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -195,3 +196,22 @@ def test_on_processors_with_many_and_few_registers(lmax: int, channels: int, wid
     potential = random_potential(lmax=lmax, channels=channels)
     agree(potential, place(potential), KERNELS)
     assert all(each.inside != wide for each in compiled(potential).network.constants)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_edges_that_are_not_numbers_or_far_too_long(wide: bool, monkeypatch) -> None:
+    """What cannot be computed is seen in the energies, and does not crash; what is far away adds nothing."""
+    monkeypatch.setattr("cgenn.compiled.layer_constants.has_wide_registers", lambda device: wide)
+    potential = random_potential(torch.float32)
+    graph, network = open_graph(potential), compiled(potential).network
+
+    def energies(first: float) -> torch.Tensor:
+        vectors = graph.edge_vectors().clone()
+        back = (graph.receivers == graph.senders[0]) & (graph.senders == graph.receivers[0])
+        vectors[0], vectors[back] = first, -first
+        return network(vectors, graph.types, graph.receivers, graph.senders).energies
+
+    assert energies(math.nan)[torch.stack([graph.receivers[0], graph.senders[0]])].isnan().all()
+    far = energies(10.0)
+    for longer in (1e6, 1e12, 1e18):
+        close(energies(longer), far, 1e-6)

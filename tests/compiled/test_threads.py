@@ -67,7 +67,7 @@ def test_all_kernels_compile_for_a_gpu(lmax: int, tmp_path: Path) -> None:
     graph = periodic_graph(single)
     edges = ListedEdges(graph.receivers, graph.senders, graph.shifts, graph.batch, 2, 0.8)
     kernels = [made for each in network.constants for made in each.kernels.values()]
-    kernels += [edges._near.kernel, edges._collect.kernel, kernel(_SELECT, torch.float32, 8)]
+    kernels += [edges._near.kernel, edges._shape.kernel, edges._collect.kernel, kernel(_SELECT, torch.float32, 8)]
     modules = {id(made.module): made.module for made in kernels}
     for number, module in enumerate(modules.values()):
         folder = tmp_path / str(number)

@@ -135,7 +135,9 @@ def test_energy_at_long_time_steps(name):
 @pytest.mark.parametrize("name", BODIES)
 def test_temperature_and_alignment_in_a_field(name):
     """Equipartition of translation and rotation, and <cos> = coth x - 1/x, for x = 2 (Langevin 1905)."""
-    run, _, rigid, _ = simulation(name, field, 300, openmm.LangevinMiddleIntegrator(300, 5.0, 0.01), spacing=0.09)
+    integrator = openmm.LangevinMiddleIntegrator(300, 5.0, 0.01)
+    integrator.setRandomNumberSeed(1)
+    run, _, rigid, _ = simulation(name, field, 300, integrator, spacing=0.09)
     thermometer = Thermometer.of(run.system, rigid)
     tilt = np.arccos(1 + np.log1p(np.linspace(0, 1, 302)[1:-1] * np.expm1(-4)) / 2)  # as they are in equilibrium
     tilted = Rotation.from_rotvec(tilt[:, None] * [1.0, 0, 0]) * Rotation.from_rotvec(tilt[::-1, None] * [0, 0, 9.0])
@@ -152,8 +154,8 @@ def test_temperature_and_alignment_in_a_field(name):
         axis = Rotation.from_quat(frames[0], scalar_first=True).as_matrix()[:, 2, 2]
         cosines.append(axis.mean())
     _, translation, rotation = np.mean(found, axis=0)
-    assert translation == pytest.approx(300, rel=0.04)
-    assert rotation == pytest.approx(300, rel=0.04)
+    assert translation == pytest.approx(300, rel=0.05)  # nearly four times the error of the mean of a rod's rotation
+    assert rotation == pytest.approx(300, rel=0.05)
     assert np.mean(cosines) == pytest.approx(1 / math.tanh(2) - 1 / 2, abs=0.04)
 
 
