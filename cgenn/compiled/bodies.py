@@ -31,9 +31,8 @@ class BodyConstants:
         weights: list[Tensor] = [part.exact.to(**self.kind) for part in frames.tensors.weights]  # type: ignore[operator, misc]
         self.weights = torch.cat([part.transpose(1, 2) for part in weights], dim=2).contiguous()
         embedding = frames.embedding
-        self.invariants = padded(
-            frames.edges.outputs, device
-        )  # else matrix products with them take three times as long
+        # whole vectors, else matrix products with them take three times as long
+        self.invariants = padded(frames.edges.outputs, device)
         self.chosen = list(zip(embedding.chosen, embedding.degrees, strict=True))
         self.embedding = [part.detach() * part.shape[1] ** -0.5 for part in embedding.weights]
         self.generators = [_generators(degree).to(**self.kind) for _, degree in self.chosen]
@@ -114,7 +113,7 @@ class Bodies:
 
     def forward(self, edges: Edges, orientations: Float[Tensor, "beads 3 3"], features: Tensor) -> None:
         """Tensors and sites, whose energy is added to that of the beads; what is not scalar of the features."""
-        self.offsets[1:] = torch.cumsum((edges.last - edges.first)[: len(self.tensors)], 0)
+        self.offsets[1:] = torch.cumsum(edges.last - edges.first, 0)
         self.orientations.copy_(orientations)
         self.turn()
         self._find_invariants(edges)

@@ -30,11 +30,11 @@ SHAPE = f"""\
         distance = wp.length(r)
         inverse = Real(1.0) / distance
         share = distance / cutoff
-        place = Real({1 + NEAR!r}) / (Real(1.0) + Real({NEAR!r}) / share)
+        place = Real({1 + NEAR!r}) * share / (share + Real({NEAR!r}))
         shapes[edge] = Shape(r[0] * inverse, r[1] * inverse, r[2] * inverse, place)
 """
 """What all layers need of an edge r: its direction, and its place s among the knots (`radial.NEAR`), from 0 to 1 at the
-cutoff, and less than 1 + a however far away."""
+cutoff and beyond one further away."""
 
 _TAKEN = f"""\
         other = senders[edge]

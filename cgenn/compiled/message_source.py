@@ -243,14 +243,25 @@ def descend_slopes(loop: EdgeLoop) -> None:
 def _by_term(loop: EdgeLoop, number: int) -> None:
     """From the derivatives by z to those by a radial function and by the features of its rank; what it adds to z."""
     term = loop.terms[number]
-    here, to = (loop.name(kind, term.source, term.rank) for kind in ("th" if term.turned else "fv"))
-    there = loop.name("g", term.target, term.rank)
-    products = [f"wp.cw_mul({there}_{m}, {here}_{m})" for m in range(2 * term.rank + 1)]
-    loop.add(f"p{number}", " + ".join(products))
-    for m in range(2 * term.rank + 1):
-        loop.add(f"{to}_{m}", f"wp.cw_mul(w{number}, {there}_{m})")
+    loop.add(f"p{number}", by_weight(loop, number))
+    by_source(loop, number)
     if term.rank < term.target:
         loop.mix(number, loop.name("z", term.target, term.rank))
+
+
+def by_weight(loop: EdgeLoop, number: int) -> str:
+    """The derivative by a radial function."""
+    term = loop.terms[number]
+    here, there = loop.name("t" if term.turned else "f", term.source, term.rank), loop.name("g", term.target, term.rank)
+    return " + ".join(f"wp.cw_mul({there}_{m}, {here}_{m})" for m in range(2 * term.rank + 1))
+
+
+def by_source(loop: EdgeLoop, number: int) -> None:
+    """What a term adds to the derivatives by the features of its rank, or by the turned ones."""
+    term = loop.terms[number]
+    to, there = loop.name("h" if term.turned else "v", term.source, term.rank), loop.name("g", term.target, term.rank)
+    for m in range(2 * term.rank + 1):
+        loop.add(f"{to}_{m}", f"wp.cw_mul(w{number}, {there}_{m})")
 
 
 def _by_targets(loop: EdgeLoop) -> None:

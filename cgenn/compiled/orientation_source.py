@@ -116,7 +116,7 @@ def hidden(outputs: int, chains: int) -> str:
     more = "    mixing: wp.array2d(dtype=Lanes),\n    invariants: wp.array2d(dtype=Real),\n"
     text = _HEADER.format(name="hidden", arguments=more) + OVER_ALL_EDGES + VALUES + _ON_EDGE
     text += "        share6 = share3 * share3\n"
-    text += f"        shares[at] = wp.where(share < Real(1.0), {ENVELOPE}, Real(0.0))\n"
+    text += f"        shares[at] = wp.where(shape[3] < Real(1.0), {ENVELOPE}, Real(0.0))\n"
     text += "        for block in range(hidden.shape[1]):\n"
     text += "".join(f"            value{part} = Lanes()\n" for part in range(chains))
     text += f"            value = {counted('piece', _COEFFICIENTS, 0)}\n"

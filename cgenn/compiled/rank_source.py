@@ -21,7 +21,9 @@ from cgenn.compiled.message_source import (
     add_to,
     backward_header,
     by_radial,
+    by_source,
     by_vectors,
+    by_weight,
     descend_slopes,
     ending,
     fetch_next,
@@ -151,10 +153,7 @@ def _by_radial_functions(loop: EdgeLoop, rank: int) -> None:
     """The derivatives by the radial functions of a rank."""
     for number, term in enumerate(loop.terms):
         if term.rank == rank:
-            here = loop.name("t" if term.turned else "f", term.source, rank)
-            there = loop.name("g", term.target, rank)
-            slope = " + ".join(f"wp.cw_mul({there}_{m}, {here}_{m})" for m in range(2 * rank + 1))
-            by_radial(loop, number, slope)
+            by_radial(loop, number, by_weight(loop, number))
     _settle(loop, "radial")
 
 
@@ -166,9 +165,7 @@ def _by_features(loop: EdgeLoop, source: int, rank: int) -> None:
     for number, term in enumerate(loop.terms):
         if (term.source, term.rank) == (source, rank):
             _given_radial(loop, number)
-            there, to = loop.name("g", term.target, rank), h if term.turned else v
-            for m in range(2 * rank + 1):
-                loop.add(f"{to}_{m}", f"wp.cw_mul(w{number}, {there}_{m})")
+            by_source(loop, number)
     if loop.has(h):
         loop.climb_back(v, h, step(rank, rank))
         loop.direction(f, h, step(rank, rank))

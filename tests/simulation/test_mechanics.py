@@ -154,8 +154,8 @@ def test_temperature_and_alignment_in_a_field(name):
         axis = Rotation.from_quat(frames[0], scalar_first=True).as_matrix()[:, 2, 2]
         cosines.append(axis.mean())
     _, translation, rotation = np.mean(found, axis=0)
-    assert translation == pytest.approx(300, rel=0.05)  # nearly four times the error of the mean of a rod's rotation
-    assert rotation == pytest.approx(300, rel=0.05)
+    assert translation == pytest.approx(300, rel=0.04)
+    assert rotation == pytest.approx(300, rel=0.04)
     assert np.mean(cosines) == pytest.approx(1 / math.tanh(2) - 1 / 2, abs=0.04)
 
 
