@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cgenn.electrostatics.pairs import CoulombPairs
 from cgenn.electrostatics.settings import CoulombSettings
-from cgenn.neighbors import edge_vectors, neighbors
+from cgenn.neighbors import edge_vectors, neighbors, without
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +106,12 @@ def build_graph(
     n_systems: int = 1,
     features: Float[Tensor, "beads features"] | None = None,
     orientations: Float[Tensor, "beads 3 3"] | None = None,
+    excluded: Int[Tensor, "2 pairs"] | None = None,
 ) -> BeadGraph:
-    """The bead graph of all pairs within `cutoff` [nm]; see `BeadGraph` for the arguments."""
+    """The bead graph of all pairs within `cutoff` [nm] but the excluded ones; see `BeadGraph` for the arguments."""
     found = neighbors(positions, cutoff, cell=cell, batch=batch, n_systems=n_systems)
+    if excluded is not None:
+        found = without(found, excluded, len(positions))
     if batch is None:
         batch = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
     return BeadGraph(

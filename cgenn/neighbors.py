@@ -92,6 +92,14 @@ def neighbors(
     )
 
 
+def without(found: Neighbors, excluded: Int[Tensor, "2 pairs"], n_beads: int) -> Neighbors:
+    """Without pairs of these beads, in either direction and of whatever images."""
+    first, second = excluded.long()
+    keys = torch.cat([first * n_beads + second, second * n_beads + first])
+    kept = (~torch.isin(found.receivers * n_beads + found.senders, keys)).nonzero().squeeze(1)
+    return Neighbors(*(part.index_select(0, kept) for part in (found.receivers, found.senders, found.shifts)))
+
+
 def _search_open(points: np.ndarray, cutoff: float, both: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A tree rather than a grid: beads that flew far apart cost nothing."""
     pairs = cKDTree(points).query_pairs(cutoff, output_type="ndarray").astype(np.int64)
@@ -150,11 +158,12 @@ class VerletList:
     """Neighbours kept from call to call: found within cutoff + skin, found anew once a bead moved more than skin / 2.
 
     A changed cell, batch, number of beads, device or precision also leads to a new search. The list that comes back
-    may hold pairs beyond the cutoff, where every term of the potential is zero.
+    may hold pairs beyond the cutoff, where every term of the potential is zero; it holds no `excluded` ones.
     """
 
     cutoff: float
     skin: float = 0.2
+    excluded: Int[Tensor, "2 pairs"] | None = None
     rebuilds: int = field(default=0, init=False)
     _positions: Tensor | None = field(default=None, init=False, repr=False)
     _cell: Tensor | None = field(default=None, init=False, repr=False)
@@ -171,7 +180,10 @@ class VerletList:
     ) -> Neighbors:
         """Pairs that include all closer than the cutoff; see `neighbors` for the arguments."""
         if self._neighbors is None or self._outdated(positions, cell, batch):
-            self._neighbors = neighbors(positions, self.cutoff + self.skin, cell=cell, batch=batch, n_systems=n_systems)
+            found = neighbors(positions, self.cutoff + self.skin, cell=cell, batch=batch, n_systems=n_systems)
+            if self.excluded is not None and self.excluded.numel():
+                found = without(found, self.excluded, len(positions))
+            self._neighbors = found
             self._positions = positions.detach().clone()
             self._cell = None if cell is None else cell.detach().clone()
             self._batch = batch

@@ -150,9 +150,13 @@ class BeadTopology:
     @cached_property
     def excluded_pairs(self) -> np.ndarray:
         """Pairs one, two or three bonds apart: no short-range repulsion acts between them, shape (pairs, 2)."""
-        ends = [self.bonds, self.angles[:, [0, 2]], self.dihedrals[:, [0, 3]]]
-        pairs = np.unique(np.sort(np.concatenate(ends), axis=1), axis=0)
+        pairs = self.bonded_pairs(3)
         return _read_only(pairs, np.int64, (len(pairs), 2))
+
+    def bonded_pairs(self, bonds: int) -> np.ndarray:
+        """Pairs `bonds` (up to 3) bonds apart or fewer, the lower index first, shape (pairs, 2)."""
+        ends = [np.zeros((0, 2), np.int64), self.bonds, self.angles[:, [0, 2]], self.dihedrals[:, [0, 3]]]
+        return np.unique(np.sort(np.concatenate(ends[: bonds + 1]), axis=1), axis=0)
 
     def repeat(self, copies: int) -> BeadTopology:
         """`copies` of this system after one another, not bonded to each other."""

@@ -99,7 +99,7 @@ def test_polymers_page(tmp_path, monkeypatch):
     assert names["potential"].provenance["frames"] == [9, 9]
     entries = json.loads((tmp_path / "matched" / "pressure.json").read_text())
     assert entries["chosen"] == names["potential"].provenance["pressure"]["chosen"]
-    assert [len(entry["pressures"]) for entry in entries["rounds"]] == [2, 2]
+    assert [len(entry["values"]) for entry in entries["rounds"]] == [2, 2]
     assert entries["rounds"][1]["height"] != 0
     assert names["tempered"].config.temperatures == (300.0, 500.0)
     assert names["warm"].config.temperature == 400.0

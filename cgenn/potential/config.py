@@ -26,6 +26,8 @@ class NetworkConfig(Config):
         temperature_input: let the energy depend on the temperature, learnt from data of several temperatures.
         electrostatics: charges and their long-range energy; None for none.
         oriented: let the energy depend on the orientations of the beads that have one.
+        excluded_bonds: beads so many bonds apart or fewer do not see each other, and what keeps them in place are the
+            priors: 3 for chains of a few bead types, in which neighbours along the chain look like any others.
     """
 
     cutoff: PositiveFloat = 1.0
@@ -39,6 +41,7 @@ class NetworkConfig(Config):
     temperature_input: bool = False
     electrostatics: ElectrostaticsConfig | None = None
     oriented: bool = True
+    excluded_bonds: int = Field(default=0, ge=0, le=3)
 
     @model_validator(mode="after")
     def _dipoles_need_vectors(self) -> NetworkConfig:

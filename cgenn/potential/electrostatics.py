@@ -80,13 +80,6 @@ def group_totals(
     return totals
 
 
-def excluded_pairs(topology: BeadTopology, bonds: int) -> Int[np.ndarray, "pairs 2"]:
-    """Pairs of beads `bonds` bonds apart or fewer, the lower index first."""
-    ends = [topology.bonds, topology.angles[:, [0, 2]], topology.dihedrals[:, [0, 3]]][:bonds]
-    pairs = np.concatenate([np.zeros((0, 2), np.int64), *ends])
-    return np.unique(np.sort(pairs, axis=1), axis=0)
-
-
 def coulomb_settings(
     config: ElectrostaticsConfig, beads: int, cell: Float[Tensor, "systems 3 3"] | None
 ) -> CoulombSettings:
@@ -119,7 +112,7 @@ def coulomb_graph(
     systems = torch.arange(n_systems, device=device)
     index = torch.from_numpy(group_index(topology, config.groups)).to(device)
     totals = torch.from_numpy(group_totals(topology.charges, index.cpu().numpy())).to(positions)
-    excluded = torch.from_numpy(excluded_pairs(topology, config.excluded_bonds).T.copy()).to(device)
+    excluded = torch.from_numpy(topology.bonded_pairs(config.excluded_bonds).T.copy()).to(device)
     settings = coulomb_settings(config, beads, cell)
     pairs = coulomb_pairs(
         positions,

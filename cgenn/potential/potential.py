@@ -39,7 +39,7 @@ class Moments(NamedTuple):
 
 
 class Potential(nn.Module):
-    """E = E_network + E_electrostatics + E_bonds + E_angles + E_dihedrals + E_repulsion + E_ramp [kJ/mol]."""
+    """E = E_network + E_electrostatics + E_bonds + E_angles + E_dihedrals + E_repulsion + E_pairs + E_ramp [kJ/mol]."""
 
     def __init__(self, config: PotentialConfig, priors: Priors, provenance: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -149,6 +149,7 @@ class Potential(nn.Module):
             n_systems=systems,
             features=None if features is None else features.to(positions).repeat(systems, 1),
             orientations=self._frames(topology, positions, orientations),
+            excluded=self._excluded(topology, systems, positions.device),
         )
         if self.config.electrostatics is None:
             return graph
@@ -156,6 +157,14 @@ class Potential(nn.Module):
             self.config.electrostatics, topology, graph.positions, graph.cell, graph.batch, graph.n_systems
         )
         return replace(graph, coulomb=coulomb)
+
+    def _excluded(self, topology: BeadTopology, systems: int, device: torch.device) -> Int[Tensor, "2 pairs"] | None:
+        """Pairs of beads that do not see each other, in all systems."""
+        pairs = topology.bonded_pairs(self.config.excluded_bonds)
+        if not len(pairs):
+            return None
+        offsets = len(topology) * torch.arange(systems, device=device)
+        return (torch.from_numpy(pairs.T.copy()).to(device)[:, None] + offsets[None, :, None]).flatten(1)
 
     def _frames(
         self, topology: BeadTopology, positions: Tensor, orientations: Tensor | None

@@ -17,7 +17,7 @@ from cgenn.potential.bonded import (
 )
 from cgenn.potential.linkage import Linkage, joined_points
 from cgenn.potential.priors import Priors
-from cgenn.potential.repulsion import ramp_energy, repulsion_energy
+from cgenn.potential.repulsion import ramp_energy, repulsion_energy, spline_energy
 from cgenn.topology import BeadTopology
 
 
@@ -26,6 +26,7 @@ class PriorEnergy(nn.Module):
 
     sigma: Tensor
     epsilon: Tensor
+    splines: Tensor
     excluded: Tensor
     anchor_beads: Tensor
     anchors: Tensor
@@ -46,7 +47,9 @@ class PriorEnergy(nn.Module):
         self.repels = bool(np.any(sigma > 0))
         self.register_buffer("sigma", torch.from_numpy(sigma))
         self.register_buffer("epsilon", torch.from_numpy(epsilon))
-        self.ramp = priors.ramp
+        self.pairs, self.ramp = priors.pairs, priors.ramp
+        if priors.pairs:
+            self.register_buffer("splines", torch.from_numpy(priors.pair_table(types)))
         excluded = topology.excluded_pairs
         self.register_buffer("excluded", torch.from_numpy(excluded[:, 0] * self.beads + excluded[:, 1]))
 
@@ -56,7 +59,7 @@ class PriorEnergy(nn.Module):
 
     def forward(self, graph: BeadGraph) -> dict[str, Tensor]:
         """Energy of each term and system, each of shape (systems,) [kJ/mol]; the graph's edges must reach far enough
-        for the repulsion and the ramp (`Priors.pair_cutoff`)."""
+        for the terms of pairs (`Priors.pair_cutoff`)."""
         points = self._points(graph)
         energies = {
             "bonds": self._bonded("bond", bond_energy, graph, points)
@@ -65,7 +68,7 @@ class PriorEnergy(nn.Module):
             + self._bonded("angle_well", angle_well_energy, graph, points),
             "dihedrals": self._bonded("dihedral", dihedral_energy, graph, points),
         }
-        if self.repels or self.ramp:
+        if self.repels or self.pairs or self.ramp:
             energies |= self._pairs(graph)
         return energies
 
@@ -85,16 +88,18 @@ class PriorEnergy(nn.Module):
         return values.view(graph.n_systems, -1).sum(1)
 
     def _pairs(self, graph: BeadGraph) -> dict[str, Tensor]:
-        """Repulsion and ramp, as far as there are any; every pair is in the graph in both directions."""
+        """Repulsion, splines and ramp, as far as there are any; every pair is in the graph in both directions."""
         first, second = graph.receivers % self.beads, graph.senders % self.beads
         low, high = torch.minimum(first, second), torch.maximum(first, second)
         kept = ~torch.isin(low * self.beads + high, self.excluded)
         distance = torch.linalg.vector_norm(graph.edge_vectors()[kept], dim=1)
+        ends = graph.types[graph.receivers[kept]], graph.types[graph.senders[kept]]
         energies = {}
         if self.repels:
-            ends = graph.types[graph.receivers[kept]], graph.types[graph.senders[kept]]
             sigma, epsilon = self.sigma[ends].to(distance.dtype), self.epsilon[ends].to(distance.dtype)
             energies["repulsion"] = repulsion_energy(distance, sigma, epsilon)
+        if self.pairs:
+            energies["pairs"] = spline_energy(distance, self.splines[ends].to(distance.dtype), self.pairs.range)
         if self.ramp:
             energies["ramp"] = ramp_energy(distance, self.ramp.height, self.ramp.range)
         systems, nothing = graph.batch[graph.receivers[kept]], distance.new_zeros(graph.n_systems)

@@ -120,6 +120,29 @@ class RampPrior(Config):
     range: PositiveFloat
 
 
+class PairPrior(Config):
+    """sum_i c_i B(n r / range - i), i = 0, ..., n - 2, between beads of the types of the key; zero beyond `range` [nm].
+
+    B is the cubic B-spline, 2/3 at 0 and 0 from +-2 on: at `range` the force and its slope vanish. Coefficients
+    [kJ/mol], n - 1 for each pair of types; a further one, c_-1 = 2 c_0 - c_1, takes the curvature away at r = 0.
+    """
+
+    range: PositiveFloat
+    coefficients: dict[str, tuple[float, ...]]
+
+    @model_validator(mode="after")
+    def _equally_many(self) -> PairPrior:
+        found = sorted({len(row) for row in self.coefficients.values()})
+        if len(found) != 1 or found[0] < 2:
+            raise ValueError(f"`coefficients` needs equally many, at least 2, for all pairs of types, got {found}")
+        return self
+
+    @property
+    def intervals(self) -> int:
+        """Between the knots, which are `range` / `intervals` apart."""
+        return len(next(iter(self.coefficients.values()))) + 1
+
+
 def type_key(types: Iterable[str]) -> str:
     """Bead types of a term joined by "|", in the direction that sorts first."""
     forward = tuple(types)
@@ -142,24 +165,26 @@ class TermList:
 class Priors(Config):
     """Bonded terms and short-range repulsion; keys are bead types joined by "|" (see `type_key`).
 
-    In bonded terms "type:atom" stands for an atom of an oriented bead (see `Linkage`). The ramp acts between the same
-    beads as the repulsion, those more than three bonds apart.
+    In bonded terms "type:atom" stands for an atom of an oriented bead (see `Linkage`). Pair splines and the ramp act
+    between the same beads as the repulsion, those more than three bonds apart.
     """
 
     bonds: dict[str, BondPrior] = {}
     angles: dict[str, AnglePrior] = {}
     dihedrals: dict[str, DihedralPrior] = {}
     repulsion: dict[str, RepulsionPrior] = {}
+    pairs: PairPrior | None = None
     ramp: RampPrior | None = None
 
     @model_serializer(mode="wrap")
-    def _without_a_ramp_as_before(self, entries: Callable[[Any], dict]) -> dict:
-        return {name: value for name, value in entries(self).items() if name != "ramp" or value is not None}
+    def _as_before_without(self, entries: Callable[[Any], dict]) -> dict:
+        return {key: value for key, value in entries(self).items() if key not in ("pairs", "ramp") or value is not None}
 
     @model_validator(mode="after")
     def _keys_as_looked_up(self) -> Priors:
-        for term, size in {"bonds": 2, "angles": 3, "dihedrals": 4, "repulsion": 2}.items():
-            for key in getattr(self, term):
+        for term, size in {"bonds": 2, "angles": 3, "dihedrals": 4, "repulsion": 2, "pairs": 2}.items():
+            given = getattr(self, term)
+            for key in given.coefficients if isinstance(given, PairPrior) else given or ():
                 types = key.split("|")
                 if len(types) != size:
                     raise ValueError(f"`{term}` needs {size} bead types joined by '|', got {key!r}")
@@ -174,8 +199,8 @@ class Priors(Config):
 
     @property
     def pair_cutoff(self) -> float:
-        """Distance beyond which no pair repels or feels the ramp [nm]; 0 without both."""
-        return max(self.repulsion_cutoff, self.ramp.range if self.ramp else 0.0)
+        """Distance beyond which no pair repels or feels pair splines or the ramp [nm]; 0 without all."""
+        return max(self.repulsion_cutoff, *(prior.range for prior in (self.pairs, self.ramp) if prior), 0.0)
 
     def bond_terms(self, topology: BeadTopology) -> TermList:
         """Bonds of `topology` that have a prior of one well; parameters (length, k)."""
@@ -219,6 +244,20 @@ class Priors(Config):
                 if prior is not None:
                     sigma[a, b], epsilon[a, b] = prior.sigma, prior.epsilon
         return sigma, epsilon
+
+    def pair_table(self, types: list[str]) -> np.ndarray:
+        """Coefficients of the four splines that are not zero in each interval, shape (types, types, intervals + 3).
+
+        Those of interval i are i to i + 3; zero where no spline acts.
+        """
+        assert self.pairs is not None
+        table = np.zeros((len(types), len(types), self.pairs.intervals + 3))
+        for a, first in enumerate(types):
+            for b, second in enumerate(types):
+                row = self.pairs.coefficients.get(type_key((first, second)))
+                if row is not None:
+                    table[a, b, :-3] = (2 * row[0] - row[1], *row)
+        return table
 
 
 def _matches(linkage: Linkage, index: np.ndarray, priors: dict) -> list:

@@ -1,4 +1,4 @@
-"""Short-range repulsion and the ramp between beads that are not bonded neighbours."""
+"""Short-range repulsion, pair splines and the ramp between beads that are not bonded neighbours."""
 
 from __future__ import annotations
 
@@ -27,3 +27,20 @@ def ramp_energy(distance: Float[Tensor, " pairs"], height: float, reach: float) 
     Reith, Puetz and Mueller-Plathe 2003, doi 10.1002/jcc.10307.
     """
     return height * (1.0 - distance / reach).clamp(min=0.0)
+
+
+def spline_energy(
+    distance: Float[Tensor, " pairs"], coefficients: Float[Tensor, "pairs splines"], reach: float
+) -> Float[Tensor, " pairs"]:
+    """Cubic B-splines on equal intervals from 0 to the reach [nm], 0 beyond [kJ/mol].
+
+    Args:
+        coefficients: of the pair, `Priors.pair_table`.
+    """
+    intervals = coefficients.shape[1] - 3
+    place = (distance * (intervals / reach)).clamp(max=float(intervals))
+    first = place.detach().floor().clamp(max=intervals - 1)
+    t = place - first
+    weights = torch.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], dim=1)
+    four = coefficients.gather(1, first.long()[:, None] + torch.arange(4, device=distance.device))
+    return (weights * four).sum(1) / 6

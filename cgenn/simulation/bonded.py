@@ -1,7 +1,8 @@
 """The priors as native OpenMM forces; the same terms in torch are in potential/bonded.py and potential/repulsion.py.
 
 Every force is in group `PRIOR_GROUP` and carries the name of its term: "bonds", "angles", "dihedrals", "repulsion",
-"ramp". Terms without a parameter for the topology at hand are left out. Those of atoms of oriented beads: joints.py.
+"pairs", "ramp". Terms without a parameter for the topology at hand are left out. Those of atoms of oriented beads:
+joints.py.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def prior_forces(priors: Priors, topology: BeadTopology, placement: Placement) -
         forces += [*_repulsion_pairs(priors, topology, placement), *_ramp_pairs(priors, topology, placement)]
     else:
         forces += [*_repulsion_nonbonded(priors, topology, placement), *_ramp_nonbonded(priors, topology, placement)]
+    forces += _splines(priors, topology, placement)
     for force in forces:
         force.setForceGroup(PRIOR_GROUP)
     return forces
@@ -121,9 +123,10 @@ def _dihedrals(terms: TermList, placement: Placement) -> list[openmm.Force]:
 
 
 def pair_cutoff(priors: Priors, topology: BeadTopology) -> float:
-    """Of repulsion and ramp among the beads of a topology [nm], one for both as a GPU wants it; 0 if there are none."""
+    """Of all terms of pairs among the beads of a topology [nm], one for all as a GPU wants it; 0 if there are none."""
     sigma, _ = priors.repulsion_table(sorted(set(topology.types)))
-    return max(REPULSION_RANGE * sigma.max().item(), priors.ramp.range if priors.ramp else 0.0)
+    ranges = [prior.range for prior in (priors.pairs, priors.ramp) if prior]
+    return max(REPULSION_RANGE * sigma.max().item(), *ranges, 0.0)
 
 
 def _pairs(topology: BeadTopology) -> list[tuple[int, int]]:
@@ -195,6 +198,33 @@ def _ramp_nonbonded(priors: Priors, topology: BeadTopology, placement: Placement
     force.setNonbondedMethod(kind if placement.periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic)
     force.setCutoffDistance(pair_cutoff(priors, topology))
     add_beads(force, topology, placement, [[1.0]] * len(topology), [0.0])
+    return [apart(force) if placement.shared else force]
+
+
+def _splines(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
+    """A cubic B-spline that bends at neither end is the natural spline through its values at the knots."""
+    if priors.pairs is None:
+        return []
+    kinds, number = _type_numbers(topology)
+    table = priors.pair_table(kinds)
+    knots = (table[..., :-2] + 4 * table[..., 1:-1] + table[..., 2:]) / 6
+    if placement.members:  # the sites of oriented beads are of a type without splines
+        knots = np.pad(knots, ((0, 1), (0, 1), (0, 0)))
+    rows = np.arange(len(knots) ** 2, dtype=float).reshape(knots.shape[:2])
+    energy = f"step({priors.pairs.range!r}-r)*splines(rows(type1,type2),min(r,{priors.pairs.range!r}))"
+    force = openmm.CustomNonbondedForce(energy)
+    force.setName("pairs")
+    force.addTabulatedFunction("rows", openmm.Discrete2DFunction(*rows.shape, rows.flatten(order="F")))
+    values = np.concatenate([knots.reshape(rows.size, -1), np.zeros((1, knots.shape[2]))])  # OpenMM wants two at least
+    limits = (0.0, float(rows.size), 0.0, priors.pairs.range)
+    force.addTabulatedFunction(
+        "splines", openmm.Continuous2DFunction(*values.shape, values.flatten(order="F"), *limits)
+    )
+    force.addPerParticleParameter("type")
+    kind = openmm.CustomNonbondedForce.CutoffPeriodic
+    force.setNonbondedMethod(kind if placement.periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic)
+    force.setCutoffDistance(pair_cutoff(priors, topology))
+    add_beads(force, topology, placement, [[kind] for kind in number], [len(kinds) if placement.members else 0.0])
     return [apart(force) if placement.shared else force]
 
 

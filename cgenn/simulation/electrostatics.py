@@ -18,7 +18,7 @@ import openmm
 from jaxtyping import Float
 
 from cgenn.potential.config import PotentialConfig
-from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs, group_index, group_totals
+from cgenn.potential.electrostatics import ElectrostaticsConfig, group_index, group_totals
 from cgenn.potential.potential import Potential
 from cgenn.simulation.bonded import EXPLICIT_PAIRS, add_beads, apart
 from cgenn.simulation.force import LAMBDA
@@ -66,7 +66,7 @@ def charge_forces(
         raise ValueError("OpenMM's own forces know no slab: the learned force has to sum up the charges")
     if not charges.any():
         return []
-    excluded = set(map(tuple, excluded_pairs(topology, config.excluded_bonds).tolist()))
+    excluded = set(map(tuple, topology.bonded_pairs(config.excluded_bonds).tolist()))
     near = set(map(tuple, topology.excluded_pairs.tolist()))
     forces: list[openmm.Force] = []
     if placement.periodic:

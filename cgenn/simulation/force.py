@@ -35,7 +35,7 @@ FAR = 1e4
 LAMBDA = "lambda_electrostatics"
 """Global parameter of OpenMM that multiplies all charges and dipoles of the beads."""
 
-_FORMAT = 2
+_FORMAT = 3
 _DTYPES = {"single": torch.float32, "double": torch.float64}
 _KEPT = 8
 _LIVE: OrderedDict[str, LearnedForce] = OrderedDict()
@@ -65,6 +65,7 @@ class LearnedForce:
             that is possible.
         device: "auto" is that of the positions, or CUDA if positions come from the CPU and there is one.
         rigid: the sites of the oriented beads of one copy; None where there are none.
+        excluded: pairs of beads of one copy that do not see each other.
         error: the last exception raised inside a call: OpenMM passes on no more than its text.
         last: positions and box of the last call that went well.
     """
@@ -79,6 +80,7 @@ class LearnedForce:
     precision: Precision
     device: str
     rigid: RigidBeads | None = None
+    excluded: tuple[tuple[int, int], ...] = ()
     error: BaseException | None = field(default=None, init=False, repr=False)
     last: tuple[Tensor, Tensor | None] | None = field(default=None, init=False, repr=False)
     _memory: threading.local = field(default_factory=threading.local, init=False, repr=False)
@@ -115,6 +117,7 @@ class LearnedForce:
             precision=precision,
             device=device,
             rigid=RigidBeads.of(with_bodies(topology, potential.config.bodies)),
+            excluded=tuple(map(tuple, topology.bonded_pairs(potential.config.excluded_bonds).tolist())),
         ).registered()
 
     # ---- content
@@ -133,6 +136,7 @@ class LearnedForce:
             "precision": self.precision,
             "device": self.device,
             **({} if self.rigid is None else {"rigid": self.rigid.to_dict()}),
+            "excluded": self.excluded,
         }
         return json.dumps(settings).encode() + b"\n" + self.weights
 
@@ -171,6 +175,7 @@ class LearnedForce:
         settings["config"] = PotentialConfig.parse(settings["config"], "the network stored in the System")
         settings["types"] = tuple(settings["types"])
         settings["features"] = tuple(map(tuple, settings["features"]))
+        settings["excluded"] = tuple(map(tuple, settings["excluded"]))
         if settings["charged"] is not None:
             settings["charged"] = ChargedBeads.parse(settings["charged"], "the charges stored in the System")
         if "rigid" in settings:
@@ -296,7 +301,9 @@ class LearnedForce:
         held = self._memory
         if getattr(held, "device", None) != device:
             potential = _potential(self.config.model_dump_json(), self.weights, self.precision, device)
-            held.memory = Memory(potential, self.types, self.features, self.charged, self.replicas, self.rigid)
+            held.memory = Memory(
+                potential, self.types, self.features, self.charged, self.replicas, self.rigid, self.excluded
+            )
             held.device = device
         return held.memory
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cgenn.config import Config
@@ -16,7 +16,6 @@ from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.electrostatics import (
     ElectrostaticsConfig,
     coulomb_settings,
-    excluded_pairs,
     group_index,
     group_totals,
 )
@@ -56,7 +55,7 @@ class ChargedBeads(Config):
         """Of the beads of a topology."""
         index = group_index(topology, config.groups)
         totals = group_totals(topology.charges, index)
-        excluded = [(first, second) for first, second in excluded_pairs(topology, config.excluded_bonds).tolist()]
+        excluded = [(first, second) for first, second in topology.bonded_pairs(config.excluded_bonds).tolist()]
         return cls(groups=tuple(index.tolist()), totals=tuple(totals.tolist()), excluded=tuple(excluded))
 
 
@@ -71,6 +70,7 @@ class Memory:
         charged: ChargedBeads | None,
         replicas: int,
         rigid: RigidBeads | None = None,
+        excluded: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.potential = potential
         device, beads = potential.network.embedding.weight.device, len(types)
@@ -80,7 +80,7 @@ class Memory:
         self.features = None
         if features:
             self.features = torch.tensor(features, device=device, dtype=potential.dtype).repeat(replicas, 1)
-        self.verlet = VerletList(potential.config.cutoff)
+        self.verlet = VerletList(potential.config.cutoff, excluded=everywhere(excluded, beads, replicas, device))
         self.coulomb = None if charged is None else _CoulombMemory(potential, charged, self.batch, replicas)
         self.cells = torch.zeros(beads * replicas, 3, device=device)
         """Whole cells that each bead is moved by."""
@@ -180,6 +180,14 @@ class Memory:
         return energy.unsqueeze(0)
 
 
+def everywhere(
+    pairs: tuple[tuple[int, int], ...], beads: int, replicas: int, device: torch.device
+) -> Int[Tensor, "2 pairs"]:
+    """Pairs of beads of one copy in all copies."""
+    first = torch.tensor(pairs, device=device, dtype=torch.int64).reshape(-1, 2).T
+    return (first[:, None] + beads * torch.arange(replicas, device=device)[None, :, None]).flatten(1)
+
+
 class _CoulombMemory:
     """The pairs of the Coulomb sum, found anew when a bead has moved more than half their skin, or the box changed."""
 
@@ -191,8 +199,7 @@ class _CoulombMemory:
         groups = torch.tensor(charged.groups, device=device)
         self.groups = (groups[None] + len(charged.totals) * copies[:, None]).flatten()
         self.totals = torch.tensor(charged.totals, device=device, dtype=potential.dtype).repeat(replicas)
-        excluded = torch.tensor(charged.excluded, device=device, dtype=torch.int64).reshape(-1, 2).T
-        self.excluded = (excluded[:, None] + self.beads * copies[None, :, None]).flatten(1)
+        self.excluded = everywhere(charged.excluded, self.beads, replicas, device)
         self.settings: CoulombSettings | None = None
         self.tuned: Tensor | None = None
         self.listed: tuple[Tensor, Tensor | None, CoulombPairs] | None = None

@@ -35,8 +35,8 @@ def pressures(
     Raises:
         ValueError: if there is no box.
     """
-    strain, volumes = _virials(lambda graph: potential(graph, topology), potential, topology, frames)
-    return (len(topology) * thermal_energy(temperature) - strain.trace(axis1=1, axis2=2) / 3.0) / volumes / BAR
+    momenta = len(topology) * thermal_energy(temperature) / _volumes(frames) / BAR
+    return momenta + energy_pressures(lambda graph: potential(graph, topology), potential, topology, frames)
 
 
 def energy_pressures(
@@ -50,7 +50,7 @@ def energy_pressures(
     Raises:
         ValueError: if there is no box.
     """
-    strain, volumes = _virials(energy, potential, topology, frames)
+    volumes, strain = _volumes(frames), _virials(energy, potential, topology, frames)
     return -strain.trace(axis1=1, axis2=2) / 3.0 / volumes / BAR
 
 
@@ -68,17 +68,31 @@ def tensions(
     Raises:
         ValueError: if there is no box.
     """
-    strain, volumes = _virials(lambda graph: potential(graph, topology), potential, topology, frames)
-    across = 0.5 * (strain[:, 0, 0] + strain[:, 1, 1]) - len(topology) * thermal_energy(temperature)
-    return across / (volumes / np.asarray(frames.box, dtype=float)[:, 2, 2]) / BAR
+    momenta = len(topology) * thermal_energy(temperature) / (_volumes(frames) / _heights(frames)) / BAR
+    return energy_tensions(lambda graph: potential(graph, topology), potential, topology, frames) - momenta
+
+
+def energy_tensions(
+    energy: Energy, potential: Potential, topology: BeadTopology, frames: Frames
+) -> Float[np.ndarray, " frames"]:
+    """What an energy adds to the tension, tr_xy(dE/de) / (2 A) of each frame [bar nm].
+
+    Args:
+        energy: of a graph as the potential makes it [kJ/mol], such as one of its terms.
+
+    Raises:
+        ValueError: if there is no box.
+    """
+    areas = _volumes(frames) / _heights(frames)
+    strain = _virials(energy, potential, topology, frames)
+    return 0.5 * (strain[:, 0, 0] + strain[:, 1, 1]) / areas / BAR
 
 
 def _virials(
     energy: Energy, potential: Potential, topology: BeadTopology, frames: Frames
-) -> tuple[Float[np.ndarray, "frames 3 3"], Float[np.ndarray, " frames"]]:
-    """dE/de [kJ/mol] and the volume of the box [nm^3] of each frame."""
-    if frames.box is None:
-        raise ValueError("a pressure needs a box in every frame, got none")
+) -> Float[np.ndarray, "frames 3 3"]:
+    """dE/de of each frame [kJ/mol]."""
+    assert frames.box is not None
     found, at_once = [], max(1, _BEADS_AT_ONCE // len(topology))
     for index in range(0, len(frames), at_once):
         part = frames[slice(index, index + at_once)]
@@ -88,4 +102,18 @@ def _virials(
         positions, box = (torch.from_numpy(np.asarray(x)).to(potential.dtype) for x in (part.positions, part.box))
         graph = potential.graph(topology, positions, box, turned)
         found.append(virial(energy, graph).double().numpy())
-    return np.concatenate(found), np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))
+    return np.concatenate(found)
+
+
+def _volumes(frames: Frames) -> Float[np.ndarray, " frames"]:
+    """Of the box [nm^3]."""
+    if frames.box is None:
+        raise ValueError("a pressure needs a box in every frame, got none")
+    return np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))
+
+
+def _heights(frames: Frames) -> Float[np.ndarray, " frames"]:
+    """Of the box along z [nm]: its volume over its area across z."""
+    if frames.box is None:
+        raise ValueError("a tension needs a box in every frame, got none")
+    return np.asarray(frames.box, dtype=float)[:, 2, 2]

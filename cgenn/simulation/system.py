@@ -53,9 +53,9 @@ def create_system(
     """A System of beads under the forces of a potential, and the topology of the beads.
 
     The network is in force group 0 (name "network"), with the charges that it predicts; the priors are OpenMM's own
-    forces in group 1 ("bonds", "angles", "dihedrals", "repulsion", "ramp"), and so are constant charges in group
-    2 ("electrostatics"). The global parameter `lambda_electrostatics` multiplies all charges. Add what else you need;
-    the platform is chosen when the Context is made.
+    forces in group 1 ("bonds", "angles", "dihedrals", "repulsion", "pairs", "ramp"), and so are constant charges in
+    group 2 ("electrostatics"). The global parameter `lambda_electrostatics` multiplies all charges. Add what else you
+    need; the platform is chosen when the Context is made.
 
     A bead whose type has a body in the potential is a rigid group of particles: one without mass at its centre and two
     to four point masses, its sites, which follow it. `add_orientation_sites` gives the positions and the topology of
@@ -377,7 +377,8 @@ def _as_vec3(vectors: np.ndarray) -> list[openmm.Vec3]:
 def _check_box(vectors: np.ndarray, potential: Potential, beads: BeadTopology) -> None:
     width, reach = np.diag(vectors).min().item(), pair_cutoff(potential.priors, beads)
     if 2 * reach > width:
-        term = "ramp" if potential.priors.ramp and potential.priors.ramp.range == reach else "repulsion"
+        longer = {"pair splines": potential.priors.pairs, "ramp": potential.priors.ramp}
+        term = next((name for name, prior in longer.items() if prior and prior.range == reach), "repulsion")
         raise ValueError(
             f"the box is {width:.3f} nm wide, but the {term} reaches {reach:.3f} nm and OpenMM needs at least twice "
             "that: use a larger box"

@@ -14,8 +14,8 @@ _SAME_TEMPERATURE = 0.01
 def beyond_training(
     potential: Potential, topology: BeadTopology, temperature: float, *, periodic: bool = False
 ) -> list[str]:
-    """Sentences for a warning: another temperature [K], bonded beads of types that were never bonded like that, or a
-    ramp where there is no box.
+    """Sentences for a warning: another temperature [K], bonded beads of types that were never bonded like that, or
+    pair splines or a ramp where there is no box.
 
     A potential of beads is a free energy and holds at the temperature of its training data. Priors go by the types of
     beads, so that chains of other lengths have them too, as long as the shorter ones had all their neighbourhoods.
@@ -32,10 +32,11 @@ def beyond_training(
             f"the model was trained at {trained:g} K and is simulated at {temperature:g} K: a potential of beads is a "
             "free energy, and how it changes with temperature was not in the data"
         )
-    if potential.priors.ramp is not None and not periodic:
+    there = {"a ramp": potential.priors.ramp, "pair splines": potential.priors.pairs}
+    if (matched := [name for name, prior in there.items() if prior is not None]) and not periodic:
         found.append(
-            "the model has a ramp, which gives beads in a box the pressure of the atoms; in open space it acts like "
-            "any other term, but nothing asked for it there"
+            f"the model has {' and '.join(matched)}, which gives beads in a box the pressure or the structure of the "
+            "atoms; in open space it acts like any other term, but nothing asked for it there"
         )
     linkage = Linkage.of(topology.with_bodies(potential.config.bodies))
     for kind in ("bonds", "angles", "dihedrals"):

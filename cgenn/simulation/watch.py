@@ -92,7 +92,7 @@ class Watch:
         step = simulation.currentStep
         if "periodic box size has decreased" in cause:
             return SimulationError(
-                f"step {step}: the box has become too small for the cutoff of the charges, the repulsion or the ramp, "
+                f"step {step}: the box has become too small for the cutoff of the charges or of the terms of pairs, "
                 "which was chosen for the box at the start; start a new run from the last frame, or from a box nearer "
                 "to equilibrium",
                 step,

@@ -20,7 +20,6 @@ from cgenn.potential.derivatives import energy_and_forces, virial
 from cgenn.potential.electrostatics import (
     ElectrostaticsConfig,
     coulomb_settings,
-    excluded_pairs,
     group_index,
     group_totals,
 )
@@ -200,7 +199,7 @@ def test_groups_by_hand() -> None:
 @pytest.mark.parametrize(("bonds", "pairs"), [(0, 0), (1, 4), (2, 7), (3, 9)])
 def test_beads_close_by_bonds_do_not_interact(bonds: int, pairs: int) -> None:
     """In open space what is left is a sum over the other pairs, written out here."""
-    barred = excluded_pairs(TOPOLOGY, bonds)
+    barred = TOPOLOGY.bonded_pairs(bonds)
     assert len(barred) == pairs
     model = potential(electrostatics={"excluded_bonds": bonds, "dipoles": False})
     graph = graph_of(model)

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from cgenn.potential.priors import REPULSION_RANGE, Priors, RampPrior, type_key
+from cgenn.potential.priors import REPULSION_RANGE, PairPrior, Priors, RampPrior, type_key
 from cgenn.topology import BeadTopology
 
 PRIORS = Priors(
@@ -72,6 +72,22 @@ def test_a_ramp_is_written_only_where_there_is_one() -> None:
     assert given.pair_cutoff == 0.9
     assert given.model_copy(update={"ramp": RampPrior(height=1.0, range=0.3)}).pair_cutoff == PRIORS.pair_cutoff
     assert PRIORS.pair_cutoff == PRIORS.repulsion_cutoff
+
+
+def test_pair_splines_are_checked_and_come_back() -> None:
+    pairs = PairPrior(range=0.9, coefficients={"A|B": (1.0, 2.0, 3.0), "B|B": (0.0, 1.0, 0.0)})
+    given = PRIORS.model_copy(update={"pairs": pairs})
+    assert "pairs" not in PRIORS.model_dump()
+    assert Priors.parse(json.loads(json.dumps(given.model_dump())), "here") == given
+    assert given.pair_cutoff == 0.9
+    table = given.pair_table(["A", "B"])
+    assert table.shape == (2, 2, 4 + 3)
+    assert table[0, 1].tolist() == table[1, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 0.0, 0.0, 0.0]
+    assert not table[0, 0].any()
+    with pytest.raises(ValueError, match=r"equally many, at least 2, for all pairs of types, got \[2, 3\]"):
+        PairPrior(range=0.9, coefficients={"A|B": (1.0, 2.0, 3.0), "B|B": (0.0, 1.0)})
+    with pytest.raises(ValueError, match=r"`pairs` 'B|A' must be written 'A|B'"):
+        Priors(pairs={"range": 0.9, "coefficients": {"B|A": (1.0, 2.0)}})
 
 
 def test_no_terms_at_all() -> None:

@@ -14,7 +14,7 @@ from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RampPrior
 from cgenn.refinement import match_pressure
 from cgenn.simulation.config import SimulationConfig
-from cgenn.simulation.pressure import pressures
+from cgenn.simulation.pressure import pressures, tensions
 from cgenn.simulation.run import simulate
 from cgenn.topology import BeadTopology
 
@@ -70,11 +70,11 @@ def test_the_ramp_is_found(matched, wanted):
     rounds = {entry["model"]: entry for entry in entries["rounds"]}
     ideal = 60 * 8.314462618e-3 * 300.0 / EDGE**3 / 0.0602214076
     assert rounds["round-0"]["height"] == 0.0
-    assert rounds["round-0"]["pressures"] == pytest.approx([ideal], rel=1e-6)
+    assert rounds["round-0"]["values"] == pytest.approx([ideal], rel=1e-6)
     best = rounds[entries["chosen"]]
     slope, error = best["slopes"][0], best["errors"][0]
     assert wanted > 1.5 * ideal
-    assert abs(best["pressures"][0] - wanted) < 5 * error < 0.2 * wanted
+    assert abs(best["values"][0] - wanted) < 5 * error < 0.2 * wanted
     assert found.priors.ramp.range == RANGE
     assert found.priors.ramp.height == pytest.approx(HEIGHT, abs=10 * error / slope)
     assert found.provenance["pressure"]["chosen"] == entries["chosen"] != "round-0"
@@ -88,7 +88,7 @@ def test_slopes_are_those_of_the_pressure_with_the_height(matched):
     frames = cgenn.Run.open(out / "round-1/run").read()
     models = (potential(RampPrior(height=entry["height"] + more, range=RANGE)) for more in (0.0, 0.5))
     low, high = (pressures(model, GAS, frames, 300.0).mean() for model in models)
-    assert low == pytest.approx(entry["pressures"][0], rel=1e-6)
+    assert low == pytest.approx(entry["values"][0], rel=1e-6)
     assert high - low == pytest.approx(0.5 * entry["slopes"][0], rel=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_what_is_there_is_not_done_again(matched, dataset, wanted):
     assert before == {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
     with pytest.raises(ValueError, match="holds the refinement of another model"):
         match_pressure(found, dataset, CONFIG, out, pressure=wanted)
-    with pytest.raises(ValueError, match=r"holds models for .* bar, not 1 bar: choose another folder"):
+    with pytest.raises(ValueError, match=r"for a pressure of .* bar, not for .* of 1 bar: choose another folder"):
         match_pressure(potential(), dataset, CONFIG, out, pressure=1.0)
 
 
@@ -112,7 +112,7 @@ def test_one_ramp_for_several_datasets(dataset, tmp_path):
     other = BeadDataset.write(tmp_path / "larger.h5", GAS, larger, temperature=300.0)
     match_pressure(potential(), [dataset, other], quick, tmp_path / "out", pressure=0.0, rounds=1)
     first, second = json.loads((tmp_path / "out/pressure.json").read_text())["rounds"]
-    matrix, left = np.array(first["slopes"])[:, None], -np.array(first["pressures"])
+    matrix, left = np.array(first["slopes"])[:, None], -np.array(first["values"])
     assert second["height"] == pytest.approx(np.linalg.lstsq(matrix, left)[0].item())
     assert second["height"] < 0
 
@@ -132,3 +132,18 @@ def test_mistakes_are_named(dataset, tmp_path):
     quick = CONFIG.model_copy(update={"steps": 20, "equilibration": 0})
     with pytest.raises(ValueError, match=r"no two beads of .*gas.h5 are within the 0.0001 nm of the ramp"):
         match_pressure(model, dataset, quick, out, reach=1e-4)
+
+
+def test_a_tension_instead(dataset, tmp_path):
+    """What the rounds say of the first model is what its frames say, and the ramp takes the next one nearer."""
+    settings = CONFIG.model_copy(update={"steps": 600})
+    found = match_pressure(potential(), dataset, settings, tmp_path / "out", tension=-150.0, rounds=1)
+    entries = json.loads((tmp_path / "out/pressure.json").read_text())
+    run = cgenn.Run.open(tmp_path / "out/round-0/run")
+    first, second = entries["rounds"]
+    assert (entries["quantity"], entries["wanted"], entries["units"]["values"]) == ("tension", -150.0, "bar nm")
+    assert first["values"][0] == pytest.approx(tensions(potential(), GAS, run.read(), 300.0).mean(), rel=1e-6)
+    assert abs(second["values"][0] + 150.0) < 0.5 * abs(first["values"][0] + 150.0)
+    assert found.provenance["tension"]["chosen"] == "round-1"
+    with pytest.raises(ValueError, match=r"holds models for a tension of -150 bar nm, not for a pressure of 1 bar"):
+        match_pressure(potential(), dataset, settings, tmp_path / "out")

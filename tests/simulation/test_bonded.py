@@ -9,7 +9,16 @@ import torch
 
 from cgenn.potential.derivatives import energy_and_forces, virial
 from cgenn.potential.potential import Potential
-from cgenn.potential.priors import REPULSION_RANGE, AnglePrior, BondPrior, Priors, RampPrior, RepulsionPrior
+from cgenn.potential.priors import (
+    REPULSION_RANGE,
+    AnglePrior,
+    BondPrior,
+    PairPrior,
+    Priors,
+    RampPrior,
+    RepulsionPrior,
+    type_key,
+)
 from cgenn.simulation import bonded
 from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
@@ -77,6 +86,9 @@ def with_ramp(potential: Potential, height: float = -0.8, reach: float = 0.7) ->
 
 def test_every_term_on_a_molecule(potential, topology, disturbed):
     given = with_ramp(potential)
+    ends = type_key((topology.types[0], topology.types[4]))
+    pairs = PairPrior(range=0.6, coefficients={ends: (1.0, -2.0, 3.0, 0.5)})
+    given = Potential(given.config, given.priors.model_copy(update={"pairs": pairs}))
     for frame in disturbed:
         found, expected = native(given.priors, topology, frame), in_torch(given, topology, frame)
         assert_same(found, expected)
@@ -143,6 +155,21 @@ def test_ramp_by_neighbour_search(liquid, box, reach):
     assert {force.getCutoffDistance()._value for force in forces} == {max(0.3 * REPULSION_RANGE, reach)}
 
 
+@pytest.mark.parametrize("keys", [("A|A", "A|B", "C|C"), ("B|C",)])
+@pytest.mark.parametrize("box", [None, BOX])
+def test_pair_splines_by_neighbour_search(liquid, box, keys):
+    """Beside the repulsion, some pairs of types without any."""
+    potential, topology, positions = liquid
+    random = np.random.default_rng(7)
+    pairs = PairPrior(range=0.55, coefficients={key: random.normal(size=8).tolist() for key in keys})
+    given = Potential(potential.config, potential.priors.model_copy(update={"pairs": pairs}))
+    found = native(given.priors, topology, positions, box=box)
+    assert_same(found, in_torch(given, topology, positions, box=box))
+    assert abs(found["pairs"][0]) > 1.0
+    forces = bonded.prior_forces(given.priors, topology, Placement.replicas(len(topology), periodic=box is not None))
+    assert {force.getCutoffDistance()._value for force in forces} == {0.55}
+
+
 def test_virial_of_the_ramp_is_the_strain_of_its_energy_in_openmm(liquid):
     """Box and positions are strained together, sheared too; no pair is so near the end of the ramp that it jumps."""
     potential, topology, positions = liquid
@@ -167,6 +194,8 @@ def test_virial_of_the_ramp_is_the_strain_of_its_energy_in_openmm(liquid):
 def test_repulsion_between_replicas_of_a_large_system(liquid):
     potential, topology, positions = liquid
     potential = with_ramp(potential, 0.4, 0.5)
+    pairs = PairPrior(range=0.45, coefficients={"A|A": (3.0, 1.0, -1.0), "A|C": (0.0, 2.0, 0.5)})
+    potential = Potential(potential.config, potential.priors.model_copy(update={"pairs": pairs}))
     frames = np.stack([positions, positions + 0.01])
     found = native(potential.priors, topology, frames.reshape(-1, 3), replicas=2)
     assert_same(found, in_torch(potential, topology, frames))

@@ -10,7 +10,7 @@ import torch
 from cgenn.electrostatics.coulomb import coulomb_energy
 from cgenn.electrostatics.pairs import coulomb_pairs
 from cgenn.electrostatics.settings import tune
-from cgenn.potential.electrostatics import ElectrostaticsConfig, excluded_pairs
+from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.simulation.electrostatics import (
     ELECTROSTATICS_GROUP,
     charge_forces,
@@ -44,7 +44,7 @@ def in_torch(topology, charges, positions, config, *, box=None, copies: int = 1)
     beads = len(topology)
     settings = tune(cell, beads, accuracy=1e-9, smearing=config.smearing, method=None if box is None else "ewald")
     batch = torch.arange(copies).repeat_interleave(beads)
-    excluded = torch.from_numpy(excluded_pairs(topology, config.excluded_bonds).T.copy())
+    excluded = torch.from_numpy(topology.bonded_pairs(config.excluded_bonds).T.copy())
     excluded = (excluded[:, None] + beads * torch.arange(copies)[None, :, None]).flatten(1)
     moving = torch.from_numpy(positions).requires_grad_()
     pairs = coulomb_pairs(moving.detach(), settings, cell=cell, batch=batch, n_systems=copies, excluded=excluded)

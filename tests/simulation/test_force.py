@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import pickle
 import threading
@@ -99,6 +100,29 @@ def test_bead_features_enter(potential, topology, positions):
     torch.testing.assert_close(found, expected(other, charged, frames))
 
 
+@pytest.mark.parametrize("precision", ["single", "double"])
+@pytest.mark.parametrize("bonds", [1, 2, 3])
+def test_bonded_neighbours_do_not_see_each_other(potential, topology, positions, bonds, precision):
+    """Networks of one layer on two chains: what is left is the sum over the other pairs, copies included."""
+    config = potential.config.model_copy(update={"excluded_bonds": bonds, "layers": 1, "lmax": 0})
+    torch.manual_seed(1)
+    shy = Potential(config, Priors()).double().requires_grad_(False)
+    frames = positions + np.random.default_rng(0).normal(scale=0.01, size=(3, 5, 3))
+    graph = shy.graph(topology, torch.as_tensor(frames))
+    seen = {(int(i) % 5, int(j) % 5) for i, j in zip(graph.receivers, graph.senders, strict=True)}
+    barred = set(map(tuple, topology.bonded_pairs(bonds).tolist()))
+    assert seen
+    assert not seen & (barred | {pair[::-1] for pair in barred})
+    force = LearnedForce.build(shy, topology, replicas=3, precision=precision, device="cpu")
+    found = force.evaluate(torch.as_tensor(frames).view(-1, 3))
+    tolerance = {"rtol": 1e-4, "atol": 2e-3} if precision == "single" else {"rtol": 1e-9, "atol": 1e-9}
+    torch.testing.assert_close(found, expected(shy, topology, frames), **tolerance)
+    assert json.loads(force.state.partition(b"\n")[0])["excluded"] == topology.bonded_pairs(bonds).tolist()
+    everyone = Potential(config.model_copy(update={"excluded_bonds": 0}), Priors()).double()
+    everyone.network.load_state_dict(shy.network.state_dict())
+    assert not torch.allclose(expected(everyone, topology, frames)[1], found[1].double())
+
+
 def test_pickle_holds_content_and_gives_back_the_same_object(force, positions, monkeypatch):
     before = force.evaluate(torch.as_tensor(positions))
     text = pickle.dumps(force)
@@ -113,7 +137,7 @@ def test_pickle_holds_content_and_gives_back_the_same_object(force, positions, m
 
 def test_content_of_another_version(force):
     with pytest.raises(ValueError, match="another version"):
-        LearnedForce.restore(force.state.replace(b'"format": 2', b'"format": 9', 1))
+        LearnedForce.restore(force.state.replace(b'"format": 3', b'"format": 9', 1))
 
 
 def test_building_leaves_the_seed_alone(potential, topology, positions):

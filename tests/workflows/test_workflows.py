@@ -246,7 +246,7 @@ def test_polyethylene(tmp_path):
         assert {f"{key}_{chain}" for key in promised} <= said.keys()
     assert {key for key, value in said.items() if isinstance(value, float)} <= set(said["units"])
     matched = json.loads((tmp_path / "out/matched/pressure.json").read_text())
-    assert [len(entry["pressures"]) for entry in matched["rounds"]] == [2, 2]
+    assert [len(entry["values"]) for entry in matched["rounds"]] == [2, 2]
     model = json.loads((tmp_path / "out/model/training.json").read_text())
     assert [len(entry["sources"]) for entry in model["datasets"]] == [1, 1]
     before = stamps(tmp_path / "out")

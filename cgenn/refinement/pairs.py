@@ -1,0 +1,212 @@
+"""Gives a potential the radial distribution functions of the data, by splines between pairs of bead types.
+
+Iterative Boltzmann inversion: where the model has g times as many pairs as the data, its energy is raised by kT ln g,
+round by round (Soper 1996; Reith, Puetz and Mueller-Plathe 2003, doi 10.1002/jcc.10307). The network and the bonded
+terms stay as they are; a ramp can keep the pressure meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from cgenn.analysis import Ensemble, RadialDistributions, radial_distributions, rdf_deviation
+from cgenn.comparison import data_ensemble, model_ensemble
+from cgenn.data.dataset import BeadDataset
+from cgenn.files import write_json
+from cgenn.potential.potential import Potential
+from cgenn.potential.priors import PairPrior, type_key
+from cgenn.refinement.gauge import Gauge, Reading, raised, reading
+from cgenn.refinement.pressure import check_gauge
+from cgenn.refinement.rounds import Source, check_boxes, kept, opened, runs_of, with_priors
+from cgenn.simulation.config import SimulationConfig
+from cgenn.units import thermal_energy
+
+log = logging.getLogger(__name__)
+
+_KNOTS = 0.05
+"""Distance between knots of the splines, about [nm]."""
+_BINS = 4
+"""Of the radial distribution functions between two knots."""
+_SHARE = 0.5
+"""Of kT ln g in a round: all pairs of types change at once."""
+_SMOOTH = 0.3
+"""Differences of neighbouring coefficients in a round are about so large without data [kT]."""
+_NOISE = 0.03
+"""Relative error of a bin with many pairs, whose frames are not independent."""
+
+
+@dataclass(frozen=True)
+class PairRound:
+    """What one model did.
+
+    Attributes:
+        deviations: of g(r) from the data, for each pair of types: integral of the difference over that of the data.
+        floors: what these would be by the errors of both alone.
+        reading: of pressure or tension, if one is wanted.
+    """
+
+    deviations: dict[str, float]
+    floors: dict[str, float]
+    reading: Reading | None = field(default=None)
+
+    @property
+    def mean(self) -> float:
+        """Deviation, all pairs of types alike."""
+        return float(np.mean(list(self.deviations.values())))
+
+
+def match_pairs(
+    potential: Potential | str | Path,
+    datasets: Source | Sequence[Source],
+    config: SimulationConfig,
+    out: str | Path,
+    *,
+    rounds: int = 8,
+    pressure: float | None = None,
+    tension: float | None = None,
+    reach: float | None = None,
+) -> Potential:
+    """Add splines between pairs of bead types until runs have the radial distribution functions of the atoms.
+
+    Each round simulates beads of every dataset at constant volume, the mean one of the dataset, and adds half of
+    kT ln(g/g_data), as smooth splines, for beads of different molecules. The folder `out` gets every model with its
+    runs (`round-0`, the model as given, and so on), `pairs.json`, and the model that is nearest to the data as
+    `model.safetensors`. What is there already is not done again.
+
+    Args:
+        potential: a trained potential or its file.
+        datasets: bead datasets in a box, one or several; those of several count together.
+        config: of each simulation, at constant volume.
+        out: folder for the results.
+        rounds: models to make, besides the one given.
+        pressure: that the atoms were held at; if given, a ramp takes the model there meanwhile [bar].
+        tension: of a membrane across z, likewise [bar nm].
+        reach: distance at which new splines and a new ramp end [nm], by default the cutoff of the network.
+
+    Raises:
+        ValueError: if a dataset has no box or another temperature, the simulation is not one of one copy at constant
+            volume, `reach` does not fit into half the box, beads are all of one molecule, both pressure and tension are
+            given, `rounds` is not positive, or `out` holds another model.
+    """
+    given = opened(datasets, config)
+    check_boxes(given, config, rounds)
+    if pressure is not None and tension is not None:
+        raise ValueError(f"a ramp has one height: give `pressure` or `tension`, got {pressure:g} bar and {tension:g}")
+    wishes = {"pressure": pressure, "tension": tension}
+    gauge = next((Gauge(name, value) for name, value in wishes.items() if value is not None), None)
+    potential = potential if isinstance(potential, Potential) else Potential.load(potential)
+    potential = potential.at_data_temperature(given[0].temperature)
+    pairs = potential.priors.pairs or _without_energy(potential, reach or potential.config.cutoff)
+    wanted = [_counted(entry, data_ensemble(entry), pairs) for entry in given]
+    folder, found = Path(out), {}
+    if gauge is not None:
+        check_gauge(folder / "pairs.json", gauge)
+    for number in range(rounds + 1):
+        here = folder / f"round-{number}"
+        potential = kept(potential, here, first=number == 0)
+        runs = runs_of(potential, given, config, here)
+        made = [_counted(entry, model_ensemble(run), pairs) for entry, run in zip(given, runs, strict=True)]
+        read = None if gauge is None else reading(gauge, potential, given, runs, reach)
+        found[here.name] = _round(made, wanted, read)
+        said = "" if gauge is None or read is None else f", {read.said(gauge)}"
+        log.info("%s: mean deviation of g(r) %.4f%s", here.name, found[here.name].mean, said)
+        if number < rounds:
+            potential = _improved(potential, pairs, made, wanted)
+            if gauge is not None and read is not None:
+                potential = raised(potential, read, gauge, reach)
+    best = min(found, key=lambda name: found[name].mean)
+    chosen = Potential.load(folder / best / "model.safetensors")
+    chosen.provenance["pairs"] = {"chosen": best, "deviations": [entry.mean for entry in found.values()]}
+    chosen.save(folder / "model.safetensors")
+    entries: dict[str, Any] = {
+        "rounds": [{"model": name} | asdict(entry) for name, entry in found.items()],
+        "chosen": best,
+    }
+    if gauge is not None:
+        entries |= {"quantity": gauge.name, "wanted": gauge.wanted, "units": {"reading": gauge.unit}}
+    write_json(folder / "pairs.json", entries)
+    return chosen
+
+
+def _without_energy(potential: Potential, reach: float) -> PairPrior:
+    names, knots = potential.config.types, max(3, round(reach / _KNOTS))
+    keys = sorted({type_key((first, second)) for first in names for second in names})
+    return PairPrior(range=reach, coefficients=dict.fromkeys(keys, (0.0,) * (knots - 1)))
+
+
+def _counted(dataset: BeadDataset, ensemble: Ensemble, pairs: PairPrior) -> RadialDistributions:
+    topology = dataset.topology
+    if topology.molecules.max() == 0:
+        raise ValueError(f"the beads of {dataset.path} are one molecule: there are no pairs of different ones to match")
+    bins = _BINS * pairs.intervals
+    return radial_distributions(topology.types, ensemble, r_max=pairs.range, bins=bins, molecules=topology.molecules)
+
+
+def _round(made: list[RadialDistributions], wanted: list[RadialDistributions], found: Reading | None) -> PairRound:
+    values: dict[str, list] = {}
+    for model, data in zip(made, wanted, strict=True):
+        for row, key in enumerate(data.names):
+            values.setdefault(key, []).append(rdf_deviation(model, data, row))
+    deviations = {key: float(np.nanmean([entry.value for entry in several])) for key, several in values.items()}
+    floors = {key: float(np.nanmean([entry.floor for entry in several])) for key, several in values.items()}
+    return PairRound(deviations, floors, found)
+
+
+def _improved(
+    potential: Potential, pairs: PairPrior, made: list[RadialDistributions], wanted: list[RadialDistributions]
+) -> Potential:
+    kt, known = thermal_energy(potential.config.temperature), (potential.priors.pairs or pairs).coefficients
+    changed = dict(known)
+    basis = _basis(wanted[0].r, pairs)
+    for key in {key for entry in wanted for key in entry.names}:
+        model, data = (_pooled(side, key) for side in (made, wanted))
+        ratio, error = _logarithm(model, data)
+        changed[key] = tuple(np.add(known[key], _SHARE * kt * _smooth(basis, ratio, error)).tolist())
+    moved = pairs.model_copy(update={"coefficients": changed})
+    return with_priors(potential, potential.priors.model_copy(update={"pairs": moved}))
+
+
+def _pooled(several: list[RadialDistributions], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs counted in each bin, and how many a gas would have there, of all datasets."""
+    counts, ideal = 0.0, 0.0
+    for entry in several:
+        if key in entry.names:
+            row = entry.names.index(key)
+            counts = counts + entry.counts[:, row].sum(0)
+            shell = 4.0 / 3.0 * np.pi * np.diff(entry.edges**3)
+            ideal = ideal + entry.n_pairs[row] * shell * entry.inverse_volume.sum()
+    return np.asarray(counts), np.asarray(ideal)
+
+
+def _logarithm(
+    model: tuple[np.ndarray, np.ndarray], data: tuple[np.ndarray, np.ndarray]
+) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, " bins"]]:
+    """ln g/g_data in each bin, from -1 to 1, and its standard error; an empty bin counts as half a pair."""
+    value = np.log((model[0] + 0.5) / model[1]) - np.log((data[0] + 0.5) / data[1])
+    return np.clip(value, -1.0, 1.0), np.sqrt(1 / (model[0] + 0.5) + 1 / (data[0] + 0.5) + _NOISE**2)
+
+
+def _basis(r: Float[np.ndarray, " bins"], pairs: PairPrior) -> Float[np.ndarray, "bins coefficients"]:
+    """The energy at r for each coefficient alone."""
+    x = np.abs(r[:, None] * pairs.intervals / pairs.range - np.arange(-1, pairs.intervals - 1))
+    splines = np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.clip(2 - x, 0, None) ** 3 / 6)
+    basis = splines[:, 1:].copy()
+    basis[:, 0] += 2 * splines[:, 0]
+    basis[:, 1] -= splines[:, 0]
+    return basis
+
+
+def _smooth(
+    basis: Float[np.ndarray, "bins coefficients"], values: Float[np.ndarray, " bins"], error: Float[np.ndarray, " bins"]
+) -> Float[np.ndarray, " coefficients"]:
+    """Coefficients of the spline through values with errors, as flat as they allow; it is zero at the end."""
+    flat = np.diff(np.eye(basis.shape[1] + 1), axis=0)[:, :-1] / _SMOOTH
+    rows = np.concatenate([basis / error[:, None], flat])
+    return np.linalg.lstsq(rows, np.concatenate([values / error, np.zeros(len(flat))]), rcond=None)[0]
