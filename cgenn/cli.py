@@ -26,6 +26,7 @@ from typer.core import TyperGroup
 
 from cgenn import shipped
 from cgenn.chemistry import commands as chemistry
+from cgenn.refinement import commands as refinement
 from cgenn.settings import describe, read_settings
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.watch import SimulationError
@@ -34,7 +35,7 @@ from cgenn.training.config import TrainingConfig
 _errors = Console(stderr=True, highlight=False)
 
 
-_RESUMED = ("reference", "train", "simulate", "run")
+_RESUMED = ("reference", "train", "simulate", "run", "refine", "match-pairs", "match-pressure")
 """Commands that go on from what an interrupted one saved."""
 
 
@@ -286,6 +287,10 @@ def simulate(
     run = simulate(model, start, read_settings(SimulationConfig, config, settings), out, progress=not as_json)
     keys = ("backend", "platform", "steps", "frames", "seconds", "ns_per_day", "ns_per_day_all_replicas")
     _show({"folder": str(out), **{key: run.record[key] for key in keys}}, as_json)
+
+
+for _command, _example in refinement.COMMANDS.items():
+    _with_settings(SimulationConfig, _example)(_shown(_command))
 
 
 @app.command(epilog="[bold]Example:[/] cgenn compare run cg.h5 --out report")

@@ -17,7 +17,10 @@ from cgenn.data.dataset import BeadDataset
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 
-COMMANDS = ["list", "reference", "map", "audit", "polymer", "train", "simulate", "compare", "backmap", "check", "run"]
+COMMANDS = [
+    "list", "reference", "map", "audit", "polymer", "train", "simulate", "refine", "match-pairs", "match-pressure",
+    "compare", "backmap", "check", "run",
+]  # fmt: skip
 
 
 def cgenn(*words):
@@ -55,7 +58,13 @@ def test_help_has_an_example(command):
 
 @pytest.mark.parametrize(
     ("command", "units"),
-    [("reference", ["[ps]", "[K]"]), ("map", ["[K]"]), ("train", ["[nm]"]), ("simulate", ["[ps]", "[K]", "[1/ps]"])],
+    [
+        ("reference", ["[ps]", "[K]"]),
+        ("map", ["[K]"]),
+        ("train", ["[nm]"]),
+        ("simulate", ["[ps]", "[K]", "[1/ps]"]),
+        ("match-pressure", ["[bar]", "[bar nm]"]),
+    ],
 )
 def test_help_has_units(command, units):
     text = cgenn(command, "--help").stdout

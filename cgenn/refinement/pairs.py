@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,6 @@ _KNOTS = 0.05
 """Distance between knots of the splines, about [nm]."""
 _BINS = 4
 """Of the radial distribution functions between two knots."""
-_SHARE = 0.5
-"""Of kT ln g in a round: all pairs of types change at once."""
 _SMOOTH = 0.3
 """Differences of neighbouring coefficients in a round are about so large without data [kT]."""
 _NOISE = 0.03
@@ -49,17 +47,14 @@ class PairRound:
     Attributes:
         deviations: of g(r) from the data, for each pair of types: integral of the difference over that of the data.
         floors: what these would be by the errors of both alone.
+        mean: of the deviations, weighted with the pairs of the data.
         reading: of pressure or tension, if one is wanted.
     """
 
     deviations: dict[str, float]
     floors: dict[str, float]
-    reading: Reading | None = field(default=None)
-
-    @property
-    def mean(self) -> float:
-        """Deviation, all pairs of types alike."""
-        return float(np.mean(list(self.deviations.values())))
+    mean: float
+    reading: Reading | None = None
 
 
 def match_pairs(
@@ -75,9 +70,10 @@ def match_pairs(
 ) -> Potential:
     """Add splines between pairs of bead types until runs have the radial distribution functions of the atoms.
 
-    Each round simulates beads of every dataset at constant volume, the mean one of the dataset, and adds half of
-    kT ln(g/g_data), as smooth splines, for beads of different molecules. The folder `out` gets every model with its
-    runs (`round-0`, the model as given, and so on), `pairs.json`, and the model that is nearest to the data as
+    Each round simulates beads of every dataset at constant volume, the mean one of the dataset, and adds, as smooth
+    splines, kT ln(g/g_data) h / (1 + h), h the highest value of g_data: all types change at once, and those that hardly
+    meet say little. Pairs within a molecule are not counted. The folder `out` gets every model with its runs
+    (`round-0`, the model as given, and so on), `pairs.json`, and the model that is nearest to the data as
     `model.safetensors`. What is there already is not done again.
 
     Args:
@@ -151,12 +147,15 @@ def _counted(dataset: BeadDataset, ensemble: Ensemble, pairs: PairPrior) -> Radi
 
 def _round(made: list[RadialDistributions], wanted: list[RadialDistributions], found: Reading | None) -> PairRound:
     values: dict[str, list] = {}
+    weights = []
     for model, data in zip(made, wanted, strict=True):
         for row, key in enumerate(data.names):
             values.setdefault(key, []).append(rdf_deviation(model, data, row))
+            weights.append((float(data.counts[:, row].sum() / data.frames.sum()), values[key][-1].value))
     deviations = {key: float(np.nanmean([entry.value for entry in several])) for key, several in values.items()}
     floors = {key: float(np.nanmean([entry.floor for entry in several])) for key, several in values.items()}
-    return PairRound(deviations, floors, found)
+    mean = sum(weight * value for weight, value in weights if weight) / sum(weight for weight, _ in weights)
+    return PairRound(deviations, floors, mean, found)
 
 
 def _improved(
@@ -168,7 +167,9 @@ def _improved(
     for key in {key for entry in wanted for key in entry.names}:
         model, data = (_pooled(side, key) for side in (made, wanted))
         ratio, error = _logarithm(model, data)
-        changed[key] = tuple(np.add(known[key], _SHARE * kt * _smooth(basis, ratio, error)).tolist())
+        highest = float((data[0] / data[1]).max())
+        step = kt * highest / (1 + highest) * _smooth(basis, ratio, error)
+        changed[key] = tuple(np.add(known[key], step).tolist())
     moved = pairs.model_copy(update={"coefficients": changed})
     return with_priors(potential, potential.priors.model_copy(update={"pairs": moved}))
 

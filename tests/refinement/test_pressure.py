@@ -12,7 +12,7 @@ from cgenn.h5md import Frames
 from cgenn.potential.config import PotentialConfig
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RampPrior
-from cgenn.refinement import match_pressure
+from cgenn.refinement.pressure import match_pressure
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.pressure import pressures, tensions
 from cgenn.simulation.run import simulate

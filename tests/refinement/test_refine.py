@@ -12,7 +12,8 @@ from cgenn.h5md import Frames
 from cgenn.potential.config import PotentialConfig
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors
-from cgenn.refinement import features, moved_priors, newton_step, refine, score
+from cgenn.refinement.features import features, moved_priors, newton_step
+from cgenn.refinement.refine import refine, score
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate
 from cgenn.topology import BeadTopology

@@ -1,0 +1,128 @@
+"""A gas whose pair energies are known: they are found again from its radial distribution functions."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import cgenn
+from cgenn.data.dataset import BeadDataset
+from cgenn.h5md import Frames
+from cgenn.potential.config import PotentialConfig
+from cgenn.potential.potential import Potential
+from cgenn.potential.priors import PairPrior, Priors
+from cgenn.refinement.pairs import match_pairs
+from cgenn.simulation.config import SimulationConfig
+from cgenn.simulation.run import simulate
+from cgenn.topology import BeadTopology
+
+GAS = BeadTopology.build(["A", "B"] * 100, [20.0] * 200)
+REACH, EDGE, KT = 0.5, 1.9, 8.314462618e-3 * 300.0
+CONFIG = SimulationConfig(
+    timestep=0.02, friction=1.0, steps=1500, equilibration=100, report_interval=10, platform="Reference"
+)
+KNOTS = REACH / 10 * np.arange(9)
+TRUE = PairPrior(
+    range=REACH,
+    coefficients={
+        "A|A": tuple(6 * np.exp(-((KNOTS / 0.2) ** 2))),
+        "A|B": tuple(3 * np.exp(-((KNOTS / 0.25) ** 2)) - 0.7 * np.exp(-(((KNOTS - 0.3) / 0.1) ** 2))),
+        "B|B": tuple(3 * np.exp(-((KNOTS / 0.3) ** 2))),
+    },
+)
+
+
+def potential(pairs=None):
+    """A network that says nothing, under pair splines."""
+    config = PotentialConfig(
+        types=("A", "B"), cutoff=REACH, channels=2, layers=1, lmax=0, radial_width=4, radial_basis=4,
+        average_neighbors=3.0, energy_scale=1.0, temperature=300.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Potential(config, Priors(pairs=pairs)).double().requires_grad_(False).eval()
+    for weights in model.network.parameters():
+        weights.zero_()
+    return model
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Frames of the true model."""
+    folder = tmp_path_factory.mktemp("true")
+    start = (GAS, np.random.default_rng(1).random((200, 3)) * EDGE, EDGE * np.eye(3))
+    frames = simulate(potential(TRUE), start, CONFIG, folder / "run", progress=False).read()
+    return BeadDataset.write(folder / "gas.h5", GAS, Frames(frames.positions, box=frames.box), temperature=300.0)
+
+
+@pytest.fixture(scope="module")
+def matched(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("matched")
+    settings = CONFIG.model_copy(update={"seed": 3})
+    return cgenn.match_pairs(potential(), dataset.path, settings, out, rounds=9), out
+
+
+def energies(pairs: PairPrior, key: str) -> np.ndarray:
+    """From 0.2 nm on, where pairs are."""
+    two, model = BeadTopology.build(key.split("|"), [1.0] * 2), potential(pairs)
+    places = torch.tensor([[[0.0, 0.0, 0.0], [r, 0.0, 0.0]] for r in np.linspace(0.2, 0.5, 30)], dtype=torch.float64)
+    return model.prior_energy(two)(model.graph(two, places))["pairs"].numpy()
+
+
+def test_energies_of_pairs_are_found(matched):
+    """To a fifth of kT where there are pairs; a wish for the structure moves nothing else."""
+    found, out = matched
+    for key in ("A|A", "A|B", "B|B"):
+        np.testing.assert_allclose(energies(found.priors.pairs, key), energies(TRUE, key), atol=0.5)
+    entries = json.loads((out / "pairs.json").read_text())
+    first, last = entries["rounds"][0], next(one for one in entries["rounds"] if one["model"] == entries["chosen"])
+    assert all(last["deviations"][key] < 1.5 * last["floors"][key] for key in ("A|A", "A|B", "B|B"))
+    assert first["deviations"]["A|B"] > 5 * last["deviations"]["A|B"]
+    assert found.provenance["pairs"]["chosen"] == entries["chosen"] != "round-0"
+    assert found.priors.ramp is None
+    assert Potential.load(out / "model.safetensors").priors == found.priors
+
+
+def test_what_is_there_is_not_done_again(matched, dataset):
+    found, out = matched
+    before = {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
+    again = match_pairs(potential(), dataset, CONFIG.model_copy(update={"seed": 3}), out, rounds=9)
+    assert again.priors == found.priors
+    assert before == {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
+    with pytest.raises(ValueError, match="holds the refinement of another model"):
+        match_pairs(found, dataset, CONFIG, out)
+
+
+def test_a_ramp_keeps_the_pressure_meanwhile(dataset, tmp_path):
+    """Each round reads it in the frames that g(r) is from, and the next model has both."""
+    quick = CONFIG.model_copy(update={"steps": 100, "equilibration": 20})
+    match_pairs(potential(), dataset, quick, tmp_path / "out", rounds=1, pressure=500.0, reach=0.4)
+    entries = json.loads((tmp_path / "out/pairs.json").read_text())
+    first = entries["rounds"][0]["reading"]
+    assert (entries["quantity"], entries["wanted"], entries["units"]["reading"]) == ("pressure", 500.0, "bar")
+    second = Potential.load(tmp_path / "out/round-1/model.safetensors")
+    expected = np.clip((500.0 - first["values"][0]) / first["slopes"][0], -KT, KT)
+    assert second.priors.ramp.height == pytest.approx(expected)
+    assert second.priors.ramp.range == second.priors.pairs.range == 0.4
+    assert len(second.priors.pairs.coefficients["A|B"]) == 7
+    with pytest.raises(ValueError, match=r"holds models for a pressure of 500 bar, not for a tension of 0 bar nm"):
+        match_pairs(potential(), dataset, quick, tmp_path / "out", rounds=1, tension=0.0, reach=0.4)
+
+
+def test_mistakes_are_named(dataset, tmp_path):
+    out, model = tmp_path / "out", potential()
+    with pytest.raises(ValueError, match="give `pressure` or `tension`, got 1 bar and 0"):
+        match_pairs(model, dataset, CONFIG, out, pressure=1.0, tension=0.0)
+    with pytest.raises(ValueError, match="`rounds` must be at least 1, got 0"):
+        match_pairs(model, dataset, CONFIG, out, rounds=0)
+    frames = dataset.read(slice(3))
+    whole = BeadTopology.build(GAS.types, GAS.masses, bonds=[(bead, bead + 1) for bead in range(199)])
+    chain = BeadDataset.write(tmp_path / "chain.h5", whole, Frames(frames.positions, box=frames.box), temperature=300.0)
+    with pytest.raises(ValueError, match=r"beads of .*chain.h5 are one molecule: there are no pairs of different ones"):
+        match_pairs(model, chain, CONFIG, out)
+    with pytest.raises(ValueError, match=r"`r_max` must lie between 0 and half the shortest height of the cell"):
+        match_pairs(model, dataset, CONFIG, out, reach=1.2)
+    open_space = BeadDataset.write(tmp_path / "open.h5", GAS, Frames(frames.positions), temperature=300.0)
+    with pytest.raises(ValueError, match=r"open.h5 has no box: there is no pressure to match"):
+        match_pairs(model, open_space, CONFIG, out)
+    assert not out.exists()
