@@ -1,21 +1,22 @@
-"""What a box under a barostat answers to: a pressure, or the tension of a membrane across z."""
+"""What a ramp can put right: pressure or tension where the box is kept, volume or area where it is not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from cgenn.analysis import blocking_error
 from cgenn.data.dataset import BeadDataset
-from cgenn.potential.derivatives import Energy
+from cgenn.graph import BeadGraph
+from cgenn.h5md import Frames
 from cgenn.potential.potential import Potential
-from cgenn.potential.prior_energy import PriorEnergy
 from cgenn.potential.priors import Priors, RampPrior
 from cgenn.refinement.rounds import with_priors
 from cgenn.simulation.folder import Run
-from cgenn.simulation.pressure import energy_pressures, energy_tensions, pressures, tensions
+from cgenn.simulation.pressure import energies, energy_pressures, energy_tensions, pressures, tensions
 from cgenn.units import thermal_energy
 
 
@@ -24,7 +25,8 @@ class Gauge:
     """A quantity that a ramp between beads changes, and the value that is wanted.
 
     Attributes:
-        name: "pressure" or "tension".
+        name: "pressure" or "tension" of a box that is kept, "volume" or "area" (across z) of one that is not, relative
+            to the mean of the data.
         wanted: [`unit`].
     """
 
@@ -34,17 +36,35 @@ class Gauge:
     @property
     def unit(self) -> str:
         """Of the quantity."""
-        return {"pressure": "bar", "tension": "bar nm"}[self.name]
+        return {"pressure": "bar", "tension": "bar nm"}.get(self.name, "of that of the data")
 
-    @property
-    def of_frames(self) -> Callable[..., np.ndarray]:
-        """The quantity in the frames of a run, of a potential."""
-        return {"pressure": pressures, "tension": tensions}[self.name]
+    def read(
+        self, potential: Potential, ramp: Potential, dataset: BeadDataset, run: Run
+    ) -> tuple[Float[np.ndarray, " frames"], float]:
+        """The quantity in each frame of a run, and how much its mean changes with the height of the ramp.
 
-    @property
-    def of_energy(self) -> Callable[..., np.ndarray]:
-        """What an energy adds to it in frames."""
-        return {"pressure": energy_pressures, "tension": energy_tensions}[self.name]
+        Args:
+            ramp: a potential of nothing but the ramp, with a height of one.
+        """
+        frames, terms = run.read(), ramp.prior_energy(run.topology)
+
+        def energy(graph: BeadGraph) -> Tensor:
+            return terms(graph)["ramp"]
+
+        if self.name in ("pressure", "tension"):
+            of_potential, of_energy = (
+                (pressures, energy_pressures) if self.name == "pressure" else (tensions, energy_tensions)
+            )
+            values = of_potential(potential, run.topology, frames, run.temperature)
+            return values, float(of_energy(energy, ramp, run.topology, frames).mean())
+        values = self._sizes(frames) / self._sizes(dataset.read()).mean()
+        covariance = np.cov(values, energies(energy, ramp, run.topology, frames))[0, 1]
+        return values, -float(covariance) / thermal_energy(run.temperature)
+
+    def _sizes(self, frames: Frames) -> Float[np.ndarray, " frames"]:
+        assert frames.box is not None
+        box = np.asarray(frames.box, dtype=float)
+        return np.abs(np.linalg.det(box if self.name == "volume" else box[:, :2, :2]))
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,9 @@ class Reading:
 
     def said(self, gauge: Gauge) -> str:
         """For the log."""
-        values = ", ".join(f"{mean:.0f} +- {error:.0f}" for mean, error in zip(self.values, self.errors, strict=True))
+        digits = 0 if gauge.name in ("pressure", "tension") else 4
+        each = zip(self.values, self.errors, strict=True)
+        values = ", ".join(f"{mean:.{digits}f} +- {error:.{digits}f}" for mean, error in each)
         return f"{gauge.name} {values} {gauge.unit} where {gauge.wanted:g} {gauge.unit} are wanted"
 
 
@@ -96,9 +118,7 @@ def reading(
     unit = with_priors(potential, Priors(ramp=ramp.model_copy(update={"height": 1.0})))
     means, errors, slopes = [], [], []
     for dataset, run in zip(datasets, runs, strict=True):
-        frames, terms = run.read(), unit.prior_energy(run.topology)
-        values = gauge.of_frames(potential, run.topology, frames, run.temperature)
-        slope = float(gauge.of_energy(_ramp_energy(terms), unit, run.topology, frames).mean())
+        values, slope = gauge.read(potential, unit, dataset, run)
         if slope == 0:
             raise ValueError(f"no two beads of {dataset.path} are within the {ramp.range} nm of the ramp")
         means.append(float(values.mean()))
@@ -107,12 +127,8 @@ def reading(
     return Reading(ramp.height, tuple(means), tuple(errors), tuple(slopes))
 
 
-def raised(potential: Potential, found: Reading, gauge: Gauge, reach: float | None) -> Potential:
-    """The potential with the ramp that the reading asks for, moved by kT at most."""
-    step = found.step(gauge.wanted, thermal_energy(potential.config.temperature))
+def raised(potential: Potential, found: Reading, gauge: Gauge, reach: float | None, share: float = 1.0) -> Potential:
+    """The potential with the ramp that the reading asks for, or a share of the way there, moved by kT at most."""
+    step = share * found.step(gauge.wanted, thermal_energy(potential.config.temperature))
     ramp = ramp_of(potential, reach).model_copy(update={"height": found.height + step})
     return with_priors(potential, potential.priors.model_copy(update={"ramp": ramp}))
-
-
-def _ramp_energy(terms: PriorEnergy) -> Energy:
-    return lambda graph: terms(graph)["ramp"]

@@ -72,7 +72,8 @@ def match_pairs(
 
     Each round simulates beads of every dataset at constant volume, the mean one of the dataset, and adds, as smooth
     splines, kT ln(g/g_data) h / (1 + h), h the highest value of g_data: all types change at once, and those that hardly
-    meet say little. Pairs within a molecule are not counted. The folder `out` gets every model with its runs
+    meet say little. After a round that is no nearer to the data the next one starts from the nearest again, with half
+    the steps from then on. Pairs within a molecule are not counted. The folder `out` gets every model with its runs
     (`round-0`, the model as given, and so on), `pairs.json`, and the model that is nearest to the data as
     `model.safetensors`. What is there already is not done again.
 
@@ -101,7 +102,7 @@ def match_pairs(
     potential = potential.at_data_temperature(given[0].temperature)
     pairs = potential.priors.pairs or _without_energy(potential, reach or potential.config.cutoff)
     wanted = [_counted(entry, data_ensemble(entry), pairs) for entry in given]
-    folder, found = Path(out), {}
+    folder, found, best, share = Path(out), {}, "", 1.0
     if gauge is not None:
         check_gauge(folder / "pairs.json", gauge)
     for number in range(rounds + 1):
@@ -113,11 +114,14 @@ def match_pairs(
         found[here.name] = _round(made, wanted, read)
         said = "" if gauge is None or read is None else f", {read.said(gauge)}"
         log.info("%s: mean deviation of g(r) %.4f%s", here.name, found[here.name].mean, said)
+        if not best or found[here.name].mean < found[best].mean:
+            best, nearest = here.name, (potential, made)
+        else:
+            share *= 0.5
         if number < rounds:
-            potential = _improved(potential, pairs, made, wanted)
-            if gauge is not None and read is not None:
-                potential = raised(potential, read, gauge, reach)
-    best = min(found, key=lambda name: found[name].mean)
+            potential = _improved(*nearest, pairs, wanted, share)
+            if gauge is not None and (read := found[best].reading) is not None:
+                potential = raised(potential, read, gauge, reach, share)
     chosen = Potential.load(folder / best / "model.safetensors")
     chosen.provenance["pairs"] = {"chosen": best, "deviations": [entry.mean for entry in found.values()]}
     chosen.save(folder / "model.safetensors")
@@ -159,7 +163,11 @@ def _round(made: list[RadialDistributions], wanted: list[RadialDistributions], f
 
 
 def _improved(
-    potential: Potential, pairs: PairPrior, made: list[RadialDistributions], wanted: list[RadialDistributions]
+    potential: Potential,
+    made: list[RadialDistributions],
+    pairs: PairPrior,
+    wanted: list[RadialDistributions],
+    share: float,
 ) -> Potential:
     kt, known = thermal_energy(potential.config.temperature), (potential.priors.pairs or pairs).coefficients
     changed = dict(known)
@@ -168,7 +176,7 @@ def _improved(
         model, data = (_pooled(side, key) for side in (made, wanted))
         ratio, error = _logarithm(model, data)
         highest = float((data[0] / data[1]).max())
-        step = kt * highest / (1 + highest) * _smooth(basis, ratio, error)
+        step = share * kt * highest / (1 + highest) * _smooth(basis, ratio, error)
         changed[key] = tuple(np.add(known[key], step).tolist())
     moved = pairs.model_copy(update={"coefficients": changed})
     return with_priors(potential, potential.priors.model_copy(update={"pairs": moved}))

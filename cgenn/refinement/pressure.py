@@ -36,30 +36,33 @@ def match_pressure(
 ) -> Potential:
     """Adjust the ramp of a potential until its own runs have the pressure of the atoms; the best model comes back.
 
-    Each round simulates beads of every dataset at constant volume, the mean one of the dataset, and changes the height
-    of the ramp by what the virials ask for, by kT at most. The folder `out` gets every model with its runs (`round-0`,
-    the model as given, and so on), `pressure.json`, and the best model as `model.safetensors`. What is there already is
-    not done again.
+    Each round simulates beads of every dataset and changes the height of the ramp, by kT at most. At constant volume,
+    the mean one of the dataset, it is the pressure that is matched, or the tension, and virials say by how much. With a
+    barostat in `config` it is the mean volume of the dataset, or the mean area of a membrane, and their covariance with
+    the energy of the ramp says it: slower, but what is wanted in the end, and right also where beads are not as stiff
+    as atoms. The folder `out` gets every model with its runs (`round-0`, the model as given, and so on),
+    `pressure.json`, and the best model as `model.safetensors`. What is there already is not done again.
 
     Args:
         potential: a trained potential or its file.
         datasets: bead datasets in a box, one or several; with several the squares of the differences are least.
-        config: of each simulation, at constant volume. The standard error of the pressure, divided by the bulk modulus
+        config: of each simulation. At constant volume the standard error of the pressure, divided by the bulk modulus
             of the system, is what is left in its density; many frames make it small.
         out: folder for the results.
         pressure: that the atoms were held at [bar].
-        tension: of a membrane across z, matched instead of the pressure [bar nm].
+        tension: of a membrane across z, matched instead of the pressure [bar nm]; with the ensemble "membrane" or
+            "area" that of `config`.
         rounds: models to make, besides the one given.
         reach: distance at which a new ramp ends [nm], by default the cutoff of the network.
 
     Raises:
-        ValueError: if a dataset has no box or another temperature, the simulation is not one of one copy at constant
-            volume, no two beads are near enough for the ramp, `rounds` is not positive, or `out` holds another model or
-            models for another pressure.
+        ValueError: if a dataset has no box or another temperature, the simulation is one of several copies, or of
+            another pressure or tension, no two beads are near enough for the ramp, `rounds` is not positive, or `out`
+            holds another model or models for another pressure.
     """
     given = opened(datasets, config)
-    check_boxes(given, config, rounds)
-    gauge = Gauge("pressure", pressure) if tension is None else Gauge("tension", tension)
+    check_boxes(given, config, rounds, ("nvt", "npt", "membrane", "area"))
+    gauge = _gauge(config, pressure, tension)
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     potential = potential.at_data_temperature(given[0].temperature)
     folder, found = Path(out), {}
@@ -85,6 +88,16 @@ def match_pressure(
     }
     write_json(folder / "pressure.json", entries)
     return chosen
+
+
+def _gauge(config: SimulationConfig, pressure: float, tension: float | None) -> Gauge:
+    """What is matched in an ensemble."""
+    if config.ensemble == "nvt":
+        return Gauge("pressure", pressure) if tension is None else Gauge("tension", tension)
+    for name, barostat, asked in (("pressure", config.pressure, pressure), ("tension", config.tension, tension)):
+        if asked is not None and asked != barostat and not (name == "pressure" and config.ensemble == "area"):
+            raise ValueError(f"the barostat is set to a {name} of {barostat:g}, but {asked:g} is to be matched")
+    return Gauge("volume" if config.ensemble == "npt" else "area", 1.0)
 
 
 def check_gauge(record: Path, gauge: Gauge) -> None:

@@ -39,19 +39,21 @@ def opened(given: Source | Sequence[Source], config: SimulationConfig) -> list[B
     return datasets
 
 
-def check_boxes(datasets: list[BeadDataset], config: SimulationConfig, rounds: int) -> None:
-    """Of what is measured in a box at constant volume.
+def check_boxes(
+    datasets: list[BeadDataset], config: SimulationConfig, rounds: int, ensembles: tuple[str, ...] = ("nvt",)
+) -> None:
+    """Of what is measured in a box.
 
     Raises:
-        ValueError: if a dataset has no box, the simulation is not one of one copy at constant volume, or there are no
-            rounds.
+        ValueError: if a dataset has no box, the simulation is not one of one copy in one of the ensembles, or there are
+            no rounds.
     """
     if rounds < 1:
         raise ValueError(f"`rounds` must be at least 1, got {rounds}")
-    if config.ensemble != "nvt" or config.replicas != 1:
+    if config.ensemble not in ensembles or config.replicas != 1:
         raise ValueError(
-            "a pressure is measured in one copy at constant volume: `ensemble` must be 'nvt' and `replicas` 1, got "
-            f"{config.ensemble!r} and {config.replicas}"
+            f"this is measured in one copy in a box: `ensemble` must be {' or '.join(map(repr, ensembles))} and "
+            f"`replicas` 1, got {config.ensemble!r} and {config.replicas}"
         )
     for dataset in datasets:
         if not dataset.periodic:

@@ -67,4 +67,4 @@ def test_a_wrong_setting_is_a_sentence(files):
     words = ["model.safetensors", "cg.h5", "--out", "out", "--set", "ensemble=npt"]
     done = CliRunner().invoke(app, ["match-pairs", *words])
     assert done.exit_code == 2
-    assert "error: a pressure is measured in one copy at constant volume" in done.stderr
+    assert "error: this is measured in one copy in a box: `ensemble` must be 'nvt' and" in done.stderr

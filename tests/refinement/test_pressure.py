@@ -121,8 +121,10 @@ def test_mistakes_are_named(dataset, tmp_path):
     out, model = tmp_path / "out", potential()
     with pytest.raises(ValueError, match="`rounds` must be at least 1, got 0"):
         match_pressure(model, dataset, CONFIG, out, rounds=0)
-    with pytest.raises(ValueError, match="`ensemble` must be 'nvt' and `replicas` 1, got 'npt' and 1"):
-        match_pressure(model, dataset, CONFIG.model_copy(update={"ensemble": "npt"}), out)
+    with pytest.raises(ValueError, match=r"`ensemble` must be .* and `replicas` 1, got 'nve' and 1"):
+        match_pressure(model, dataset, CONFIG.model_copy(update={"ensemble": "nve"}), out)
+    with pytest.raises(ValueError, match="the barostat is set to a pressure of 1, but 5 is to be matched"):
+        match_pressure(model, dataset, CONFIG.model_copy(update={"ensemble": "npt"}), out, pressure=5.0)
     with pytest.raises(ValueError, match=r"the simulation is at 350.0 K, but .*gas.h5 of 300.0 K"):
         match_pressure(model, dataset, CONFIG.model_copy(update={"temperature": 350.0}), out)
     open_space = BeadDataset.write(tmp_path / "open.h5", GAS, Frames(dataset.read().positions), temperature=300.0)
@@ -147,3 +149,32 @@ def test_a_tension_instead(dataset, tmp_path):
     assert found.provenance["tension"]["chosen"] == "round-1"
     with pytest.raises(ValueError, match=r"holds models for a tension of -150 bar nm, not for a pressure of 1 bar"):
         match_pressure(potential(), dataset, settings, tmp_path / "out")
+
+
+def test_the_volume_under_a_barostat(dataset, tmp_path):
+    """A gas that is too dense without a ramp; the slope is a covariance, and the next volume is nearer to theirs."""
+    settings = CONFIG.model_copy(
+        update={"ensemble": "npt", "pressure": 2500.0, "steps": 2500, "equilibration": 2500, "seed": 1}
+    )
+    found = match_pressure(potential(), dataset, settings, tmp_path / "out", pressure=2500.0, rounds=1, reach=0.4)
+    entries = json.loads((tmp_path / "out/pressure.json").read_text())
+    first, second = entries["rounds"]
+    assert (entries["quantity"], entries["wanted"]) == ("volume", 1.0)
+    frames = cgenn.Run.open(tmp_path / "out/round-0/run").read()
+    volumes = np.linalg.det(frames.box) / np.linalg.det(dataset.read().box).mean()
+    assert first["values"][0] == pytest.approx(volumes.mean(), rel=1e-5)
+    together = frames.positions, frames.box
+    distances = [np.linalg.norm(_nearest(frame, box), axis=1) for frame, box in zip(*together, strict=True)]
+    energies = [np.clip(1 - r / 0.4, 0, None).sum() for r in distances]
+    assert first["slopes"][0] == pytest.approx(-np.cov(volumes, energies)[0, 1] / (8.314462618e-3 * 300), rel=1e-4)
+    assert first["slopes"][0] > 0
+    asked = (1.0 - first["values"][0]) / first["slopes"][0]
+    assert 0 < found.priors.ramp.height == second["height"] == pytest.approx(min(asked, 8.314462618e-3 * 300))
+    assert first["values"][0] < second["values"][0]
+
+
+def _nearest(positions, box):
+    """Vectors between all pairs of beads, each to the nearest image in a rectangular box."""
+    first, second = np.triu_indices(len(positions), 1)
+    away, edges = positions[second] - positions[first], np.diag(box)
+    return away - edges * np.round(away / edges)
