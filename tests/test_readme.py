@@ -100,7 +100,12 @@ def test_polymers_page(tmp_path, monkeypatch):
     entries = json.loads((tmp_path / "matched" / "pressure.json").read_text())
     assert entries["chosen"] == names["potential"].provenance["pressure"]["chosen"]
     assert [len(entry["values"]) for entry in entries["rounds"]] == [2, 2]
-    assert entries["rounds"][1]["height"] != 0
+    assert entries["quantity"] == "volume"
+    assert entries["rounds"][1]["height"] != entries["rounds"][0]["height"]
+    assert names["potential"].config.excluded_bonds == 3
+    paired = json.loads((tmp_path / "paired" / "pairs.json").read_text())
+    assert [len(entry["reading"]["values"]) for entry in paired["rounds"]] == [2, 2]
+    assert names["potential"].provenance["pairs"]["chosen"] == paired["chosen"]
     assert names["tempered"].config.temperatures == (300.0, 500.0)
     assert names["warm"].config.temperature == 400.0
 

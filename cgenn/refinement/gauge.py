@@ -112,7 +112,8 @@ def reading(
     """The quantity in runs of a potential, one for each dataset, and how a ramp would change it.
 
     Raises:
-        ValueError: if there is no box, or no two beads are near enough for the ramp.
+        ValueError: if there is no box, no two beads are near enough for the ramp, or the run is so short that noise
+            decides.
     """
     ramp = ramp_of(potential, reach)
     unit = with_priors(potential, Priors(ramp=ramp.model_copy(update={"height": 1.0})))
@@ -121,6 +122,10 @@ def reading(
         values, slope = gauge.read(potential, unit, dataset, run)
         if slope == 0:
             raise ValueError(f"no two beads of {dataset.path} are within the {ramp.range} nm of the ramp")
+        if (slope > 0) == (gauge.name == "tension"):  # a ramp pushes
+            raise ValueError(
+                f"{run.folder} is too short to say how the {gauge.name} depends on the ramp: simulate more `steps`"
+            )
         means.append(float(values.mean()))
         errors.append(float(blocking_error(values)))
         slopes.append(slope)
