@@ -142,6 +142,11 @@ def _prepare(
         _sample(data, chosen, PRIOR_BEADS // len(datasets), bodies)
         for data, chosen in zip(datasets, frames, strict=True)
     ]
+    if not config.network.excluded_bonds and any(_of_many_chains(data) for data in datasets):
+        log.info(
+            "chains among others of their kind: the network takes neighbours along a chain for those of other chains, "
+            "and what holds all together can fold each of them; `network.excluded_bonds=3` leaves them to the priors"
+        )
     given, reach = sorted(data.temperature for data in datasets), config.network.cutoff
     temperature = 0.5 * (given[0] + given[-1])
     sharp = fit_priors(samples, temperature, reach)
@@ -238,6 +243,11 @@ def _check_temperatures(datasets: list[BeadDataset], held: int, config: Training
             f"{other.path} is of {other.temperature} K, {first.path} of {first.temperature} K; one potential is "
             "trained at one temperature, or with `network.temperature_input`"
         )
+
+
+def _of_many_chains(data: BeadDataset) -> bool:
+    """Whether there are several molecules of six beads or more in a box."""
+    return data.periodic and int(np.sum(np.bincount(data.topology.molecules) >= 6)) > 1
 
 
 def _check_stereo(datasets: list[BeadDataset]) -> None:

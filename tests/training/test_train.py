@@ -1,6 +1,7 @@
 """Training end to end on beads whose mean force is known."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -246,3 +247,23 @@ def test_default_batch_depends_on_the_size_of_a_frame():
     assert TrainingConfig().with_batch_size(512).batch_size == 1
     assert TrainingConfig(devices=2).with_batch_size(512).batch_size == 2
     assert TrainingConfig(batch_size=64).with_batch_size(512).batch_size == 64
+
+
+@pytest.mark.parametrize(("beads", "copies", "hinted"), [(6, 2, True), (6, 1, False), (5, 3, False)])
+def test_chains_among_others_are_hinted_at(tmp_path, caplog, beads, copies, hinted):
+    """Unless the network is told not to look along them."""
+    random = np.random.default_rng(0)
+    chain = BeadTopology.build(["M"] * beads, [14.0] * beads, bonds=[(i, i + 1) for i in range(beads - 1)])
+    steps = random.normal(size=(20, copies, beads, 3))
+    steps *= 0.25 / np.linalg.norm(steps, axis=-1, keepdims=True)
+    positions = (steps.cumsum(axis=2) + random.random((20, copies, 1, 3)) * 2.0).reshape(20, -1, 3)
+    box = np.broadcast_to(2.0 * np.eye(3), (20, 3, 3))
+    frames = Frames(positions, random.normal(size=positions.shape), box=box)
+    data = BeadDataset.write(tmp_path / "chains.h5", chain.repeat(copies), frames, temperature=300.0)
+    for excluded in (0, 3):
+        caplog.clear()
+        network = SMALL.model_copy(update={"excluded_bonds": excluded})
+        with caplog.at_level(logging.INFO, logger="cgenn"):
+            potential = train(data, _config(network=network, epochs=1), tmp_path / f"out-{excluded}")
+        assert ("`network.excluded_bonds=3`" in caplog.text) == (hinted and not excluded)
+        assert potential.config.excluded_bonds == excluded
