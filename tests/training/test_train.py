@@ -255,7 +255,7 @@ def test_chains_among_others_are_hinted_at(tmp_path, caplog, beads, copies, hint
     random = np.random.default_rng(0)
     chain = BeadTopology.build(["M"] * beads, [14.0] * beads, bonds=[(i, i + 1) for i in range(beads - 1)])
     steps = random.normal(size=(20, copies, beads, 3))
-    steps *= 0.25 / np.linalg.norm(steps, axis=-1, keepdims=True)
+    steps *= random.normal(0.25, 0.01, size=steps.shape[:3])[..., None] / np.linalg.norm(steps, axis=-1, keepdims=True)
     positions = (steps.cumsum(axis=2) + random.random((20, copies, 1, 3)) * 2.0).reshape(20, -1, 3)
     box = np.broadcast_to(2.0 * np.eye(3), (20, 3, 3))
     frames = Frames(positions, random.normal(size=positions.shape), box=box)
