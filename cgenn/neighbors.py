@@ -92,11 +92,18 @@ def neighbors(
     )
 
 
+def in_copies(pairs: Int[Tensor, "2 pairs"], beads: int, copies: int) -> Int[Tensor, "2 all"]:
+    """Pairs of beads of one system in as many copies of it, one after the other."""
+    return (pairs[:, None] + beads * torch.arange(copies, device=pairs.device)[None, :, None]).flatten(1)
+
+
 def without(found: Neighbors, excluded: Int[Tensor, "2 pairs"], n_beads: int) -> Neighbors:
     """Without pairs of these beads, in either direction and of whatever images."""
     first, second = excluded.long()
-    keys = torch.cat([first * n_beads + second, second * n_beads + first])
-    kept = (~torch.isin(found.receivers * n_beads + found.senders, keys)).nonzero().squeeze(1)
+    keys = torch.cat([first * n_beads + second, second * n_beads + first]).sort().values
+    edges = found.receivers * n_beads + found.senders
+    nearest = keys[torch.searchsorted(keys, edges).clamp(max=len(keys) - 1)]
+    kept = (nearest != edges).nonzero().squeeze(1)
     return Neighbors(*(part.index_select(0, kept) for part in (found.receivers, found.senders, found.shifts)))
 
 

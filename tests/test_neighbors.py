@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cgenn.neighbors import Neighbors, VerletList, _search_on_device, neighbors
+from cgenn.neighbors import Neighbors, VerletList, _search_on_device, in_copies, neighbors, without
 
 CUBIC = np.eye(3)
 TRICLINIC = np.array([[1.0, 0.0, 0.0], [0.45, 0.9, 0.0], [-0.48, 0.42, 1.1]])
@@ -137,3 +137,28 @@ def test_verlet_list_is_found_anew() -> None:
         assert kept.find(**call) is first
     with pytest.raises(ValueError, match="not finite"):
         kept.find(points * torch.nan)
+
+
+@pytest.mark.parametrize("cell", [None, TRICLINIC, TILTED])
+def test_excluded_pairs_are_left_out_in_all_images(cell):
+    """In both directions, in all systems; a list with a skin agrees, and so does one that starts anew."""
+    random = np.random.default_rng(3)
+    points = torch.from_numpy(random.random((2, 8, 3)) @ (np.eye(3) if cell is None else cell)).flatten(0, 1)
+    batch = torch.arange(2).repeat_interleave(8)
+    cells = None if cell is None else torch.from_numpy(np.stack([cell, cell]))
+    barred = in_copies(torch.tensor([[0, 2, 2], [5, 3, 7]]), 8, 2)
+    everything = neighbors(points, 0.7, cell=cells, batch=batch, n_systems=2)
+    found = without(everything, barred, 16)
+    pairs = set(map(tuple, barred.T.tolist()))
+    rows = torch.stack([everything.receivers, everything.senders], dim=1).tolist()
+    kept = [index for index, (i, j) in enumerate(rows) if (min(i, j), max(i, j)) not in pairs]
+    assert 0 < len(kept) < len(rows)
+    for name in ("receivers", "senders", "shifts"):
+        torch.testing.assert_close(getattr(found, name), getattr(everything, name)[kept])
+    verlet = VerletList(0.5, skin=0.2, excluded=barred)
+    for moved in (points, points + 0.3):
+        listed = verlet.find(moved, cell=cells, batch=batch, n_systems=2)
+        again = without(neighbors(moved, 0.7, cell=cells, batch=batch, n_systems=2), barred, 16)
+        torch.testing.assert_close(listed.senders, again.senders)
+        torch.testing.assert_close(listed.shifts, again.shifts)
+    assert verlet.rebuilds == 2

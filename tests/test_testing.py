@@ -16,7 +16,7 @@ from cgenn.graph import BeadGraph
 from cgenn.potential.config import PotentialConfig
 from cgenn.potential.electrostatics import ElectrostaticsConfig
 from cgenn.potential.potential import Moments, Potential
-from cgenn.potential.priors import Priors
+from cgenn.potential.priors import PairPrior, Priors
 from cgenn.topology import BeadTopology
 
 PRIORS = Priors(bonds={"A|B": {"length": 0.35, "k": 5000.0}}, repulsion={"A|A": {"sigma": 0.4, "epsilon": 1.0}})
@@ -134,6 +134,16 @@ def test_a_sound_model_passes(box: np.ndarray | None) -> None:
     assert all(result.passed for result in results), [result for result in results if not result.passed]
     assert len({result.name for result in results}) == len(results)
     assert all(result.tolerance is None or 0 <= result.value <= result.tolerance for result in results)
+
+
+@pytest.mark.parametrize("box", [None, BOX], ids=["open", "periodic"])
+def test_a_model_that_looks_past_bonded_neighbours_passes(box: np.ndarray | None) -> None:
+    """With splines between the others."""
+    model = Flawed(excluded_bonds=3)
+    pairs = {"range": 0.6, "coefficients": {"A|A": (3.0, -1.0, 2.0), "A|B": (0.5, 1.0, -0.5)}}
+    model = Potential(model.config, PRIORS.model_copy(update={"pairs": PairPrior(**pairs)}))
+    results = testing.check_model(model, TOPOLOGY, POSITIONS, box)
+    assert all(result.passed for result in results), [result for result in results if not result.passed]
 
 
 @pytest.mark.parametrize("name", FLAWS)

@@ -24,6 +24,7 @@ from cgenn.analysis.sections import Part
 from cgenn.comparison import data_ensemble, model_ensemble, speed
 from cgenn.files import atomic, write_json
 from cgenn.reference.system import AllAtomSystem, load_system
+from cgenn.refinement.rounds import at_mean_size
 from cgenn.simulation.pressure import tensions
 
 SYSTEM, MAPPING = "popc-bilayer", "lipids-martini"
@@ -42,7 +43,7 @@ def main(
     interval: Annotated[float, typer.Option(help="Between frames of the atoms [ps].")] = 0.4,
     runs: Annotated[int, typer.Option(help="All-atom runs with velocities of their own, one after the other.")] = 1,
     beads: Annotated[float, typer.Option(help="Of each run of the beads [ps].")] = 200.0,
-    epochs: Annotated[int, typer.Option(help="Of the training.")] = 6,
+    epochs: Annotated[int, typer.Option(help="Of the training.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the training and simulations.")] = 0,
     quick: Annotated[bool, typer.Option(help="A raft of few lipids and steps: shows that it runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -79,9 +80,9 @@ def main(
     result: dict = {
         f"force_rmse_{key}": errors[key] ** 0.5 for key in ("null", "priors", "model", "floor") if errors[key]
     }
-    settings = simulation(beads, seed)
+    settings, start = simulation(beads, seed), at_mean_size(dataset, "area")
     for name, ensemble in (("nvt", "nvt"), ("tensionless", "area")):
-        run = cgenn.simulate(potential, dataset.path, settings.model_copy(update={"ensemble": ensemble}), out / name)
+        run = cgenn.simulate(potential, start, settings.model_copy(update={"ensemble": ensemble}), out / name)
         if name == "nvt":
             found = tensions(potential, run.topology, run.read(), run.temperature)
             result |= {"tension": float(found.mean()), "tension_error": float(blocking_error(found))}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_serializer, model_validator
 
 from cgenn.body import Body
 from cgenn.config import Config
@@ -27,7 +28,8 @@ class NetworkConfig(Config):
         electrostatics: charges and their long-range energy; None for none.
         oriented: let the energy depend on the orientations of the beads that have one.
         excluded_bonds: beads so many bonds apart or fewer do not see each other, and what keeps them in place are the
-            priors: 3 for chains of a few bead types, in which neighbours along the chain look like any others.
+            priors: 3 for chains of a few bead types, in which neighbours along the chain look like any others. Ends of
+            a dihedral without a prior then do not interact at all, which is much where chains are not stiff.
     """
 
     cutoff: PositiveFloat = 1.0
@@ -42,6 +44,11 @@ class NetworkConfig(Config):
     electrostatics: ElectrostaticsConfig | None = None
     oriented: bool = True
     excluded_bonds: int = Field(default=0, ge=0, le=3)
+
+    @model_serializer(mode="wrap")
+    def _as_before_without(self, entries: Callable[[Any], dict]) -> dict:
+        """Models that exclude nothing have the digest that they always had."""
+        return {key: value for key, value in entries(self).items() if key != "excluded_bonds" or value}
 
     @model_validator(mode="after")
     def _dipoles_need_vectors(self) -> NetworkConfig:

@@ -14,6 +14,7 @@ from cgenn.config import Config
 from cgenn.electrostatics.pairs import coulomb_pairs
 from cgenn.electrostatics.settings import CoulombSettings, tune
 from cgenn.graph import CoulombGraph
+from cgenn.neighbors import in_copies
 from cgenn.topology import BeadTopology
 
 CHARGE_UNIT = 0.1
@@ -120,7 +121,7 @@ def coulomb_graph(
         cell=cell,
         batch=batch,
         n_systems=n_systems,
-        excluded=(excluded[:, None] + beads * systems[None, :, None]).flatten(1),
+        excluded=in_copies(excluded, beads, n_systems),
     )
     return CoulombGraph(
         groups=(index[None] + len(totals) * systems[:, None]).flatten(),

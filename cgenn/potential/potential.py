@@ -18,6 +18,7 @@ from cgenn.electrostatics.charges import neutralise
 from cgenn.electrostatics.coulomb import coulomb_energy
 from cgenn.files import atomic
 from cgenn.graph import BeadGraph, build_graph
+from cgenn.neighbors import in_copies
 from cgenn.nn.network import BeadOutputs, EquivariantNetwork
 from cgenn.nn.orientation import BodySymmetry
 from cgenn.potential.config import PotentialConfig
@@ -160,11 +161,10 @@ class Potential(nn.Module):
 
     def _excluded(self, topology: BeadTopology, systems: int, device: torch.device) -> Int[Tensor, "2 pairs"] | None:
         """Pairs of beads that do not see each other, in all systems."""
-        pairs = topology.bonded_pairs(self.config.excluded_bonds)
-        if not len(pairs):
+        if not self.config.excluded_bonds or not len(topology.bonds):
             return None
-        offsets = len(topology) * torch.arange(systems, device=device)
-        return (torch.from_numpy(pairs.T.copy()).to(device)[:, None] + offsets[None, :, None]).flatten(1)
+        pairs = topology.bonded_pairs(self.config.excluded_bonds)
+        return in_copies(torch.from_numpy(pairs.T.copy()).to(device), len(topology), systems)
 
     def _frames(
         self, topology: BeadTopology, positions: Tensor, orientations: Tensor | None

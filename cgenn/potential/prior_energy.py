@@ -99,7 +99,8 @@ class PriorEnergy(nn.Module):
             sigma, epsilon = self.sigma[ends].to(distance.dtype), self.epsilon[ends].to(distance.dtype)
             energies["repulsion"] = repulsion_energy(distance, sigma, epsilon)
         if self.pairs:
-            energies["pairs"] = spline_energy(distance, self.splines[ends].to(distance.dtype), self.pairs.range)
+            kinds = ends[0] * len(self.splines) + ends[1]
+            energies["pairs"] = spline_energy(distance, kinds, self.splines.flatten(0, 1), self.pairs.range)
         if self.ramp:
             energies["ramp"] = ramp_energy(distance, self.ramp.height, self.ramp.range)
         systems, nothing = graph.batch[graph.receivers[kept]], distance.new_zeros(graph.n_systems)

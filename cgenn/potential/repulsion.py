@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cgenn.potential.priors import REPULSION_RANGE
@@ -30,17 +30,19 @@ def ramp_energy(distance: Float[Tensor, " pairs"], height: float, reach: float) 
 
 
 def spline_energy(
-    distance: Float[Tensor, " pairs"], coefficients: Float[Tensor, "pairs splines"], reach: float
+    distance: Float[Tensor, " pairs"], kinds: Int[Tensor, " pairs"], table: Float[Tensor, "kinds splines"], reach: float
 ) -> Float[Tensor, " pairs"]:
     """Cubic B-splines on equal intervals from 0 to the reach [nm], 0 beyond [kJ/mol].
 
     Args:
-        coefficients: of the pair, `Priors.pair_table`.
+        kinds: row of each pair in the table.
+        table: coefficients, see `Priors.pair_table`.
     """
-    intervals = coefficients.shape[1] - 3
+    intervals = table.shape[1] - 3
     place = (distance * (intervals / reach)).clamp(max=float(intervals))
     first = place.detach().floor().clamp(max=intervals - 1)
     t = place - first
     weights = torch.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], dim=1)
-    four = coefficients.gather(1, first.long()[:, None] + torch.arange(4, device=distance.device))
+    starts = kinds * table.shape[1] + first.long()
+    four = table.to(distance.dtype).flatten()[starts[:, None] + torch.arange(4, device=distance.device)]
     return (weights * four).sum(1) / 6

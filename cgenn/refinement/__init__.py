@@ -1,1 +1,1 @@
-"""What a short simulation says about a potential, let into its priors: distributions within molecules, and pressure."""
+"""What a short simulation says about a potential, let into its priors: bonds and angles, pairs, pressure."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,7 +63,9 @@ def match_pressure(
     datasets: Datasets,
     out: Out,
     rounds: Annotated[int, typer.Option(help="Models to make, besides the one given.")] = 3,
-    pressure: Annotated[float, typer.Option(help=r"That the atoms were held at \[bar].")] = 1.0,
+    pressure: Annotated[
+        float | None, typer.Option(help=r"That the atoms were held at \[bar]; default 1, or that of the barostat.")
+    ] = None,
     tension: Tension = None,
     reach: Reach = None,
     config: SettingsFile = None,
@@ -74,12 +77,10 @@ def match_pressure(
 
     chosen = read_settings(SimulationConfig, config, settings)
     found = match_pressure(model, datasets, chosen, out, rounds=rounds, pressure=pressure, tension=tension, reach=reach)
-    kind = "pressure" if tension is None else "tension"
-    return {
-        "model": str(out / "model.safetensors"),
-        **found.provenance[kind],
-        "unit": "bar" if tension is None else "bar nm",
-    }
+    quantity, unit = (
+        json.loads((out / "pressure.json").read_text(encoding="utf-8"))[key] for key in ("quantity", "unit")
+    )
+    return {"model": str(out / "model.safetensors"), "quantity": quantity, **found.provenance[quantity], "unit": unit}
 
 
 COMMANDS: dict[Callable[..., dict[str, Any]], str] = {

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from cgenn.analysis import blocking_error
+from cgenn.comparison import data_ensemble
 from cgenn.data.dataset import BeadDataset
 from cgenn.graph import BeadGraph
-from cgenn.h5md import Frames
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RampPrior
-from cgenn.refinement.rounds import with_priors
+from cgenn.refinement.rounds import sizes_of, with_priors
 from cgenn.simulation.folder import Run
-from cgenn.simulation.pressure import energies, energy_pressures, energy_tensions, pressures, tensions
+from cgenn.simulation.pressure import BAR, energy_pressures, energy_tensions, pressures, tensions
 from cgenn.units import thermal_energy
 
 
@@ -30,8 +31,18 @@ class Gauge:
         wanted: [`unit`].
     """
 
-    name: str
+    name: Literal["pressure", "tension", "volume", "area"]
     wanted: float
+
+    @property
+    def size(self) -> Literal["volume", "area"]:
+        """What runs at the mean size of the data have in common with them."""
+        return "area" if self.name in ("tension", "area") else "volume"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a folder of rounds is for."""
+        return {"quantity": self.name, "wanted": self.wanted, "unit": self.unit}
 
     @property
     def unit(self) -> str:
@@ -43,28 +54,31 @@ class Gauge:
     ) -> tuple[Float[np.ndarray, " frames"], float]:
         """The quantity in each frame of a run, and how much its mean changes with the height of the ramp.
 
+        That of a pressure is what the ramp adds to it; that of a volume is this times var(V) / kT, as its fluctuations
+        tell how it yields.
+
         Args:
             ramp: a potential of nothing but the ramp, with a height of one.
+
+        Raises:
+            ValueError: if the box never changed where it should.
         """
         frames, terms = run.read(), ramp.prior_energy(run.topology)
 
         def energy(graph: BeadGraph) -> Tensor:
             return terms(graph)["ramp"]
 
+        push = energy_pressures if self.size == "volume" else energy_tensions
+        slope = float(push(energy, ramp, run.topology, frames).mean())
         if self.name in ("pressure", "tension"):
-            of_potential, of_energy = (
-                (pressures, energy_pressures) if self.name == "pressure" else (tensions, energy_tensions)
-            )
-            values = of_potential(potential, run.topology, frames, run.temperature)
-            return values, float(of_energy(energy, ramp, run.topology, frames).mean())
-        values = self._sizes(frames) / self._sizes(dataset.read()).mean()
-        covariance = np.cov(values, energies(energy, ramp, run.topology, frames))[0, 1]
-        return values, -float(covariance) / thermal_energy(run.temperature)
-
-    def _sizes(self, frames: Frames) -> Float[np.ndarray, " frames"]:
-        assert frames.box is not None
-        box = np.asarray(frames.box, dtype=float)
-        return np.abs(np.linalg.det(box if self.name == "volume" else box[:, :2, :2]))
+            of_potential = pressures if self.name == "pressure" else tensions
+            return of_potential(potential, run.topology, frames, run.temperature), slope
+        sizes = sizes_of(frames.box, self.size)
+        if np.ptp(sizes) == 0:
+            raise ValueError(f"the {self.name} of the box never changed in {run.folder}: simulate more `steps`")
+        usual = float(sizes_of(data_ensemble(dataset).box, self.size).mean())
+        yields = float(sizes.var()) * BAR / thermal_energy(run.temperature)  # [nm^3/bar], [nm^2/(bar nm)]
+        return sizes / usual, (slope if self.name == "volume" else -slope) * yields / usual
 
 
 @dataclass(frozen=True)
@@ -112,8 +126,7 @@ def reading(
     """The quantity in runs of a potential, one for each dataset, and how a ramp would change it.
 
     Raises:
-        ValueError: if there is no box, no two beads are near enough for the ramp, or the run is so short that noise
-            decides.
+        ValueError: if there is no box, it never changed where it should, or no two beads are near enough for the ramp.
     """
     ramp = ramp_of(potential, reach)
     unit = with_priors(potential, Priors(ramp=ramp.model_copy(update={"height": 1.0})))
@@ -122,10 +135,6 @@ def reading(
         values, slope = gauge.read(potential, unit, dataset, run)
         if slope == 0:
             raise ValueError(f"no two beads of {dataset.path} are within the {ramp.range} nm of the ramp")
-        if (slope > 0) == (gauge.name == "tension"):  # a ramp pushes
-            raise ValueError(
-                f"{run.folder} is too short to say how the {gauge.name} depends on the ramp: simulate more `steps`"
-            )
         means.append(float(values.mean()))
         errors.append(float(blocking_error(values)))
         slopes.append(slope)

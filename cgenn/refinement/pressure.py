@@ -8,7 +8,6 @@ Wang, Junghans and Kremer 2009, doi 10.1140/epje/i2008-10413-5); its height A is
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from cgenn.files import write_json
 from cgenn.potential.potential import Potential
-from cgenn.refinement.gauge import Gauge, raised, reading
-from cgenn.refinement.rounds import Source, check_boxes, kept, opened, runs_of
+from cgenn.refinement.gauge import Gauge, raised, ramp_of, reading
+from cgenn.refinement.rounds import Source, check_boxes, claim, kept, note_force_errors, opened, runs_of
 from cgenn.simulation.config import SimulationConfig
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ def match_pressure(
     config: SimulationConfig,
     out: str | Path,
     *,
-    pressure: float = 1.0,
+    pressure: float | None = None,
     tension: float | None = None,
     rounds: int = 3,
     reach: float | None = None,
@@ -38,10 +37,10 @@ def match_pressure(
 
     Each round simulates beads of every dataset and changes the height of the ramp, by kT at most. At constant volume,
     the mean one of the dataset, it is the pressure that is matched, or the tension, and virials say by how much. With a
-    barostat in `config` it is the mean volume of the dataset, or the mean area of a membrane, and their covariance with
-    the energy of the ramp says it: slower, but what is wanted in the end, and right also where beads are not as stiff
-    as atoms. The folder `out` gets every model with its runs (`round-0`, the model as given, and so on),
-    `pressure.json`, and the best model as `model.safetensors`. What is there already is not done again.
+    barostat in `config` it is the mean volume of the dataset, or the mean area of a membrane, and virials and
+    fluctuations say it: slower, but what is wanted in the end, and right also where beads are not as stiff as atoms.
+    The folder `out` gets every model with its runs (`round-0`, the model as given, and so on), `pressure.json`, and the
+    best model as `model.safetensors`. What is there already is not done again.
 
     Args:
         potential: a trained potential or its file.
@@ -49,7 +48,7 @@ def match_pressure(
         config: of each simulation. At constant volume the standard error of the pressure, divided by the bulk modulus
             of the system, is what is left in its density; many frames make it small.
         out: folder for the results.
-        pressure: that the atoms were held at [bar].
+        pressure: that the atoms were held at [bar]; by default 1, or that of the barostat.
         tension: of a membrane across z, matched instead of the pressure [bar nm]; with the ensemble "membrane" or
             "area" that of `config`.
         rounds: models to make, besides the one given.
@@ -66,48 +65,43 @@ def match_pressure(
     potential = potential if isinstance(potential, Potential) else Potential.load(potential)
     potential = potential.at_data_temperature(given[0].temperature)
     folder, found = Path(out), {}
-    check_gauge(folder / "pressure.json", gauge)
+    reach = ramp_of(potential, reach).range
+    header = gauge.record | {"reach": reach}
+    claim(folder / "pressure.json", header)
     for number in range(rounds + 1):
         here = folder / f"round-{number}"
         potential = kept(potential, here, first=number == 0)
-        found[here.name] = reading(gauge, potential, given, runs_of(potential, given, config, here), reach)
+        found[here.name] = reading(gauge, potential, given, runs_of(potential, given, config, here, gauge.size), reach)
         log.info("%s: ramp of %.4f kJ/mol, %s", here.name, found[here.name].height, found[here.name].said(gauge))
         if number < rounds:
             potential = raised(potential, found[here.name], gauge, reach)
     best = min(found, key=lambda name: found[name].deviation(gauge.wanted))
     chosen = Potential.load(folder / best / "model.safetensors")
+    note_force_errors(chosen, given)
     chosen.provenance[gauge.name] = {"chosen": best, "wanted": gauge.wanted, "found": list(found[best].values)}
     chosen.save(folder / "model.safetensors")
-    units = {"height": "kJ/mol", "values": gauge.unit, "errors": gauge.unit, "slopes": f"{gauge.unit} mol/kJ"}
-    entries = {
-        "quantity": gauge.name,
-        "wanted": gauge.wanted,
-        "chosen": best,
-        "rounds": [{"model": name} | asdict(entry) for name, entry in found.items()],
-        "units": units,
+    rounds_made = [{"model": name} | asdict(entry) for name, entry in found.items()]
+    units = {
+        "height": "kJ/mol",
+        "values": gauge.unit,
+        "errors": gauge.unit,
+        "slopes": f"{gauge.unit} mol/kJ",
+        "reach": "nm",
     }
-    write_json(folder / "pressure.json", entries)
+    write_json(folder / "pressure.json", header | {"chosen": best, "rounds": rounds_made, "units": units})
     return chosen
 
 
-def _gauge(config: SimulationConfig, pressure: float, tension: float | None) -> Gauge:
+def _gauge(config: SimulationConfig, pressure: float | None, tension: float | None) -> Gauge:
     """What is matched in an ensemble."""
     if config.ensemble == "nvt":
-        return Gauge("pressure", pressure) if tension is None else Gauge("tension", tension)
-    for name, barostat, asked in (("pressure", config.pressure, pressure), ("tension", config.tension, tension)):
-        if asked is not None and asked != barostat and not (name == "pressure" and config.ensemble == "area"):
-            raise ValueError(f"the barostat is set to a {name} of {barostat:g}, but {asked:g} is to be matched")
-    return Gauge("volume" if config.ensemble == "npt" else "area", 1.0)
-
-
-def check_gauge(record: Path, gauge: Gauge) -> None:
-    """Raise ValueError if the record of earlier rounds is of another quantity or value."""
-    if not record.exists():
-        return
-    before = json.loads(record.read_text(encoding="utf-8"))
-    if (before["quantity"], before["wanted"]) != (gauge.name, gauge.wanted):
-        said = f"a {before['quantity']} of {before['wanted']:g} {Gauge(before['quantity'], 0.0).unit}"
-        raise ValueError(
-            f"{record.parent} holds models for {said}, not for a {gauge.name} of {gauge.wanted:g} {gauge.unit}: choose "
-            "another folder"
+        return (
+            Gauge("pressure", 1.0 if pressure is None else pressure) if tension is None else Gauge("tension", tension)
         )
+    kept = {"npt": ("pressure",), "membrane": ("pressure", "tension"), "area": ("tension",)}[config.ensemble]
+    for name, asked, unit in (("pressure", pressure, "bar"), ("tension", tension, "bar nm")):
+        held = getattr(config, name) if name in kept else None
+        if asked not in (None, held):
+            said = f"keeps no {name}" if held is None else f"keeps a {name} of {held:g} {unit}"
+            raise ValueError(f"the ensemble {config.ensemble!r} {said}, but {asked:g} {unit} are to be matched")
+    return Gauge("volume" if config.ensemble == "npt" else "area", 1.0)

@@ -20,15 +20,13 @@ from jaxtyping import Float
 from cgenn.analysis import compare_distributions
 from cgenn.comparison import data_ensemble, model_ensemble
 from cgenn.data.dataset import BeadDataset
-from cgenn.data.splits import block_split
 from cgenn.files import write_json
 from cgenn.h5md import Frames
 from cgenn.potential.potential import Potential
 from cgenn.refinement.features import Name, features, moved_priors, newton_step
-from cgenn.refinement.rounds import Source, kept, opened, runs_of, with_priors
+from cgenn.refinement.rounds import Source, kept, note_force_errors, opened, runs_of, with_priors
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run
-from cgenn.training.force_matching import ForceErrors, force_errors
 from cgenn.units import thermal_energy
 
 log = logging.getLogger(__name__)
@@ -102,22 +100,11 @@ def refine(
             potential = _improved(potential, datasets, [run.read() for run in runs])
     best = int(np.argmin([entry.js for entry in scores]))
     chosen = Potential.load(models[best])
-    if all(entry.has_forces for entry in datasets):
-        errors = _validation_errors(chosen, datasets)
-        chosen.provenance["force_errors"] = errors.as_dict()
-        if errors.torques is not None:
-            chosen.provenance["torque_errors"] = errors.torques.as_dict()
+    note_force_errors(chosen, datasets)
     chosen.provenance["refinement"] = {"chosen": scores[best].model, "js": [entry.js for entry in scores]}
     chosen.save(folder / "model.safetensors")
     write_json(folder / "refinement.json", {"scores": [vars(entry) for entry in scores], "chosen": scores[best].model})
     return chosen
-
-
-def _validation_errors(potential: Potential, datasets: list[BeadDataset]) -> ForceErrors:
-    """Errors of forces and torques of a refined model on the frames that its training kept aside."""
-    fraction = potential.provenance.get("training", {}).get("validation_fraction", 0.1)
-    held = [block_split(len(entry), entry.segments, fraction)[1] for entry in datasets]
-    return force_errors(potential, datasets, held)
 
 
 def _features(

@@ -125,7 +125,8 @@ def _dihedrals(terms: TermList, placement: Placement) -> list[openmm.Force]:
 def pair_cutoff(priors: Priors, topology: BeadTopology) -> float:
     """Of all terms of pairs among the beads of a topology [nm], one for all as a GPU wants it; 0 if there are none."""
     sigma, _ = priors.repulsion_table(sorted(set(topology.types)))
-    ranges = [prior.range for prior in (priors.pairs, priors.ramp) if prior]
+    splines = priors.pairs if _has_splines(priors, topology) else None
+    ranges = [prior.range for prior in (splines, priors.ramp) if prior]
     return max(REPULSION_RANGE * sigma.max().item(), *ranges, 0.0)
 
 
@@ -201,10 +202,15 @@ def _ramp_nonbonded(priors: Priors, topology: BeadTopology, placement: Placement
     return [apart(force) if placement.shared else force]
 
 
+def _has_splines(priors: Priors, topology: BeadTopology) -> bool:
+    return priors.pairs is not None and bool(priors.pair_table(sorted(set(topology.types))).any())
+
+
 def _splines(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
     """A cubic B-spline that bends at neither end is the natural spline through its values at the knots."""
-    if priors.pairs is None:
+    if not _has_splines(priors, topology):
         return []
+    assert priors.pairs is not None
     kinds, number = _type_numbers(topology)
     table = priors.pair_table(kinds)
     knots = (table[..., :-2] + 4 * table[..., 1:-1] + table[..., 2:]) / 6

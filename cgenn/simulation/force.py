@@ -35,7 +35,7 @@ FAR = 1e4
 LAMBDA = "lambda_electrostatics"
 """Global parameter of OpenMM that multiplies all charges and dipoles of the beads."""
 
-_FORMAT = 3
+_FORMAT = 2
 _DTYPES = {"single": torch.float32, "double": torch.float64}
 _KEPT = 8
 _LIVE: OrderedDict[str, LearnedForce] = OrderedDict()
@@ -136,7 +136,7 @@ class LearnedForce:
             "precision": self.precision,
             "device": self.device,
             **({} if self.rigid is None else {"rigid": self.rigid.to_dict()}),
-            "excluded": self.excluded,
+            **({"excluded": self.excluded} if self.excluded else {}),
         }
         return json.dumps(settings).encode() + b"\n" + self.weights
 
@@ -175,7 +175,7 @@ class LearnedForce:
         settings["config"] = PotentialConfig.parse(settings["config"], "the network stored in the System")
         settings["types"] = tuple(settings["types"])
         settings["features"] = tuple(map(tuple, settings["features"]))
-        settings["excluded"] = tuple(map(tuple, settings["excluded"]))
+        settings["excluded"] = tuple(map(tuple, settings.get("excluded", ())))
         if settings["charged"] is not None:
             settings["charged"] = ChargedBeads.parse(settings["charged"], "the charges stored in the System")
         if "rigid" in settings:

@@ -10,7 +10,7 @@ from cgenn.config import Config
 from cgenn.electrostatics.pairs import CoulombPairs, coulomb_pairs
 from cgenn.electrostatics.settings import CoulombSettings
 from cgenn.graph import BeadGraph, CoulombGraph
-from cgenn.neighbors import VerletList
+from cgenn.neighbors import VerletList, in_copies
 from cgenn.potential.compiled import CompiledPotential
 from cgenn.potential.derivatives import energy_forces_torques
 from cgenn.potential.electrostatics import (
@@ -80,7 +80,7 @@ class Memory:
         self.features = None
         if features:
             self.features = torch.tensor(features, device=device, dtype=potential.dtype).repeat(replicas, 1)
-        self.verlet = VerletList(potential.config.cutoff, excluded=everywhere(excluded, beads, replicas, device))
+        self.verlet = VerletList(potential.config.cutoff, excluded=_pairs(excluded, beads, replicas, device))
         self.coulomb = None if charged is None else _CoulombMemory(potential, charged, self.batch, replicas)
         self.cells = torch.zeros(beads * replicas, 3, device=device)
         """Whole cells that each bead is moved by."""
@@ -180,12 +180,11 @@ class Memory:
         return energy.unsqueeze(0)
 
 
-def everywhere(
-    pairs: tuple[tuple[int, int], ...], beads: int, replicas: int, device: torch.device
+def _pairs(
+    of_one: tuple[tuple[int, int], ...], beads: int, replicas: int, device: torch.device
 ) -> Int[Tensor, "2 pairs"]:
     """Pairs of beads of one copy in all copies."""
-    first = torch.tensor(pairs, device=device, dtype=torch.int64).reshape(-1, 2).T
-    return (first[:, None] + beads * torch.arange(replicas, device=device)[None, :, None]).flatten(1)
+    return in_copies(torch.tensor(of_one, device=device, dtype=torch.int64).reshape(-1, 2).T, beads, replicas)
 
 
 class _CoulombMemory:
@@ -199,7 +198,7 @@ class _CoulombMemory:
         groups = torch.tensor(charged.groups, device=device)
         self.groups = (groups[None] + len(charged.totals) * copies[:, None]).flatten()
         self.totals = torch.tensor(charged.totals, device=device, dtype=potential.dtype).repeat(replicas)
-        self.excluded = everywhere(charged.excluded, self.beads, replicas, device)
+        self.excluded = _pairs(charged.excluded, self.beads, replicas, device)
         self.settings: CoulombSettings | None = None
         self.tuned: Tensor | None = None
         self.listed: tuple[Tensor, Tensor | None, CoulombPairs] | None = None

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from cgenn.body import rotation_matrices
-from cgenn.graph import BeadGraph
 from cgenn.h5md import Frames
 from cgenn.potential.derivatives import Energy, virial
 from cgenn.potential.potential import Potential
@@ -92,24 +88,10 @@ def energy_tensions(
     return 0.5 * (strain[:, 0, 0] + strain[:, 1, 1]) / areas / BAR
 
 
-def energies(
-    energy: Energy, potential: Potential, topology: BeadTopology, frames: Frames
-) -> Float[np.ndarray, " frames"]:
-    """An energy of each frame [kJ/mol], given as for `energy_pressures`."""
-    return _over_frames(energy, potential, topology, frames)
-
-
 def _virials(
     energy: Energy, potential: Potential, topology: BeadTopology, frames: Frames
 ) -> Float[np.ndarray, "frames 3 3"]:
     """dE/de of each frame [kJ/mol]."""
-    return _over_frames(lambda graph: virial(energy, graph), potential, topology, frames)
-
-
-def _over_frames(
-    value: Callable[[BeadGraph], Tensor], potential: Potential, topology: BeadTopology, frames: Frames
-) -> Float[np.ndarray, "frames ..."]:
-    """What comes out for the graphs of frames in a box, some of them at a time."""
     assert frames.box is not None
     found, at_once = [], max(1, _BEADS_AT_ONCE // len(topology))
     for index in range(0, len(frames), at_once):
@@ -119,19 +101,18 @@ def _over_frames(
             turned = torch.from_numpy(rotation_matrices(part.orientations)).to(potential.dtype)
         positions, box = (torch.from_numpy(np.asarray(x)).to(potential.dtype) for x in (part.positions, part.box))
         graph = potential.graph(topology, positions, box, turned)
-        found.append(value(graph).detach().double().numpy())
+        found.append(virial(energy, graph).double().numpy())
     return np.concatenate(found)
 
 
 def _volumes(frames: Frames) -> Float[np.ndarray, " frames"]:
     """Of the box [nm^3]."""
     if frames.box is None:
-        raise ValueError("a pressure needs a box in every frame, got none")
+        raise ValueError("a pressure or tension needs a box in every frame, got none")
     return np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))
 
 
 def _heights(frames: Frames) -> Float[np.ndarray, " frames"]:
     """Of the box along z [nm]: its volume over its area across z."""
-    if frames.box is None:
-        raise ValueError("a tension needs a box in every frame, got none")
+    assert frames.box is not None
     return np.asarray(frames.box, dtype=float)[:, 2, 2]

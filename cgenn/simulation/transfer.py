@@ -32,8 +32,8 @@ def beyond_training(
             f"the model was trained at {trained:g} K and is simulated at {temperature:g} K: a potential of beads is a "
             "free energy, and how it changes with temperature was not in the data"
         )
-    there = {"a ramp": potential.priors.ramp, "pair splines": potential.priors.pairs}
-    if (matched := [name for name, prior in there.items() if prior is not None]) and not periodic:
+    corrections = {"a ramp": potential.priors.ramp, "pair splines": potential.priors.pairs}
+    if (matched := [name for name, prior in corrections.items() if prior is not None]) and not periodic:
         found.append(
             f"the model has {' and '.join(matched)}, which gives beads in a box the pressure or the structure of the "
             "atoms; in open space it acts like any other term, but nothing asked for it there"

@@ -103,11 +103,13 @@ def check_images(
     """Doubling a periodic box along each of its vectors doubles the energies of network and charges.
 
     Without a box it is made just a little larger than the system, tilted, so that images are seen. A slab is doubled
-    along x and y only, with vacuum for that. No pairs are excluded from the Coulomb sum: in a small box the nearest
-    image of a bonded bead may be another one than that of the bond.
+    along x and y only, with vacuum for that. No pairs are excluded, from the Coulomb sum and from the network: in a
+    small box the nearest image of a bonded bead may be another one than that of the bond, and images are told apart in
+    the larger one.
     """
     case = Case(potential, topology, positions, box, orientations)
     case.choose(excluded_bonds=0)
+    case.potential.config = case.potential.config.model_copy(update={"excluded_bonds": 0})
     extent = case.positions.max(0).values - case.positions.min(0).values
     if case.box is None:
         edges = extent + 0.35 * case.length

@@ -18,7 +18,7 @@ from cgenn.body import Body
 from cgenn.data.dataset import BeadDataset
 from cgenn.data.splits import block_split
 from cgenn.files import write_json
-from cgenn.neighbors import neighbors
+from cgenn.neighbors import neighbors, without
 from cgenn.potential.config import PotentialConfig
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
@@ -167,7 +167,7 @@ def _prepare(
     full = PotentialConfig(
         **config.network.model_dump(),
         types=types,
-        average_neighbors=_average_neighbors(samples, reach),
+        average_neighbors=_average_neighbors(samples, reach, config.network.excluded_bonds),
         energy_scale=1.0,
         temperature=temperature,
         temperatures=(given[0], given[-1]) if config.network.temperature_input else None,
@@ -323,13 +323,17 @@ def _sample(data: BeadDataset, frames: np.ndarray, beads: int, bodies: dict[str,
     return Sample(data.topology.with_bodies(bodies), read.positions, read.box, read.orientations)
 
 
-def _average_neighbors(samples: Sequence[Sample], cutoff: float) -> float:
+def _average_neighbors(samples: Sequence[Sample], cutoff: float, excluded_bonds: int) -> float:
     """Mean number of neighbours of a bead in a few frames."""
     edges = beads = 0
     for topology, positions, box, _ in samples:
+        excluded = topology.bonded_pairs(excluded_bonds)
         for frame in np.linspace(0, len(positions) - 1, min(10, len(positions))).round().astype(int):
             cell = None if box is None else torch.from_numpy(np.asarray(box[frame], dtype=np.float64))[None]
-            edges += len(neighbors(torch.from_numpy(positions[frame]), cutoff, cell=cell).receivers)
+            found = neighbors(torch.from_numpy(positions[frame]), cutoff, cell=cell)
+            if len(excluded):
+                found = without(found, torch.from_numpy(excluded.T.copy()), len(topology))
+            edges += len(found.receivers)
             beads += len(topology)
     return max(edges / beads, 1.0)
 

@@ -222,8 +222,10 @@ def test_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[2] / "docs" / "own-polymer.md").read_text(encoding="utf-8")
     blocks = {kind: found for kind, found in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)}
-    (tmp_path / "peo.toml").write_text(blocks["toml"])
-    assert read_settings(cgenn.TrainingConfig, tmp_path / "peo.toml", []).network.reflection_invariant
+    for name, block in zip(("peo.toml", "rounds.toml"), re.findall(r"```toml\n(.*?)```", text, re.DOTALL), strict=True):
+        (tmp_path / name).write_text(block)
+    assert read_settings(cgenn.TrainingConfig, tmp_path / "peo.toml", []).network.excluded_bonds == 3
+    assert read_settings(cgenn.SimulationConfig, tmp_path / "rounds.toml", []).timestep == 0.006
     known = get_command(app).commands
     for line in blocks["bash"].splitlines():
         words = shlex.split(line, comments=True)

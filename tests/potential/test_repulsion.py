@@ -1,51 +1,52 @@
-"""Splines between pairs, against those of SciPy."""
-
-import numpy as np
+import pytest
 import torch
-from scipy.interpolate import BSpline, CubicSpline
 
-from cgenn.potential.priors import PairPrior, Priors
-from cgenn.potential.repulsion import spline_energy
+from cgenn.potential.priors import REPULSION_RANGE
+from cgenn.potential.repulsion import ramp_energy, repulsion_energy
 
-COEFFICIENTS = np.random.default_rng(0).normal(size=9)
-TABLE = Priors(pairs=PairPrior(range=0.8, coefficients={"A|A": tuple(COEFFICIENTS)})).pair_table(["A"])[0, 0]
-KNOTS = np.linspace(0.0, 0.8, 11)
+SIGMA, EPSILON = 0.4, 1.5
+END = REPULSION_RANGE * SIGMA
 
 
-def energies_and_slopes(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r = torch.from_numpy(distances).requires_grad_()
-    energies = spline_energy(r, torch.from_numpy(TABLE).expand(len(r), -1), 0.8)
-    (slopes,) = torch.autograd.grad(energies.sum(), r)
-    return energies.detach().numpy(), slopes.numpy()
+def energy(distance: torch.Tensor) -> torch.Tensor:
+    return repulsion_energy(distance, torch.full_like(distance, SIGMA), torch.full_like(distance, EPSILON))
 
 
-def test_splines_are_those_of_scipy() -> None:
-    r = np.linspace(0.0, 0.8, 401)
-    knots = 0.08 * np.arange(-3, 14)
-    expected = BSpline(knots, TABLE, 3)
-    energies, slopes = energies_and_slopes(r)
-    np.testing.assert_allclose(energies, expected(r), atol=1e-12)
-    np.testing.assert_allclose(slopes, expected(r, 1), atol=1e-10)
-    np.testing.assert_allclose(slopes[-1], 0.0, atol=1e-10)
+def test_values() -> None:
+    """epsilon at sigma; zero where it ends and beyond."""
+    found = energy(torch.tensor([SIGMA, END, END + 0.1, 10.0]))
+    torch.testing.assert_close(found, torch.tensor([EPSILON, 0.0, 0.0, 0.0]), atol=1e-12, rtol=0)
+    x6 = (SIGMA / 0.3) ** 6
+    assert energy(torch.tensor([0.3])).item() == pytest.approx(4 * EPSILON * (x6**2 - x6) + EPSILON)
 
 
-def test_values_at_the_knots_are_enough() -> None:
-    """Natural splines, such as OpenMM's, go through them with the same energies in between."""
-    energies, _ = energies_and_slopes(KNOTS)
-    r = np.linspace(0.0, 0.8, 200)
-    np.testing.assert_allclose(
-        CubicSpline(KNOTS, energies, bc_type="natural")(r), energies_and_slopes(r)[0], atol=1e-12
-    )
+def test_energy_and_force_are_continuous() -> None:
+    distance = torch.tensor([END - 1e-7, END + 1e-7], requires_grad=True)
+    values = energy(distance)
+    (slope,) = torch.autograd.grad(values.sum(), distance)
+    torch.testing.assert_close(values[0], values[1], atol=1e-10, rtol=0)
+    torch.testing.assert_close(slope[0], slope[1], atol=1e-4, rtol=0)
+    assert slope[1] == 0
 
 
-def test_nothing_beyond_the_range() -> None:
-    energies, slopes = energies_and_slopes(np.array([0.8, 0.800001, 5.0]))
-    assert not energies.any()
-    assert not slopes.any()
+def test_gradients() -> None:
+    distance = torch.tensor([0.35, 0.4, 0.44, 0.6], requires_grad=True)
+    assert torch.autograd.gradcheck(energy, distance)
+    assert torch.autograd.gradgradcheck(energy, distance)
 
 
-def test_float32() -> None:
-    r = torch.linspace(0.05, 0.85, 50, dtype=torch.float32)
-    found = spline_energy(r, torch.from_numpy(TABLE).float().expand(50, -1), 0.8)
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.numpy(), energies_and_slopes(r.double().numpy())[0], atol=1e-5)
+def test_a_pair_without_size_does_not_interact() -> None:
+    distance = torch.tensor([0.1, 1.0], requires_grad=True)
+    values = repulsion_energy(distance, torch.zeros(2), torch.zeros(2))
+    (slope,) = torch.autograd.grad(values.sum(), distance)
+    assert values.tolist() == slope.tolist() == [0.0, 0.0]
+
+
+def test_ramp() -> None:
+    """Its height where beads meet, half of it half way, nothing at its end; the force is the same everywhere."""
+    distance = torch.tensor([0.0, 0.4, 0.79999, 0.8, 1.5], requires_grad=True)
+    values = ramp_energy(distance, -0.6, 0.8)
+    (slope,) = torch.autograd.grad(values.sum(), distance)
+    torch.testing.assert_close(values, torch.tensor([-0.6, -0.3, 0.0, 0.0, 0.0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(slope[:3], torch.full((3,), 0.75))
+    assert slope[4] == 0

@@ -37,7 +37,7 @@ def files(tmp_path, monkeypatch):
 def told(command, *words):
     settings = {"steps": 40, "equilibration": 10, "report_interval": 4, "timestep": 0.002, "platform": "Reference"}
     chosen = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    done = CliRunner().invoke(app, [command, "model.safetensors", "cg.h5", "--out", command, *words, *chosen, "--json"])
+    done = CliRunner().invoke(app, [command, "model.safetensors", "cg.h5", "--out", command, *chosen, *words, "--json"])
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -49,6 +49,7 @@ def told(command, *words):
         ("match-pairs", ["--reach", 0.4], "pairs"),
         ("match-pressure", ["--pressure", 300], "ramp"),
         ("match-pressure", ["--tension", 20], "ramp"),
+        ("match-pressure", ["--set", "ensemble=npt", "--set", "pressure=600", "--set", "steps=400"], "ramp"),
     ],
 )
 def test_a_round(files, command, words, moved):
@@ -59,8 +60,10 @@ def test_a_round(files, command, words, moved):
     first, last = (Potential.load(f"{command}/round-{number}/model.safetensors").priors for number in (0, 1))
     changed = {key for key in Priors.model_fields if getattr(first, key) != getattr(last, key)}
     assert changed == {moved}
-    if "wanted" in said:
-        assert (said["wanted"], said["unit"]) == ((300.0, "bar") if "--pressure" in words else (20.0, "bar nm"))
+    if command == "match-pressure":
+        wished = {"--pressure": ("pressure", 300.0, "bar"), "--tension": ("tension", 20.0, "bar nm")}
+        expected = wished.get(words[0], ("volume", 1.0, "of that of the data"))
+        assert (said["quantity"], said["wanted"], said["unit"]) == expected
 
 
 def test_a_wrong_setting_is_a_sentence(files):

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 import cgenn
+from cgenn.analysis import Ensemble
+from cgenn.comparison import data_ensemble
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
 from cgenn.potential.config import PotentialConfig
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import PairPrior, Priors
-from cgenn.refinement.pairs import match_pairs
+from cgenn.refinement.pairs import _counted, _improved, match_pairs
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate
 from cgenn.topology import BeadTopology
@@ -62,24 +64,26 @@ def matched(dataset, tmp_path_factory):
     return cgenn.match_pairs(potential(), dataset.path, settings, out, rounds=9), out
 
 
-def energies(pairs: PairPrior, key: str) -> np.ndarray:
-    """From 0.2 nm on, where pairs are."""
+def energies(pairs: PairPrior, key: str, low: float = 0.25, high: float = 0.5) -> np.ndarray:
+    """From 0.25 nm on, where pairs are."""
     two, model = BeadTopology.build(key.split("|"), [1.0] * 2), potential(pairs)
-    places = torch.tensor([[[0.0, 0.0, 0.0], [r, 0.0, 0.0]] for r in np.linspace(0.2, 0.5, 30)], dtype=torch.float64)
+    places = torch.tensor([[[0.0, 0.0, 0.0], [r, 0.0, 0.0]] for r in np.linspace(low, high, 26)], dtype=torch.float64)
     return model.prior_energy(two)(model.graph(two, places))["pairs"].numpy()
 
 
 def test_energies_of_pairs_are_found(matched):
-    """To a fifth of kT where there are pairs; a wish for the structure moves nothing else."""
+    """To a quarter of kT where there are pairs; a wish for the structure moves nothing else."""
     found, out = matched
     for key in ("A|A", "A|B", "B|B"):
-        np.testing.assert_allclose(energies(found.priors.pairs, key), energies(TRUE, key), atol=0.5)
+        np.testing.assert_allclose(energies(found.priors.pairs, key), energies(TRUE, key), atol=0.25 * KT)
     entries = json.loads((out / "pairs.json").read_text())
     first, last = entries["rounds"][0], next(one for one in entries["rounds"] if one["model"] == entries["chosen"])
     assert all(last["deviations"][key] < 1.5 * last["floors"][key] for key in ("A|A", "A|B", "B|B"))
     assert first["deviations"]["A|B"] > 5 * last["deviations"]["A|B"]
     assert found.provenance["pairs"]["chosen"] == entries["chosen"] != "round-0"
     assert found.priors.ramp is None
+    nearest = np.array([energies(found.priors.pairs, key, 0.0, 0.02).min() for key in ("A|A", "A|B", "B|B")])
+    assert np.all(nearest > 0.5 * KT)  # where no pair came, whatever is true there
     assert Potential.load(out / "model.safetensors").priors == found.priors
 
 
@@ -99,13 +103,13 @@ def test_a_ramp_keeps_the_pressure_meanwhile(dataset, tmp_path):
     match_pairs(potential(), dataset, quick, tmp_path / "out", rounds=1, pressure=500.0, reach=0.4)
     entries = json.loads((tmp_path / "out/pairs.json").read_text())
     first = entries["rounds"][0]["reading"]
-    assert (entries["quantity"], entries["wanted"], entries["units"]["reading"]) == ("pressure", 500.0, "bar")
+    assert (entries["quantity"], entries["wanted"], entries["unit"]) == ("pressure", 500.0, "bar")
     second = Potential.load(tmp_path / "out/round-1/model.safetensors")
     expected = np.clip((500.0 - first["values"][0]) / first["slopes"][0], -KT, KT)
     assert second.priors.ramp.height == pytest.approx(expected)
     assert second.priors.ramp.range == second.priors.pairs.range == 0.4
     assert len(second.priors.pairs.coefficients["A|B"]) == 7
-    with pytest.raises(ValueError, match=r"holds models for a pressure of 500 bar, not for a tension of 0 bar nm"):
+    with pytest.raises(ValueError, match=r"quantity was 'pressure', now 'tension'; wanted was 500.0, now 0.0"):
         match_pairs(potential(), dataset, quick, tmp_path / "out", rounds=1, tension=0.0, reach=0.4)
 
 
@@ -117,12 +121,38 @@ def test_mistakes_are_named(dataset, tmp_path):
         match_pairs(model, dataset, CONFIG, out, rounds=0)
     frames = dataset.read(slice(3))
     whole = BeadTopology.build(GAS.types, GAS.masses, bonds=[(bead, bead + 1) for bead in range(199)])
-    chain = BeadDataset.write(tmp_path / "chain.h5", whole, Frames(frames.positions, box=frames.box), temperature=300.0)
+    walk = np.random.default_rng(0).normal(scale=0.1, size=frames.positions.shape).cumsum(axis=1)
+    chain = BeadDataset.write(tmp_path / "chain.h5", whole, Frames(walk, box=frames.box), temperature=300.0)
     with pytest.raises(ValueError, match=r"beads of .*chain.h5 are one molecule: there are no pairs of different ones"):
         match_pairs(model, chain, CONFIG, out)
     with pytest.raises(ValueError, match=r"`r_max` must lie between 0 and half the shortest height of the cell"):
         match_pairs(model, dataset, CONFIG, out, reach=1.2)
     open_space = BeadDataset.write(tmp_path / "open.h5", GAS, Frames(frames.positions), temperature=300.0)
-    with pytest.raises(ValueError, match=r"open.h5 has no box: there is no pressure to match"):
+    with pytest.raises(ValueError, match=r"open.h5 has no box, in which this is measured"):
         match_pairs(model, open_space, CONFIG, out)
+    far = BeadDataset.write(
+        tmp_path / "far.h5", GAS, Frames(10 * frames.positions, box=10 * frames.box), temperature=300.0
+    )
+    with pytest.raises(ValueError, match=r"no two beads of different molecules of .*far.h5 are within 0.01 nm"):
+        match_pairs(model, far, CONFIG, out, reach=0.01)
     assert not out.exists()
+
+
+def test_datasets_of_different_length_count_alike(dataset, tmp_path):
+    """What was run for one is compared with its own data: so many more of the same frames change nothing."""
+    frames = dataset.read()
+    few = BeadDataset.write(
+        tmp_path / "few.h5", GAS, Frames(1.1 * frames.positions[:15], box=1.1 * frames.box[:15]), temperature=300.0
+    )
+    data = [_counted(entry, data_ensemble(entry), TRUE) for entry in (dataset, few)]
+    runs = [data[0], _counted(few, Ensemble(*(np.tile(part[:], (4, 1, 1)) for part in _of(few))), TRUE)]
+    more, same = (_improved(potential(TRUE), made, TRUE, data, 1.0).priors.pairs for made in (runs, data))
+    for key, row in more.coefficients.items():
+        np.testing.assert_allclose(row, same.coefficients[key], atol=0.02)
+        assert same.coefficients[key][0] > TRUE.coefficients[key][0]  # where no pair of the data comes
+        np.testing.assert_allclose(row[5:], TRUE.coefficients[key][5:], atol=0.02)
+
+
+def _of(dataset):
+    ensemble = data_ensemble(dataset)
+    return ensemble.positions, ensemble.box

@@ -100,7 +100,9 @@ def test_what_is_there_is_not_done_again(matched, dataset, wanted):
     assert before == {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
     with pytest.raises(ValueError, match="holds the refinement of another model"):
         match_pressure(found, dataset, CONFIG, out, pressure=wanted)
-    with pytest.raises(ValueError, match=r"for a pressure of .* bar, not for .* of 1 bar: choose another folder"):
+    with pytest.raises(
+        ValueError, match=r"models for something else \(wanted was .*, now 1.0\): choose another folder"
+    ):
         match_pressure(potential(), dataset, CONFIG, out, pressure=1.0)
 
 
@@ -123,12 +125,14 @@ def test_mistakes_are_named(dataset, tmp_path):
         match_pressure(model, dataset, CONFIG, out, rounds=0)
     with pytest.raises(ValueError, match=r"`ensemble` must be .* and `replicas` 1, got 'nve' and 1"):
         match_pressure(model, dataset, CONFIG.model_copy(update={"ensemble": "nve"}), out)
-    with pytest.raises(ValueError, match="the barostat is set to a pressure of 1, but 5 is to be matched"):
+    with pytest.raises(ValueError, match="'npt' keeps a pressure of 1 bar, but 5 bar are to be matched"):
         match_pressure(model, dataset, CONFIG.model_copy(update={"ensemble": "npt"}), out, pressure=5.0)
+    with pytest.raises(ValueError, match="'npt' keeps no tension, but 0 bar nm are to be matched"):
+        match_pressure(model, dataset, CONFIG.model_copy(update={"ensemble": "npt"}), out, tension=0.0)
     with pytest.raises(ValueError, match=r"the simulation is at 350.0 K, but .*gas.h5 of 300.0 K"):
         match_pressure(model, dataset, CONFIG.model_copy(update={"temperature": 350.0}), out)
     open_space = BeadDataset.write(tmp_path / "open.h5", GAS, Frames(dataset.read().positions), temperature=300.0)
-    with pytest.raises(ValueError, match=r"open.h5 has no box: there is no pressure to match"):
+    with pytest.raises(ValueError, match=r"open.h5 has no box, in which this is measured"):
         match_pressure(model, [dataset, open_space], CONFIG, out)
     assert not out.exists()
     quick = CONFIG.model_copy(update={"steps": 20, "equilibration": 0})
@@ -147,16 +151,16 @@ def test_a_tension_instead(dataset, tmp_path):
     assert first["values"][0] == pytest.approx(tensions(potential(), GAS, run.read(), 300.0).mean(), rel=1e-6)
     assert abs(second["values"][0] + 150.0) < 0.5 * abs(first["values"][0] + 150.0)
     assert found.provenance["tension"]["chosen"] == "round-1"
-    with pytest.raises(ValueError, match=r"holds models for a tension of -150 bar nm, not for a pressure of 1 bar"):
+    with pytest.raises(ValueError, match=r"quantity was 'tension', now 'pressure'; wanted was -150.0, now 1.0"):
         match_pressure(potential(), dataset, settings, tmp_path / "out")
 
 
 def test_the_volume_under_a_barostat(dataset, tmp_path):
-    """A gas that is too dense without a ramp; the slope is a covariance, and the next volume is nearer to theirs."""
+    """A gas that is too dense without a ramp; fluctuations say how it yields, and the next one is larger."""
     settings = CONFIG.model_copy(
         update={"ensemble": "npt", "pressure": 2500.0, "steps": 2500, "equilibration": 2500, "seed": 1}
     )
-    match_pressure(potential(), dataset, settings, tmp_path / "out", pressure=2500.0, rounds=1, reach=0.4)
+    match_pressure(potential(), dataset, settings, tmp_path / "out", rounds=1, reach=0.4)
     entries = json.loads((tmp_path / "out/pressure.json").read_text())
     first, second = entries["rounds"]
     assert (entries["quantity"], entries["wanted"]) == ("volume", 1.0)
@@ -165,12 +169,18 @@ def test_the_volume_under_a_barostat(dataset, tmp_path):
     assert first["values"][0] == pytest.approx(volumes.mean(), rel=1e-5)
     together = frames.positions, frames.box
     distances = [np.linalg.norm(_nearest(frame, box), axis=1) for frame, box in zip(*together, strict=True)]
-    energies = [np.clip(1 - r / 0.4, 0, None).sum() for r in distances]
-    assert first["slopes"][0] == pytest.approx(-np.cov(volumes, energies)[0, 1] / (8.314462618e-3 * 300), rel=1e-4)
-    assert first["slopes"][0] > 0
+    pushes = [r[r < 0.4].sum() / (3 * np.linalg.det(box) * 0.4) for r, box in zip(distances, frames.box, strict=True)]
+    yields = np.linalg.det(frames.box).var() / (8.314462618e-3 * 300) / np.linalg.det(dataset.read().box).mean()
+    assert first["slopes"][0] == pytest.approx(yields * np.mean(pushes), rel=1e-4)
     asked = (1.0 - first["values"][0]) / first["slopes"][0]
     assert 0 < second["height"] == pytest.approx(min(asked, 8.314462618e-3 * 300))
     assert first["values"][0] < second["values"][0]
+
+
+def test_a_run_too_short_for_a_volume(dataset, tmp_path):
+    settings = CONFIG.model_copy(update={"ensemble": "npt", "pressure": 2500.0, "steps": 20, "equilibration": 0})
+    with pytest.raises(ValueError, match=r"the volume of the box never changed in .*run: simulate more `steps`"):
+        match_pressure(potential(), dataset, settings, tmp_path / "out", rounds=1, reach=0.4)
 
 
 def _nearest(positions, box):

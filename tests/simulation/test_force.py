@@ -103,7 +103,7 @@ def test_bead_features_enter(potential, topology, positions):
 @pytest.mark.parametrize("precision", ["single", "double"])
 @pytest.mark.parametrize("bonds", [1, 2, 3])
 def test_bonded_neighbours_do_not_see_each_other(potential, topology, positions, bonds, precision):
-    """Networks of one layer on two chains: what is left is the sum over the other pairs, copies included."""
+    """In several copies of a chain, as in the graphs that the potential makes; and they would have done something."""
     config = potential.config.model_copy(update={"excluded_bonds": bonds, "layers": 1, "lmax": 0})
     torch.manual_seed(1)
     shy = Potential(config, Priors()).double().requires_grad_(False)
@@ -137,7 +137,7 @@ def test_pickle_holds_content_and_gives_back_the_same_object(force, positions, m
 
 def test_content_of_another_version(force):
     with pytest.raises(ValueError, match="another version"):
-        LearnedForce.restore(force.state.replace(b'"format": 3', b'"format": 9', 1))
+        LearnedForce.restore(force.state.replace(b'"format": 2', b'"format": 9', 1))
 
 
 def test_building_leaves_the_seed_alone(potential, topology, positions):

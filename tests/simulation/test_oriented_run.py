@@ -216,6 +216,7 @@ def test_digest_of_a_model_without_bodies_is_what_it_was(discs, potential):
     content = json.dumps([config, potential.priors.model_dump()], sort_keys=True).encode()
     weights = {name: value.contiguous() for name, value in potential.network.state_dict().items()}
     assert model_digest(potential) == hashlib.sha256(content + save(weights)).hexdigest()
+    assert not {"excluded_bonds", "pairs", "ramp"} & {*config, *potential.priors.model_dump()}
     other = {**discs[0].config.bodies, "TOP": BENZENE}
     changed = Potential(discs[0].config.model_copy(update={"bodies": other}), discs[0].priors)
     assert model_digest(changed) != model_digest(discs[0])
