@@ -30,7 +30,7 @@ from cgenn.simulation.pressure import tensions
 SYSTEM, MAPPING = "popc-bilayer", "lipids-martini"
 TIMESTEP, ROUND, ROUNDS = 0.01, 16.0, 10
 """Of the beads [ps]; length of the simulation in a round of `match_pairs` [ps], and how many follow the first."""
-NOISE, VIRIALS = 0.01, 2.0
+NOISE, VIRIALS = 0.03, 1.0
 """Of the displacements that let configurations tell their forces [nm]; weight of the virials."""
 UNITS = {"area": "nm^2", "thickness": "nm", "tension": "bar nm", "force_rmse": "kJ/mol/nm", "ns_per_day": "ns/day"}
 """By the beginning of a key; everything else is a share or a ratio."""
@@ -43,7 +43,7 @@ def main(
     interval: Annotated[float, typer.Option(help="Between frames of the atoms [ps].")] = 0.4,
     runs: Annotated[int, typer.Option(help="All-atom runs with velocities of their own, one after the other.")] = 1,
     beads: Annotated[float, typer.Option(help="Of each run of the beads [ps].")] = 200.0,
-    epochs: Annotated[int, typer.Option(help="Of the training.")] = 4,
+    epochs: Annotated[int, typer.Option(help="Of the training.")] = 6,
     seed: Annotated[int, typer.Option(help="Of the training and simulations.")] = 0,
     quick: Annotated[bool, typer.Option(help="A raft of few lipids and steps: shows that it runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
