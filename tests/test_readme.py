@@ -98,7 +98,7 @@ def test_polymers_page(tmp_path, monkeypatch):
     assert names["potential"].config.types == ("END-COM", "MID-COM")
     assert names["potential"].provenance["frames"] == [9, 9]
     entries = json.loads((tmp_path / "matched" / "pressure.json").read_text())
-    assert entries["chosen"] == names["potential"].provenance["pressure"]["chosen"]
+    assert entries["chosen"] == names["potential"].provenance["volume"]["chosen"]
     assert [len(entry["values"]) for entry in entries["rounds"]] == [2, 2]
     assert entries["quantity"] == "volume"
     assert entries["rounds"][1]["height"] != entries["rounds"][0]["height"]

@@ -9,7 +9,7 @@ import pytest
 
 from cgenn.potential.config import PotentialConfig
 from cgenn.potential.potential import Potential
-from cgenn.potential.priors import BondPrior, Priors, RampPrior, RepulsionPrior
+from cgenn.potential.priors import BondPrior, PairPrior, Priors, RampPrior, RepulsionPrior
 from cgenn.simulation.backends import openmm_torch_problem
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate
@@ -40,11 +40,13 @@ def backend(request) -> str:
 def potential() -> Potential:
     torch.manual_seed(3)
     config = PotentialConfig(
-        types=("A", "B"), cutoff=0.8, channels=16, average_neighbors=20.0, energy_scale=1.0, temperature=300.0
-    )
+        types=("A", "B"), cutoff=0.8, channels=16, average_neighbors=20.0, energy_scale=1.0, temperature=300.0,
+        excluded_bonds=1,
+    )  # fmt: skip
     priors = Priors(
         bonds={"A|B": BondPrior(length=0.3, k=2e4)},
         repulsion={key: RepulsionPrior(sigma=0.25, epsilon=1.0) for key in ("A|A", "A|B", "B|B")},
+        pairs=PairPrior(range=0.7, coefficients={"A|A": (2.0, 1.0, -0.5, 0.2), "A|B": (0.0, 3.0, 1.0, -1.0)}),
         ramp=RampPrior(height=-0.5, range=0.8),
     )
     return Potential(config, priors).requires_grad_(False).eval()
