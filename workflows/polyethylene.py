@@ -81,7 +81,7 @@ def main(
         potential, learnt, settings, out / "paired", pressure=PRESSURE, reach=R_MAX, rounds=1 if quick else 4
     )
     console.rule("volume")
-    settings = simulation(seed, 60 if quick else 2 * ROUND, ensemble="npt")
+    settings = simulation(seed, 600 if quick else 2 * ROUND, ensemble="npt")
     potential = cgenn.match_pressure(
         potential, learnt, settings, out / "matched", pressure=PRESSURE, rounds=1 if quick else 2
     )
@@ -89,7 +89,7 @@ def main(
     curves = {}
     for chain in TRAINED + UNSEEN:
         console.rule(f"beads, {chain}")
-        settings = simulation(seed + 1, 60 if quick else STEPS, ensemble="npt")
+        settings = simulation(seed + 1, 64 if quick else STEPS, ensemble="npt")
         run = cgenn.simulate(potential, out / f"{chain}.h5", settings, out / f"cg-{chain}")
         intervals = {"aa": given["interval"], "cg": settings.report_interval * TIMESTEP}
         numbers, curves[chain] = compared(cgenn.BeadDataset.open(out / f"{chain}.h5"), run, intervals)

@@ -27,7 +27,7 @@ def cgenn(*words):
 def stamps(folder):
     """When each file was written, except for those that every run writes anew."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent.name != "report")
-    anew = ("refined", "matched")
+    anew = ("refined", "paired", "matched")
     return {path: path.stat().st_mtime_ns for path in files if path.parent.name not in anew and path.parent != folder}
 
 
