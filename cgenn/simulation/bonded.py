@@ -170,11 +170,8 @@ def _repulsion_nonbonded(priors: Priors, topology: BeadTopology, placement: Plac
     force.addTabulatedFunction("sigmas", openmm.Discrete2DFunction(*sigma.shape, sigma.flatten(order="F")))
     force.addTabulatedFunction("epsilons", openmm.Discrete2DFunction(*sigma.shape, epsilon.flatten(order="F")))
     force.addPerParticleParameter("type")
-    kind = openmm.CustomNonbondedForce.CutoffPeriodic
-    force.setNonbondedMethod(kind if placement.periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic)
-    force.setCutoffDistance(pair_cutoff(priors, topology))
-    add_beads(force, topology, placement, [[kind] for kind in number], [len(kinds) if placement.members else 0.0])
-    return [apart(force) if placement.shared else force]
+    others = [len(kinds) if placement.members else 0.0]
+    return [_within_cutoff(force, priors, topology, placement, [[kind] for kind in number], others)]
 
 
 def _ramp_pairs(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
@@ -195,11 +192,7 @@ def _ramp_nonbonded(priors: Priors, topology: BeadTopology, placement: Placement
     force = openmm.CustomNonbondedForce("bead1*bead2*" + _RAMP.format(**dict(priors.ramp)))
     force.setName("ramp")
     force.addPerParticleParameter("bead")  # the sites of oriented beads are none
-    kind = openmm.CustomNonbondedForce.CutoffPeriodic
-    force.setNonbondedMethod(kind if placement.periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic)
-    force.setCutoffDistance(pair_cutoff(priors, topology))
-    add_beads(force, topology, placement, [[1.0]] * len(topology), [0.0])
-    return [apart(force) if placement.shared else force]
+    return [_within_cutoff(force, priors, topology, placement, [[1.0]] * len(topology), [0.0])]
 
 
 def _has_splines(priors: Priors, topology: BeadTopology) -> bool:
@@ -227,11 +220,24 @@ def _splines(priors: Priors, topology: BeadTopology, placement: Placement) -> li
         "splines", openmm.Continuous2DFunction(*values.shape, values.flatten(order="F"), *limits)
     )
     force.addPerParticleParameter("type")
+    others = [len(kinds) if placement.members else 0.0]
+    return [_within_cutoff(force, priors, topology, placement, [[kind] for kind in number], others)]
+
+
+def _within_cutoff(
+    force: openmm.CustomNonbondedForce,
+    priors: Priors,
+    topology: BeadTopology,
+    placement: Placement,
+    parameters: list[list[float]],
+    others: list[float],
+) -> openmm.Force:
+    """A term of pairs with its beads (see `add_beads`) and the cutoff of all such terms."""
     kind = openmm.CustomNonbondedForce.CutoffPeriodic
     force.setNonbondedMethod(kind if placement.periodic else openmm.CustomNonbondedForce.CutoffNonPeriodic)
     force.setCutoffDistance(pair_cutoff(priors, topology))
-    add_beads(force, topology, placement, [[kind] for kind in number], [len(kinds) if placement.members else 0.0])
-    return [apart(force) if placement.shared else force]
+    add_beads(force, topology, placement, parameters, others)
+    return apart(force) if placement.shared else force
 
 
 def add_beads(

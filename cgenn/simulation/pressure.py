@@ -68,7 +68,7 @@ def tensions(
     Raises:
         ValueError: if there is no box.
     """
-    momenta = len(topology) * thermal_energy(temperature) / (_volumes(frames) / _heights(frames)) / BAR
+    momenta = len(topology) * thermal_energy(temperature) / _areas(frames) / BAR
     return energy_tensions(lambda graph: potential(graph, topology), potential, topology, frames) - momenta
 
 
@@ -83,8 +83,7 @@ def energy_tensions(
     Raises:
         ValueError: if there is no box.
     """
-    areas = _volumes(frames) / _heights(frames)
-    strain = _virials(energy, potential, topology, frames)
+    areas, strain = _areas(frames), _virials(energy, potential, topology, frames)
     return 0.5 * (strain[:, 0, 0] + strain[:, 1, 1]) / areas / BAR
 
 
@@ -112,7 +111,6 @@ def _volumes(frames: Frames) -> Float[np.ndarray, " frames"]:
     return np.abs(np.linalg.det(np.asarray(frames.box, dtype=float)))
 
 
-def _heights(frames: Frames) -> Float[np.ndarray, " frames"]:
-    """Of the box along z [nm]: its volume over its area across z."""
-    assert frames.box is not None
-    return np.asarray(frames.box, dtype=float)[:, 2, 2]
+def _areas(frames: Frames) -> Float[np.ndarray, " frames"]:
+    """Of the box across z [nm^2]."""
+    return _volumes(frames) / np.asarray(frames.box, dtype=float)[:, 2, 2]

@@ -11,13 +11,13 @@ from cgenn.analysis import Ensemble
 from cgenn.comparison import data_ensemble
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
-from cgenn.potential.config import PotentialConfig
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import PairPrior, Priors
 from cgenn.refinement.pairs import _counted, _improved, match_pairs
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate
 from cgenn.topology import BeadTopology
+from tests.refinement.silent import silent
 
 GAS = BeadTopology.build(["A", "B"] * 100, [20.0] * 200)
 REACH, EDGE, KT = 0.5, 1.9, 8.314462618e-3 * 300.0
@@ -37,15 +37,7 @@ TRUE = PairPrior(
 
 def potential(pairs=None):
     """A network that says nothing, under pair splines."""
-    config = PotentialConfig(
-        types=("A", "B"), cutoff=REACH, channels=2, layers=1, lmax=0, radial_width=4, radial_basis=4,
-        average_neighbors=3.0, energy_scale=1.0, temperature=300.0,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = Potential(config, Priors(pairs=pairs)).double().requires_grad_(False).eval()
-    for weights in model.network.parameters():
-        weights.zero_()
-    return model
+    return silent(Priors(pairs=pairs), ("A", "B"), REACH)
 
 
 @pytest.fixture(scope="module")

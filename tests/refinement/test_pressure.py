@@ -4,12 +4,10 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 import cgenn
 from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
-from cgenn.potential.config import PotentialConfig
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RampPrior
 from cgenn.refinement.pressure import match_pressure
@@ -17,6 +15,7 @@ from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.pressure import pressures, tensions
 from cgenn.simulation.run import simulate
 from cgenn.topology import BeadTopology
+from tests.refinement.silent import silent
 
 GAS = BeadTopology.build(["A"] * 60, [20.0] * 60)
 HEIGHT, RANGE, EDGE = 2.0, 0.5, 1.2
@@ -27,15 +26,7 @@ CONFIG = SimulationConfig(
 
 def potential(ramp=None):
     """A network that says nothing, under a ramp."""
-    config = PotentialConfig(
-        types=("A",), cutoff=RANGE, channels=2, layers=1, lmax=0, radial_width=4, radial_basis=4,
-        average_neighbors=3.0, energy_scale=1.0, temperature=300.0,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = Potential(config, Priors(ramp=ramp)).double().requires_grad_(False).eval()
-    for weights in model.network.parameters():
-        weights.zero_()
-    return model
+    return silent(Priors(ramp=ramp), ("A",), RANGE)
 
 
 @pytest.fixture(scope="module")
