@@ -28,8 +28,9 @@ from cgenn.refinement.rounds import at_mean_size
 from cgenn.simulation.pressure import tensions
 
 SYSTEM, MAPPING = "popc-bilayer", "lipids-martini"
-TIMESTEP, ROUND, ROUNDS = 0.01, 16.0, 10
-"""Of the beads [ps]; length of the simulation in a round of `match_pairs` [ps], and how many follow the first."""
+TIMESTEP, ROUND, ROUNDS, AREA_ROUND = 0.01, 60.0, 8, 100.0
+"""Of the beads [ps]; length of the simulation in a round of `match_pairs` [ps], and how many follow the first; in one
+of `match_pressure`, which finds the mean area [ps]."""
 NOISE, VIRIALS = 0.03, 1.0
 """Of the displacements that let configurations tell their forces [nm]; weight of the virials."""
 UNITS = {"area": "nm^2", "thickness": "nm", "tension": "bar nm", "force_rmse": "kJ/mol/nm", "ns_per_day": "ns/day"}
@@ -76,7 +77,7 @@ def main(
         potential, dataset, settings, out / "paired", tension=0.0, rounds=1 if quick else ROUNDS
     )
     console.rule("5/7  area")
-    settings = simulation(4.0 if quick else 5 * ROUND, seed).model_copy(update={"ensemble": "area"})
+    settings = simulation(4.0 if quick else AREA_ROUND, seed).model_copy(update={"ensemble": "area"})
     potential = cgenn.match_pressure(potential, dataset, settings, out / "matched", rounds=1 if quick else 2)
     console.rule("6/7  beads")
     errors = potential.provenance["force_errors"]
