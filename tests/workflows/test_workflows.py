@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from cgenn import shipped
 from cgenn.cli import app
+from cgenn.potential.potential import Potential
 from cgenn.simulation.folder import Run
 
 
@@ -186,6 +187,24 @@ def test_chignolin(tmp_path):
     before = stamps(tmp_path / "out")
     again = json.loads(cgenn(*words))
     assert again["rmsd_cg"] == said["rmsd_cg"]
+    assert stamps(tmp_path / "out") == before
+
+
+def test_temperatures(tmp_path):
+    """Models of other temperatures and of that between them are simulated there, and compared with the atoms there."""
+    words = ["run", "temperatures", "--quick", "--out", tmp_path / "out", "--json"]
+    said = json.loads(cgenn(*words))
+    assert said == json.loads((tmp_path / "out/temperatures.json").read_text())
+    learnt = {"input": (300.0, 500.0), "cold": (300.0, 300.0), "between": (400.0, 400.0)}
+    for name, (lowest, highest) in learnt.items():
+        folder = tmp_path / "out" / f"{name}-0"
+        assert Run.open(folder / "run").temperature == said["temperature"] == 400.0
+        potential = Potential.load(folder / "model/model.safetensors")
+        assert (potential.config.temperatures or (potential.config.temperature,) * 2) == (lowest, highest)
+        assert said[f"js_sampling_floor_{name}"]["mean"] < said[f"js_{name}"]["mean"] <= np.log(2) + 1e-9
+        assert 0 < said[f"js_dihedrals_{name}"]["mean"] < np.log(2)
+    before = stamps(tmp_path / "out")
+    assert json.loads(cgenn(*words)) == said
     assert stamps(tmp_path / "out") == before
 
 
