@@ -28,9 +28,11 @@ from cgenn.refinement.rounds import at_mean_size
 from cgenn.simulation.pressure import tensions
 
 SYSTEM, MAPPING = "popc-bilayer", "lipids-martini"
-TIMESTEP, ROUND, ROUNDS, AREA_ROUND = 0.01, 60.0, 8, 100.0
-"""Of the beads [ps]; length of the simulation in a round of `match_pairs` [ps], and how many follow the first; in one
-of `match_pressure`, which finds the mean area [ps]."""
+TIMESTEP, AREA_ROUND = 0.01, 100.0
+"""Of the beads [ps]; length of a simulation that finds the mean area [ps]."""
+ROUNDS = {"paired": (16.0, 8), "settled": (60.0, 4)}
+"""Of `match_pairs`: length of each simulation [ps], and rounds after the first. In short ones the model gets so far that
+long ones, in which the tails come to rest, are worth it."""
 NOISE, VIRIALS = 0.03, 1.0
 """Of the displacements that let configurations tell their forces [nm]; weight of the virials."""
 UNITS = {"area": "nm^2", "thickness": "nm", "tension": "bar nm", "force_rmse": "kJ/mol/nm", "ns_per_day": "ns/day"}
@@ -72,10 +74,11 @@ def main(
     )  # fmt: skip
     potential = cgenn.train(dataset, config, out / "model")
     console.rule("4/7  pairs")
-    settings = simulation(0.4 if quick else ROUND, seed)
-    potential = cgenn.match_pairs(
-        potential, dataset, settings, out / "paired", tension=0.0, rounds=1 if quick else ROUNDS
-    )
+    for name, (duration, rounds) in ROUNDS.items():
+        settings = simulation(0.4 if quick else duration, seed)
+        potential = cgenn.match_pairs(
+            potential, dataset, settings, out / name, tension=0.0, rounds=1 if quick else rounds
+        )
     console.rule("5/7  area")
     settings = simulation(4.0 if quick else AREA_ROUND, seed).model_copy(update={"ensemble": "area"})
     potential = cgenn.match_pressure(potential, dataset, settings, out / "matched", rounds=1 if quick else 2)

@@ -27,6 +27,8 @@ EXPLICIT_PAIRS = 64
 """Up to this many beads, repulsion and ramp in open space are lists of pairs; beyond, OpenMM looks for neighbours."""
 
 _WCA = "step(range*sigma-r)*(4*epsilon*((sigma/r)^12-(sigma/r)^6)+epsilon)"
+_ROW = "type1*{0}+type2"
+"""Of a table for pairs of types, which is symmetric."""
 _RAMP = "step({range!r}-r)*{height!r}*(1-r/{range!r})"
 
 
@@ -164,11 +166,14 @@ def _repulsion_nonbonded(priors: Priors, topology: BeadTopology, placement: Plac
         return []
     if placement.members:  # the sites of oriented beads are of a type that repels nothing
         sigma, epsilon = (np.pad(table, (0, 1)) for table in (sigma, epsilon))
-    lookup = "; sigma=sigmas(type1,type2); epsilon=epsilons(type1,type2)"
+    alike = np.unique(epsilon[sigma > 0])  # as a rule all are kT: lookups take most of the time
+    known = f"epsilon={alike.item()!r}" if len(alike) == 1 else f"epsilon=epsilons({_ROW.format(len(sigma))})"
+    lookup = f"; sigma=sigmas({_ROW.format(len(sigma))}); {known}"
     force = openmm.CustomNonbondedForce(_WCA.replace("range", repr(REPULSION_RANGE)) + lookup)
     force.setName("repulsion")
-    force.addTabulatedFunction("sigmas", openmm.Discrete2DFunction(*sigma.shape, sigma.flatten(order="F")))
-    force.addTabulatedFunction("epsilons", openmm.Discrete2DFunction(*sigma.shape, epsilon.flatten(order="F")))
+    force.addTabulatedFunction("sigmas", openmm.Discrete1DFunction(sigma.flatten()))
+    if len(alike) > 1:
+        force.addTabulatedFunction("epsilons", openmm.Discrete1DFunction(epsilon.flatten()))
     force.addPerParticleParameter("type")
     others = [len(kinds) if placement.members else 0.0]
     return [_within_cutoff(force, priors, topology, placement, [[kind] for kind in number], others)]
@@ -209,13 +214,12 @@ def _splines(priors: Priors, topology: BeadTopology, placement: Placement) -> li
     knots = (table[..., :-2] + 4 * table[..., 1:-1] + table[..., 2:]) / 6
     if placement.members:  # the sites of oriented beads are of a type without splines
         knots = np.pad(knots, ((0, 1), (0, 1), (0, 0)))
-    rows = np.arange(len(knots) ** 2, dtype=float).reshape(knots.shape[:2])
-    energy = f"step({priors.pairs.range!r}-r)*splines(rows(type1,type2),min(r,{priors.pairs.range!r}))"
+    energy = f"step({priors.pairs.range!r}-r)*splines({_ROW.format(len(knots))},min(r,{priors.pairs.range!r}))"
     force = openmm.CustomNonbondedForce(energy)
     force.setName("pairs")
-    force.addTabulatedFunction("rows", openmm.Discrete2DFunction(*rows.shape, rows.flatten(order="F")))
-    values = np.concatenate([knots.reshape(rows.size, -1), np.zeros((1, knots.shape[2]))])  # OpenMM wants two at least
-    limits = (0.0, float(rows.size), 0.0, priors.pairs.range)
+    rows = knots.reshape(len(knots) ** 2, -1)
+    values = np.concatenate([rows, np.zeros((1, rows.shape[1]))])  # OpenMM wants two at least
+    limits = (0.0, float(len(rows)), 0.0, priors.pairs.range)
     force.addTabulatedFunction(
         "splines", openmm.Continuous2DFunction(*values.shape, values.flatten(order="F"), *limits)
     )
