@@ -79,6 +79,23 @@ def test_energies_of_pairs_are_found(matched):
     assert Potential.load(out / "model.safetensors").priors == found.priors
 
 
+def test_after_a_round_that_is_no_nearer_steps_are_half_as_long(matched):
+    """The next model then lies half way between the nearest one and that which was no nearer."""
+    _, out = matched
+    means = [entry["mean"] for entry in json.loads((out / "pairs.json").read_text())["rounds"]]
+    models = [Potential.load(out / f"round-{number}/model.safetensors") for number in range(len(means))]
+    splines = [model.priors.pairs for model in models]
+    rows = [np.zeros((3, 9)) if one is None else np.array(list(one.coefficients.values())) for one in splines]
+    best, missed = 0, 0
+    for number in range(1, len(means) - 1):
+        if means[number] < means[best]:
+            best = number
+        else:
+            missed += 1
+            np.testing.assert_allclose(rows[number + 1], (rows[best] + rows[number]) / 2, atol=1e-9)
+    assert missed > 0
+
+
 def test_what_is_there_is_not_done_again(matched, dataset):
     found, out = matched
     before = {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
