@@ -32,8 +32,10 @@ _ROW = "type1*{0}+type2"
 _RAMP = "step({range!r}-r)*{height!r}*(1-r/{range!r})"
 
 
-def prior_forces(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
-    """The forces of all priors on the beads of a topology."""
+def prior_forces(
+    priors: Priors, topology: BeadTopology, placement: Placement, *, pairs: bool = True
+) -> list[openmm.Force]:
+    """The forces of all priors on the beads of a topology, with or without those of pairs."""
     terms = {
         "bonds": priors.bond_terms(topology),
         "angles": priors.angle_terms(topology),
@@ -52,15 +54,17 @@ def prior_forces(priors: Priors, topology: BeadTopology, placement: Placement) -
     if joined:
         points = site_points(topology, Linkage.of(topology))
         forces += [force for kind, rows in joined.items() for force in joint_forces(kind, rows, points, placement)]
-    listed = placement.shared or not placement.periodic
-    if listed and len(topology) <= EXPLICIT_PAIRS:
-        forces += [*_repulsion_pairs(priors, topology, placement), *_ramp_pairs(priors, topology, placement)]
-    else:
-        forces += [*_repulsion_nonbonded(priors, topology, placement), *_ramp_nonbonded(priors, topology, placement)]
-    forces += _splines(priors, topology, placement)
+    if pairs:
+        forces += _pair_forces(priors, topology, placement)
     for force in forces:
         force.setForceGroup(PRIOR_GROUP)
     return forces
+
+
+def _pair_forces(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
+    listed = (placement.shared or not placement.periodic) and len(topology) <= EXPLICIT_PAIRS
+    repulsion, ramp = (_repulsion_pairs, _ramp_pairs) if listed else (_repulsion_nonbonded, _ramp_nonbonded)
+    return [term for make in (repulsion, ramp, _splines) for term in make(priors, topology, placement)]
 
 
 def _parted(terms: dict[str, TermList], beads: int) -> tuple[dict[str, TermList], dict[str, TermList]]:

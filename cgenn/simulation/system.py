@@ -28,6 +28,7 @@ from cgenn.simulation.electrostatics import (
 from cgenn.simulation.force import LearnedForce, Precision
 from cgenn.simulation.mixing import mixed_system
 from cgenn.simulation.orientation_sites import bead_atoms
+from cgenn.simulation.pair_force import pair_forces
 from cgenn.simulation.placement import Placement
 from cgenn.simulation.rigid import RigidBeads, with_bodies
 from cgenn.topology import BeadTopology
@@ -53,9 +54,9 @@ def create_system(
     """A System of beads under the forces of a potential, and the topology of the beads.
 
     The network is in force group 0 (name "network"), with the charges that it predicts; the priors are OpenMM's own
-    forces in group 1 ("bonds", "angles", "dihedrals", "repulsion", "pairs", "ramp"), and so are constant charges in
-    group 2 ("electrostatics"). The global parameter `lambda_electrostatics` multiplies all charges. Add what else you
-    need; the platform is chosen when the Context is made.
+    forces in group 1 ("bonds", "angles", "dihedrals", "repulsion", "ramp", "pairs"; in a box on a processor the last
+    three are one, "pairs"), and so are constant charges in group 2 ("electrostatics"). The global parameter
+    `lambda_electrostatics` multiplies all charges. The platform is chosen when the Context is made.
 
     A bead whose type has a body in the potential is a rigid group of particles: one without mass at its centre and two
     to four point masses, its sites, which follow it. `add_orientation_sites` gives the positions and the topology of
@@ -215,7 +216,8 @@ def potential_forces(
         predicted = electrostatics.charges == "predicted"
         announce_background(sum(learned.charged.totals if predicted else type_charges(potential, beads).tolist()))
     network = openmm_force(learned, backend, placement.subset)
-    return [network, *native_forces(potential, beads, placement, learned, box)], learned
+    pairs = pair_forces(potential.priors, beads, placement, precision, device)
+    return [network, *native_forces(potential, beads, placement, learned, box, pairs=not pairs), *pairs], learned
 
 
 def native_forces(
@@ -224,13 +226,15 @@ def native_forces(
     placement: Placement,
     learned: LearnedForce,
     box: Float[np.ndarray, "3 3"] | None = None,
+    *,
+    pairs: bool = True,
 ) -> list[openmm.Force]:
-    """OpenMM's own forces in a potential: the priors, and constant charges unless the learned force has them.
+    """OpenMM's own forces: priors, with or without those of pairs, and constant charges that `learned` does not have.
 
     Raises:
         ValueError: if the box is too small for the charges.
     """
-    forces = prior_forces(potential.priors, beads.with_bodies(potential.config.bodies), placement)
+    forces = prior_forces(potential.priors, beads.with_bodies(potential.config.bodies), placement, pairs=pairs)
     electrostatics = potential.config.electrostatics
     if electrostatics is not None and learned.charged is None:
         forces += charge_forces(type_charges(potential, beads), beads, placement, electrostatics, box)
