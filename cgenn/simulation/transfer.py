@@ -43,8 +43,8 @@ def beyond_training(
         there = getattr(potential.priors, kind)
         keys = {type_key(linkage.names[point] for point in row) for row in getattr(linkage, kind).tolist()}
         if there and (new := sorted(keys - there.keys())):
-            found.append(
-                f"no {kind} of {', '.join(new[:3])}{', ...' if len(new) > 3 else ''} were in the training data: "
-                "no prior acts there"
-            )
+            named, straight = ", ".join(new[:3]) + (", ..." if len(new) > 3 else ""), ""
+            if kind == "dihedrals":
+                straight = ", or were nearly straight there, so that they are not defined"
+            found.append(f"no {kind} of {named} were in the training data{straight}: no prior acts there")
     return found

@@ -5,7 +5,7 @@ import pytest
 
 from cgenn.potential.config import PotentialConfig
 from cgenn.potential.potential import Potential
-from cgenn.potential.priors import AnglePrior, BondPrior, Priors, RampPrior
+from cgenn.potential.priors import AnglePrior, BondPrior, DihedralPrior, Priors, RampPrior
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate
 from cgenn.simulation.transfer import beyond_training
@@ -40,6 +40,15 @@ def test_another_temperature(potential):
 def test_bonded_beads_that_were_never_seen(potential):
     said = beyond_training(potential, chain(2), 450.0)
     assert [sentence.split(" were")[0] for sentence in said] == ["no bonds of M|M", "no angles of E|M|M"]
+
+
+def test_dihedrals_without_a_prior_may_have_been_straight(potential):
+    priors = potential.priors.model_copy(update={"dihedrals": {"E|E|E|E": DihedralPrior(k=(1.0,), phase=(0.0,))}})
+    bonds = {key: BondPrior(length=0.25, k=1e4) for key in ("E|M", "M|M")}
+    angles = {key: AnglePrior(angle=2.5, k=20.0) for key in ("E|M|M", "M|M|M")}
+    given = Potential(potential.config, priors.model_copy(update={"bonds": bonds, "angles": angles}))
+    (said,) = beyond_training(given, chain(2), 450.0)
+    assert said.startswith("no dihedrals of E|M|M|E were in the training data, or were nearly straight there")
 
 
 def test_longer_chains_are_known_where_their_neighbourhoods_are(potential):
