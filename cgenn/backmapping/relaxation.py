@@ -150,13 +150,27 @@ class Relaxation:
             context.getIntegrator().step(steps)
 
     def _minimize(self, targets: Targets) -> None:
-        """Pull each spring farther by what it leaves open, so that beads come to lie where they should."""
-        pulled = targets.positions
-        openmm.LocalEnergyMinimizer.minimize(self._flexible.context)
-        for _ in range(_PULLS):
-            pulled = pulled + targets.positions - self.frames.mapping.linear(self._flexible.atoms()[None])[0]
-            self._flexible.restraints.set_targets(self._flexible.context, replace(targets, positions=pulled))
-            openmm.LocalEnergyMinimizer.minimize(self._flexible.context)
+        """Where beads are bonded, pull springs farther by what they leave open, so that fragments come to lie there.
+
+        A minimiser that is started again can throw an atom far: what is open then is more, and not kept.
+        """
+        held, pulled = self._flexible, targets.positions
+        openmm.LocalEnergyMinimizer.minimize(held.context)
+        atoms = held.atoms()
+        left = self._left(atoms, targets)
+        for _ in range(_PULLS if len(self.frames.topology.bonds) else 0):
+            pulled = pulled + left
+            held.restraints.set_targets(held.context, replace(targets, positions=pulled))
+            openmm.LocalEnergyMinimizer.minimize(held.context)
+            before, left = left, self._left(held.atoms(), targets)
+            if not np.abs(left).max() < np.abs(before).max():
+                held.move(atoms)
+                return
+            atoms = held.atoms()
+
+    def _left(self, atoms: Float[np.ndarray, "atoms 3"], targets: Targets) -> Float[np.ndarray, "beads 3"]:
+        """What springs leave open [nm]."""
+        return targets.positions - self.frames.mapping.linear(atoms[None])[0]
 
     def _settle(
         self, beads: Float[np.ndarray, "beads 3"], orientations: Float[np.ndarray, "beads 4"]

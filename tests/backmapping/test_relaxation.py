@@ -56,6 +56,19 @@ def test_beads_stay_and_keep_their_orientation(planes, peptide):
     assert energy < -30.0
 
 
+def test_springs_are_pulled_until_bonded_beads_lie_where_they_should(peptide, make_map, monkeypatch):
+    """To a tenth of what they leave open otherwise; what is then moved as a whole hardly costs energy."""
+    frames, whole = make_map(peptide, "backbone")
+    beads, turned = frames.mapping.linear(whole)[5], frames(whole).orientations[5]
+    left = {}
+    for pulls in (0, 3):
+        monkeypatch.setattr("cgenn.backmapping.relaxation._PULLS", pulls)
+        relaxation = Relaxation(peptide, frames, Stereocentres.find(peptide.atoms, whole), dynamics=0.0)
+        relaxation(whole[5], beads, turned, None, overlapping=False)
+        left[pulls] = np.abs(frames.mapping.linear(relaxation._flexible.atoms()[None])[0] - beads).max()
+    assert left[3] < 0.1 * left[0]
+
+
 def test_a_centre_inside_out_is_turned_back(peptide, make_map):
     frames, whole = make_map(peptide, "backbone")
     centres = Stereocentres.find(peptide.atoms, whole)
