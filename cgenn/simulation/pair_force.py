@@ -63,6 +63,7 @@ class PairForce:
         self._verlet = VerletList(cutoff, excluded=pairs)
         self._terms: Any = None
         self._built = 0
+        self._rows, self._offsets = torch.zeros(0).int(), torch.zeros(0, 3)
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
