@@ -22,7 +22,7 @@ from tests.refinement.silent import silent
 GAS = BeadTopology.build(["A", "B"] * 100, [20.0] * 200)
 REACH, EDGE, KT = 0.5, 1.9, 8.314462618e-3 * 300.0
 CONFIG = SimulationConfig(
-    timestep=0.02, friction=1.0, steps=3000, equilibration=100, report_interval=10, platform="Reference"
+    timestep=0.02, friction=1.0, steps=2500, equilibration=100, report_interval=10, platform="Reference"
 )
 KNOTS = REACH / 10 * np.arange(9)
 TRUE = PairPrior(
@@ -53,7 +53,7 @@ def dataset(tmp_path_factory):
 def matched(dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("matched")
     settings = CONFIG.model_copy(update={"seed": 3})
-    return cgenn.match_pairs(potential(), dataset.path, settings, out, rounds=9), out
+    return cgenn.match_pairs(potential(), dataset.path, settings, out, rounds=6), out
 
 
 def energies(pairs: PairPrior, key: str, low: float = 0.25, high: float = 0.5) -> np.ndarray:
@@ -99,7 +99,7 @@ def test_after_a_round_that_is_no_nearer_steps_are_half_as_long(dataset, tmp_pat
 def test_what_is_there_is_not_done_again(matched, dataset):
     found, out = matched
     before = {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
-    again = match_pairs(potential(), dataset, CONFIG.model_copy(update={"seed": 3}), out, rounds=9)
+    again = match_pairs(potential(), dataset, CONFIG.model_copy(update={"seed": 3}), out, rounds=6)
     assert again.priors == found.priors
     assert before == {path: path.stat().st_mtime_ns for path in out.glob("round-*/run/*")}
     with pytest.raises(ValueError, match="holds the refinement of another model"):
