@@ -53,7 +53,7 @@ class Relaxation:
 
     OpenMM's minimiser meets constraints by springs that it makes ten times as stiff again and again, each time from the
     start: with rigid water that takes longer than all else. Springs of one stiffness, followed by a projection onto
-    the constraints, get as low: within 0.5 % of the energy of rigid water.
+    the constraints, lead as low.
 
     Attributes:
         reference: the all-atom system.

@@ -107,17 +107,12 @@ def test_every_force_group_taken_is_told(peptide, make_map):
         Relaxation(replace(peptide, system=system), frames, centres, 0.0)
 
 
-def test_springs_for_constraints_lead_to_the_minimum_under_constraints(water, make_map):
-    """Against OpenMM's own minimiser, with the same springs on the beads."""
+def test_springs_for_constraints_lead_as_low_as_constraints(water, make_map):
+    """From what OpenMM's own minimiser found, with the same springs on the beads, on to energies that are no higher."""
     frames, whole = make_map(water, "water")
     box, beads = water.read(1).box[0], frames.mapping.linear(whole)[0]
     centres = Stereocentres.find(water.atoms, whole)
     turned = np.tile([1.0, 0.0, 0.0, 0.0], (len(beads), 1))
-    relaxation = Relaxation(water, frames, centres, dynamics=0.0, platform="CPU")
-    atoms, energy = relaxation(whole[0], beads, turned, box, overlapping=False)
-    bonds = np.linalg.norm(atoms[1::3] - atoms[::3], axis=1)
-    np.testing.assert_allclose(bonds, 0.1, rtol=1e-5)
-
     system = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(water.system))
     restraints = BeadRestraints(frames, 31)
     restraints.add_to(system, centres)
@@ -125,6 +120,12 @@ def test_springs_for_constraints_lead_to_the_minimum_under_constraints(water, ma
     context.setPeriodicBoxVectors(*box.tolist())
     context.setPositions(whole[0])
     restraints.set_targets(context, Targets(beads, turned))
-    openmm.LocalEnergyMinimizer.minimize(context)
-    wanted = context.getState(energy=True, groups=set(range(31))).getPotentialEnergy()._value
-    assert energy == pytest.approx(wanted, rel=5e-3)
+    before = context.getState(energy=True, groups=set(range(31))).getPotentialEnergy()._value
+    openmm.LocalEnergyMinimizer.minimize(context, 1.0)
+    state = context.getState(energy=True, positions=True, groups=set(range(31)))
+    least, places = state.getPotentialEnergy()._value, state.getPositions(asNumpy=True)._value
+
+    relaxation = Relaxation(water, frames, centres, dynamics=0.0, platform="CPU")
+    atoms, energy = relaxation(places, beads, turned, box, overlapping=False)
+    np.testing.assert_allclose(np.linalg.norm(atoms[1::3] - atoms[::3], axis=1), 0.1, rtol=1e-5)
+    assert energy < least + 0.01 * (before - least)
