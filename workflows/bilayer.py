@@ -32,7 +32,7 @@ TIMESTEP, AREA_ROUND = 0.01, 100.0
 """Of the beads [ps]; length of a simulation that finds the mean area [ps]."""
 ROUNDS = {"paired": (16.0, 8), "settled": (60.0, 2)}
 """Of `match_pairs`: length of each simulation [ps], and rounds after the first. In short ones the model gets so far
-that long ones, in which the tails come to rest, are worth it."""
+that long ones are worth it: tails come to rest slowly."""
 NOISE, VIRIALS = 0.03, 1.0
 """Of the displacements that let configurations tell their forces [nm]; weight of the virials."""
 UNITS = {"area": "nm^2", "thickness": "nm", "tension": "bar nm", "force_rmse": "kJ/mol/nm", "ns_per_day": "ns/day"}

@@ -8,7 +8,7 @@ joints.py.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import openmm
@@ -143,7 +143,7 @@ def _pairs(topology: BeadTopology) -> list[tuple[int, int]]:
 
 
 def _repulsion_pairs(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
-    kinds, number = _type_numbers(topology)
+    kinds, number = type_numbers(topology.types)
     sigma, epsilon = priors.repulsion_table(kinds)
     pairs = [
         (i, j, [sigma[number[i], number[j]].item(), epsilon[number[i], number[j]].item()])
@@ -164,7 +164,7 @@ def _repulsion_pairs(priors: Priors, topology: BeadTopology, placement: Placemen
 
 
 def _repulsion_nonbonded(priors: Priors, topology: BeadTopology, placement: Placement) -> list[openmm.Force]:
-    kinds, number = _type_numbers(topology)
+    kinds, number = type_numbers(topology.types)
     sigma, epsilon = priors.repulsion_table(kinds)
     if not np.any(sigma > 0):
         return []
@@ -213,7 +213,7 @@ def _splines(priors: Priors, topology: BeadTopology, placement: Placement) -> li
     if not _has_splines(priors, topology):
         return []
     assert priors.pairs is not None
-    kinds, number = _type_numbers(topology)
+    kinds, number = type_numbers(topology.types)
     table = priors.pair_table(kinds)
     knots = (table[..., :-2] + 4 * table[..., 1:-1] + table[..., 2:]) / 6
     if placement.members:  # the sites of oriented beads are of a type without splines
@@ -278,8 +278,8 @@ def apart(*forces: openmm.Force) -> openmm.CustomCVForce:
     return result
 
 
-def _type_numbers(topology: BeadTopology) -> tuple[list[str], list[int]]:
+def type_numbers(types: Sequence[str]) -> tuple[list[str], list[int]]:
     """The different bead types, and which of them each bead has."""
-    kinds = sorted(set(topology.types))
+    kinds = sorted(set(types))
     position = {name: index for index, name in enumerate(kinds)}
-    return kinds, [position[name] for name in topology.types]
+    return kinds, [position[name] for name in types]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cgenn.neighbors import VerletList
 from cgenn.potential.priors import Priors
-from cgenn.simulation.bonded import PRIOR_GROUP, pair_cutoff
+from cgenn.simulation.bonded import PRIOR_GROUP, pair_cutoff, type_numbers
 from cgenn.simulation.placement import Placement
 from cgenn.topology import BeadTopology
 
@@ -32,9 +32,10 @@ def pair_forces(
     """All terms of pairs as one force named "pairs"; none where there are none, or OpenMM's own are to be taken."""
     on_processor = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     alone = placement.periodic and not placement.shared and placement.subset is None and not placement.members
-    if precision != "single" or not on_processor or not alone or not pair_cutoff(priors, topology):
+    cutoff = pair_cutoff(priors, topology)
+    if precision != "single" or not on_processor or not alone or not cutoff:
         return []
-    terms = PairForce(priors, topology.types, topology.excluded_pairs.tolist(), pair_cutoff(priors, topology))
+    terms = PairForce(priors, topology.types, topology.excluded_pairs.tolist(), cutoff)
     try:
         terms.prepare()
     except (RuntimeError, OSError) as error:
@@ -77,11 +78,11 @@ class PairForce:
         """
         from cgenn.compiled.pair_terms import PairTerms
 
-        kinds = sorted(set(self.types))
+        kinds, numbers = type_numbers(self.types)
         splines, ramp = self.priors.pairs, self.priors.ramp
         sigma, epsilon = self.priors.repulsion_table(kinds)
         self._terms = PairTerms(
-            types=torch.tensor([kinds.index(name) for name in self.types]),
+            types=torch.tensor(numbers),
             sigma=torch.from_numpy(sigma),
             epsilon=torch.from_numpy(epsilon),
             splines=None if splines is None else torch.from_numpy(self.priors.pair_table(kinds)),
@@ -97,9 +98,9 @@ class PairForce:
         box = np.ascontiguousarray(state.getPeriodicBoxVectors(asNumpy=True)._value)
         if not np.isfinite(places).all():
             return np.nan, np.full(places.shape, np.nan)
-        if self._terms is None:
-            self.prepare()
         with self._lock:  # several Contexts may use this
+            if self._terms is None:
+                self.prepare()
             energy, forces = self._evaluate(torch.from_numpy(places), torch.from_numpy(box))
             return energy.item(), forces.numpy().copy()
 
