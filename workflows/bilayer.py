@@ -8,6 +8,7 @@ height is adjusted once more until the mean area is theirs. The beads run at the
 barostat without tension. Area, thickness and order of the tails stand beside those of the atoms.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ import typer
 from rich.console import Console
 
 import cgenn
-from cgenn.analysis import blocking_error
+from cgenn.analysis import Ensemble, blocking_error
 from cgenn.analysis.membrane_section import membrane_part
 from cgenn.analysis.sections import Part
 from cgenn.comparison import data_ensemble, model_ensemble, speed
@@ -93,8 +94,12 @@ def main(
         if name == "nvt":
             found = tensions(potential, run.topology, run.read(), run.temperature)
             result |= {"tension": float(found.mean()), "tension_error": float(blocking_error(found))}
-        part = membrane_part(dataset.topology, data_ensemble(dataset), model_ensemble(run))
+        atoms, whole = data_ensemble(dataset), model_ensemble(run)
+        part = membrane_part(dataset.topology, atoms, whole)
         result |= numbers(part, name)
+        for which, fifth in (("first", 0), ("last", 4)):
+            ends = membrane_part(dataset.topology, atoms, of_a_fifth(whole, fifth)).numbers["bilayer"]
+            result |= {f"{key}_{name}_{which}_fifth": entry["model"] for key, entry in ends.items()}
         with atomic(out / f"{name}.png") as partial:
             partial.write_bytes(part.sections[0].pictures[0].png)
     console.rule("7/7  speed")
@@ -124,6 +129,14 @@ def numbers(part: Part, name: str) -> dict:
             result |= {f"{key}_{label}": entry[side], f"{key}_{label}_error": entry[f"{side}_error"]}
         result[f"{key}_{name}_difference"] = entry["model"] / entry["reference"] - 1.0
     return result
+
+
+def of_a_fifth(whole: Ensemble, number: int) -> Ensemble:
+    """One of five pieces of a run, from 0 to 4: is it at rest?"""
+    assert whole.box is not None
+    piece = slice(number * whole.n_frames // 5, (number + 1) * whole.n_frames // 5)
+    positions, box = (np.asarray(values[piece]) for values in (whole.positions, whole.box))
+    return dataclasses.replace(whole, positions=positions, box=box, times=None)
 
 
 def raft(folder: Path, lipids: int = 16) -> AllAtomSystem:

@@ -282,6 +282,8 @@ def test_bilayer(tmp_path, monkeypatch):
     for run in ("nvt", "tensionless"):
         assert said[f"in_place_{run}"] == 1
         assert said[f"thickness_{run}"] == pytest.approx(said["thickness_aa"], rel=0.05)
+        fifths = [said[f"thickness_{run}_{which}_fifth"] for which in ("first", "last")]
+        assert fifths == pytest.approx([said[f"thickness_{run}"]] * 2, rel=0.05) and fifths[0] != fifths[1]
     assert 3.2 < said["thickness_aa"] < 4.2
     assert 0.1 < said["tail_order_aa"] < 0.6
     assert said["area_per_lipid_nvt"] == pytest.approx(said["area_per_lipid_aa"], rel=1e-6)
