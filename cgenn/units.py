@@ -10,6 +10,9 @@ GAS_CONSTANT = 0.00831446261815324
 COULOMB = 138.93545764438198
 """1 / (4 pi epsilon_0) [kJ/mol nm/e^2], as OpenMM has it."""
 
+BAR = 0.0602214076
+"""One bar [kJ/mol/nm^3]."""
+
 AMU_PER_NM3 = 1.66053906660e-3
 """One amu/nm^3 [g/cm^3] (CODATA 2018)."""
 

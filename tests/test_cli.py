@@ -18,8 +18,8 @@ from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors
 
 COMMANDS = [
-    "list", "reference", "map", "audit", "polymer", "train", "simulate", "refine", "match-pairs", "match-pressure",
-    "compare", "backmap", "check", "run",
+    "list", "reference", "map", "audit", "polymer", "melt", "train", "simulate", "refine", "match-pairs",
+    "match-pressure", "compare", "backmap", "check", "run",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,6 +107,9 @@ def test_polymers_page(tmp_path, monkeypatch):
     paired = json.loads((tmp_path / "paired" / "pairs.json").read_text())
     assert [len(entry["reading"]["values"]) for entry in paired["rounds"]] == [2, 2]
     assert names["potential"].provenance["pairs"]["chosen"] == paired["chosen"]
+    mixture = names["together"]
+    assert len(mixture.topology) == 32 * 6 + 24 * 8
+    assert np.isfinite(mixture.read().positions).all()
     assert names["tempered"].config.temperatures == (300.0, 500.0)
     assert names["warm"].config.temperature == 400.0
 

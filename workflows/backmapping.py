@@ -41,7 +41,7 @@ CASES = {
     "water-spce": (["water"], 5.0, 0.5, 2.0),
 }
 """Mappings, and length, interval and equilibration [ps] of the runs."""
-OTHERS = {"popc-bilayer": ["lipids-martini"]}
+OTHERS = {"chignolin-explicit": ["protein-5-bead"], "popc-bilayer": ["lipids-martini"]}
 """Mappings of systems whose runs are ten frames in 500 time steps; where none is named, one bead for each residue."""
 LIMIT = 0.01
 """Of the round trip [nm]."""

@@ -94,6 +94,7 @@ def main(
         if name == "nvt":
             found = tensions(potential, run.topology, run.read(), run.temperature)
             result |= {"tension": float(found.mean()), "tension_error": float(blocking_error(found))}
+        cgenn.compare(run, dataset, out / "report" / name, title=f"Bilayer of POPC, {name}")
         atoms, whole = data_ensemble(dataset), model_ensemble(run)
         part = membrane_part(dataset.topology, atoms, whole)
         result |= numbers(part, name)

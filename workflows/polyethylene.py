@@ -91,6 +91,7 @@ def main(
         console.rule(f"beads, {chain}")
         settings = simulation(seed + 1, 64 if quick else STEPS, ensemble="npt")
         run = cgenn.simulate(potential, out / f"{chain}.h5", settings, out / f"cg-{chain}")
+        cgenn.compare(run, out / f"{chain}.h5", out / "report" / chain, title=f"Melt of polyethylene, {chain.upper()}")
         intervals = {"aa": given["interval"], "cg": settings.report_interval * TIMESTEP}
         numbers, curves[chain] = compared(cgenn.BeadDataset.open(out / f"{chain}.h5"), run, intervals)
         system, seconds = f"polyethylene-{chain}", 0.0 if quick else 10.0
@@ -138,9 +139,12 @@ def compared(data: cgenn.BeadDataset, run: cgenn.Run, intervals: dict[str, float
         (atoms, atoms_error), (beads, beads_error) = found["aa"][key], found["cg"][key]
         result |= {f"{key}_aa": atoms, f"{key}_aa_error": atoms_error}
         result |= {f"{key}_cg": beads, f"{key}_cg_error": beads_error, f"{key}_difference": beads / atoms - 1.0}
-    rdf = rdf_deviation(curves["cg"][0], curves["aa"][0])
-    result |= {"rdf_deviation": rdf.value, "rdf_deviation_floor": rdf.floor}
-    result["time_scaling"] = found["cg"]["diffusion"][0] / found["aa"]["diffusion"][0]
+    for row, name in enumerate(curves["aa"][0].names):
+        rdf, pair = rdf_deviation(curves["cg"][0], curves["aa"][0], row), name.replace("-COM", "").replace("|", "_")
+        result |= {f"rdf_deviation_{pair.lower()}": rdf.value, f"rdf_deviation_{pair.lower()}_floor": rdf.floor}
+    (slow, slow_error), (fast, fast_error) = (found[label]["diffusion"] for label in ("aa", "cg"))
+    result["time_scaling"] = fast / slow
+    result["time_scaling_error"] = fast / slow * ((fast_error / fast) ** 2 + (slow_error / slow) ** 2) ** 0.5
     for name, measure, index in (("bonds", distances, topology.bonds), ("angles", angles, topology.angles)):
         values = [
             measure(np.asarray(entry.positions[:], dtype=float), index, entry.box) for entry in ensembles.values()

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from cgenn.analysis.conformations import Surface, SurfaceComparison, compare_surfaces
+from cgenn.analysis.density_section import density_part
 from cgenn.analysis.distributions import Distribution, check_ensembles, compare_distributions
 from cgenn.analysis.dynamics_section import dynamics_part
 from cgenn.analysis.ensemble import Ensemble
@@ -97,6 +98,7 @@ def compare_ensembles(
         numbers["radial_distributions"] = entries
         parts += section
     for part in (
+        density_part(topology, reference, model, temperature),
         polymer_part(topology, reference, model),
         protein_part(topology, reference, model, temperature, native),
         membrane_part(topology, reference, model),

@@ -18,6 +18,7 @@ from cgenn.backmapping.fragments import Library
 from cgenn.backmapping.reference import AtomReference
 from cgenn.backmapping.relaxation import Relaxation
 from cgenn.backmapping.stereo import Contacts, Rings, Stereocentres
+from cgenn.backmapping.turning import Turning
 from cgenn.data.dataset import BeadDataset
 from cgenn.files import atomic, check_apart, write_json
 from cgenn.h5md import Frames, H5MDWriter
@@ -137,6 +138,7 @@ class _Maker:
     library: Library
     boxes: Float[np.ndarray, "frames 3 3"] | None
     relaxation: Relaxation
+    turning: Turning
     centres: Stereocentres
     rings: Rings
     contacts: Contacts
@@ -157,10 +159,11 @@ class _Maker:
         frame_map = FrameMap.build(mapping, whole, data.topology.bodies)
         centres = Stereocentres.find(atoms.atoms, whole)
         few = slice(None, None, max(1, len(whole) // _CONTACT_FRAMES))
-        beads = mapping.topology
+        beads, library = mapping.topology, Library.build(frame_map, whole)
+        relaxation = Relaxation(atoms, frame_map, centres, dynamics, platform, seed)
+        turning = Turning.build(atoms.system, library, relaxation.homes, atoms.temperature)
         return cls(
-            data, atoms, frame_map, Library.build(frame_map, whole), frames.box,
-            Relaxation(atoms, frame_map, centres, dynamics, platform, seed), centres, Rings.find(atoms.atoms),
+            data, atoms, frame_map, library, frames.box, relaxation, turning, centres, Rings.find(atoms.atoms),
             Contacts.find(atoms.atoms, whole[few], None if frames.box is None else frames.box[few]),
             Tree.build(len(beads), beads.bonds), seed,
         )  # fmt: skip
@@ -212,7 +215,8 @@ class _Maker:
         beads = frame.positions[0]
         turned = np.tile([1.0, 0.0, 0.0, 0.0], (len(beads), 1)) if frame.orientations is None else frame.orientations[0]
         box = None if frame.box is None else frame.box[0]
-        start = self.library.place(beads, turned, np.random.default_rng((self.seed, index)))
+        rng = np.random.default_rng((self.seed, index))
+        start = self.turning(self.library.place(beads, turned, rng), beads, box, rng)
         try:
             atoms, energy = self.relaxation(start, beads, turned, box)
         except FloatingPointError as error:

@@ -17,8 +17,8 @@ from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RampPrior
 from cgenn.refinement.rounds import sizes_of, with_priors
 from cgenn.simulation.folder import Run
-from cgenn.simulation.pressure import BAR, energy_pressures, energy_tensions, pressures, tensions
-from cgenn.units import thermal_energy
+from cgenn.simulation.pressure import energy_pressures, energy_tensions, pressures, tensions
+from cgenn.units import BAR, thermal_energy
 
 
 @dataclass(frozen=True)

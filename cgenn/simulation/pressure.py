@@ -11,10 +11,7 @@ from cgenn.h5md import Frames
 from cgenn.potential.derivatives import Energy, virial
 from cgenn.potential.potential import Potential
 from cgenn.topology import BeadTopology
-from cgenn.units import thermal_energy
-
-BAR = 0.0602214076
-"""[kJ/mol/nm^3]"""
+from cgenn.units import BAR, thermal_energy
 
 _BEADS_AT_ONCE = 2000
 """Of several frames together, whose virials are computed in one go."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cgenn.analysis import Ensemble, compare_ensembles
+from cgenn.analysis.density_section import density_part
 from cgenn.topology import BeadTopology
 from tests.analysis.chains import freely_rotating
 from tests.analysis.test_proteins import helix, strand
@@ -114,3 +115,33 @@ def test_a_native_structure_of_other_beads_is_named(tmp_path):
     sides = [Ensemble(folding(4, 1.0, seed), label=label) for seed, label in enumerate(LABELS)]
     with pytest.raises(ValueError, match=r"`native` must have the shape \(12, 3\), got \(11, 3\)"):
         compare_ensembles(protein(12), *sides, 300.0, tmp_path, native=helix(11))
+
+
+def test_density_and_bulk_modulus_where_the_volume_fluctuates(tmp_path):
+    """Volumes drawn with a known mean and variance: K = kT <V> / var(V); the model is denser and stiffer."""
+    n, generator = 1000, np.random.default_rng(0)
+    sides = []
+    for label, mean, spread in zip(LABELS, (64.0, 60.0), (1.0, 0.5), strict=True):
+        edges = np.cbrt(generator.normal(mean, spread, n))
+        positions = melt(n, 0.5, 0.001, 1) * edges[:, None, None] / 4.0
+        sides.append(Ensemble(positions, edges[:, None, None] * np.eye(3), label=label))
+    part = density_part(chains(), *sides, 300.0)
+    density, modulus = part.numbers["density"]["density"], part.numbers["density"]["bulk_modulus"]
+    mass = 96 * 44.0 * 1.66053906660e-3
+    assert (density["unit"], modulus["unit"]) == ("g/cm^3", "bar")
+    for side, mean, spread in (("reference", 64.0, 1.0), ("model", 60.0, 0.5)):
+        assert density[side] == pytest.approx(mass / mean, rel=2e-3)
+        assert density[f"{side}_error"] == pytest.approx(mass / mean**2 * spread / n**0.5, rel=0.8)
+        expected = 8.31446261815324 * 300.0 / 6.02214076e23 * mean * 1e27 / spread**2 / 1e5  # J, m^3, Pa -> bar
+        assert modulus[side] == pytest.approx(expected, rel=0.2)
+        assert abs(modulus[side] - expected) < 4 * modulus[f"{side}_error"] < 0.5 * expected
+    assert part.headline["density"].value == density["model"]
+    few = [Ensemble(side.positions[:20], side.box[:20], label=side.label) for side in sides]
+    report = compare_ensembles(chains(), *few, 300.0, tmp_path)
+    assert "Bulk modulus" in report.html.read_text(encoding="utf-8")
+
+
+def test_no_density_in_a_box_that_is_kept(tmp_path):
+    box = np.tile(4.0 * np.eye(3), (40, 1, 1))
+    sides = [Ensemble(melt(40, 0.5, 0.01, seed), box, label=label) for seed, label in enumerate(LABELS)]
+    assert "density" not in compare_ensembles(chains(), *sides, 300.0, tmp_path).numbers

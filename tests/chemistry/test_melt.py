@@ -235,3 +235,28 @@ def test_page(tmp_path, monkeypatch):
     exec(compile(blocks["python"], "docs/own-polymer.md", "exec"), names)
     assert (names["melt"].atoms, names["melt"].residues) == (360, ("END", "MID"))
     assert names["report"].html.exists()
+    pace = names["pace"]
+    assert pace["speed_up"] == pytest.approx(pace["ns_per_day"] / pace["ns_per_day_all_atom"])
+
+
+@pytest.mark.slow
+def test_commands_of_the_page(tmp_path, monkeypatch):
+    """docs/own-polymer.md: its commands one after the other, with OpenFF's parameters, and short runs."""
+    pytest.importorskip("openff.toolkit")
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "own-polymer.md").read_text(encoding="utf-8")
+    settings = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "peo.toml").write_text(settings[0].replace("epochs = 6", "epochs = 1"))
+    short = {"steps": 400, "equilibration": 40, "report_interval": 10}
+    (tmp_path / "rounds.toml").write_text("timestep = 0.002\n" + "".join(f"{k} = {v}\n" for k, v in short.items()))
+    shorter = {"--equilibration": "0.3", "--length": "1.8", "--interval": "0.06", "--rounds": "1"}
+    for line in re.search(r"```bash\n(.*?)```", text, re.DOTALL)[1].splitlines():
+        words = shlex.split(line, comments=True)[1:]
+        pairs = zip(["", *words], words, strict=False)
+        words = [shorter.get(before, word) if words[0] != "melt" else word for before, word in pairs]
+        words = ["steps=400" if word.startswith("steps=") else word for word in words]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, (line, result.output, result.exception)
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["density"]["density"]["reference"] == pytest.approx(1.0, abs=0.1)
+    assert report["polymers"][0]["radius_of_gyration"]["model"] > 0.3

@@ -6,8 +6,8 @@ import torch
 
 from cgenn.body import rotation_matrices
 from cgenn.h5md import Frames
-from cgenn.simulation.pressure import BAR, pressures, tensions
-from cgenn.units import thermal_energy
+from cgenn.simulation.pressure import pressures, tensions
+from cgenn.units import BAR, thermal_energy
 
 
 def energy(potential, topology, positions, orientations, box):

@@ -23,11 +23,10 @@ from cgenn.potential.potential import Potential
 from cgenn.potential.priors import BondPrior, Priors
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.folder import Run
-from cgenn.simulation.pressure import BAR
 from cgenn.simulation.run import make_barostat, simulate
 from cgenn.simulation.watch import SimulationError
 from cgenn.topology import BeadTopology
-from cgenn.units import thermal_energy
+from cgenn.units import BAR, thermal_energy
 
 QUICK = {"steps": 60, "report_interval": 10, "checkpoint_interval": 20, "platform": "Reference", "backend": "python"}
 

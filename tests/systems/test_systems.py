@@ -28,7 +28,7 @@ def energy(system, positions, platform="CPU"):
 
 
 def test_names():
-    assert len(NAMES) == 14
+    assert len(NAMES) == 16
 
 
 @pytest.mark.parametrize("name", NAMES)

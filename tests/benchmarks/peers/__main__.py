@@ -10,7 +10,7 @@ several threads or a GPU: on the clock), with the neighbour list that the packag
 anew at each call (`us_per_bead`), and without it (`us_per_bead_model`). `peak_kb_per_bead`: how far the resident memory
 of the process rose during the calls.
 
-"scaling": cgenn with 100 to 1 000 000 beads (20 GB of memory). "cores": the same on more threads, on the clock.
+"scaling": cgenn with 100 to 1 000 000 beads (15 GB of memory). "cores": the same on more threads, on the clock.
 "compiled", "systems", "electrostatics": scripts of these names beside this folder, which say what they do.
 """
 
