@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from cgenn.mapping.forces import ForceMap, find_constraints, is_summable, mean_s
 from cgenn.mapping.frames import FrameMap, MappedFrames
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.rigidity import Rigidity
+from cgenn.mapping.tacticity import hidden_stereo
 from cgenn.mapping.virial import bead_virials
 from cgenn.mapping.whole import Tree, lattice_steps
 from cgenn.provenance import describe_file, versions
@@ -92,8 +94,9 @@ def map_trajectory(
     check_apart(Path(out), [source.path for source in sources])
     temperature = _temperature(sources, temperature)
     definition = mapping if isinstance(mapping, MappingDefinition) else load_mapping(mapping)
-    by_smarts = any(rule.smarts for rule in definition.beads)
-    built = Mapping.build(definition, atoms, _start(atoms, sources) if by_smarts else None)
+    start = cache(lambda: _start(atoms, sources))
+    built = Mapping.build(definition, atoms, start() if any(rule.smarts for rule in definition.beads) else None)
+    _warn_of_hidden_stereo(built, start)
     frames = _frame_map(built, sources, stride, bodies) if built.oriented.any() else None
     fixed, origin = _constraints(built, sources, constraints, stride) if forces else (None, "")
     maps = {} if fixed is None else _force_maps(built, sources, fixed, force_map, stride, fit_frames)
@@ -319,6 +322,15 @@ def _turned(beads: Frames, mapping: Mapping, atoms: Frames, turned: MappedFrames
         angular_velocities=turned.angular_velocities,
         velocities=None if atoms.velocities is None else mapping.linear(atoms.velocities.astype(float)),
     )
+
+
+def _warn_of_hidden_stereo(mapping: Mapping, positions: Callable[[], np.ndarray]) -> None:
+    for name, seen in hidden_stereo(mapping, positions).items():
+        log.warning(
+            "bead type %r stands for residues of different handedness or tacticity (%s), which are one to the "
+            "potential: beads by SMARTS with {tacticity} in their type tell them apart",
+            name, ", ".join(f"{code} at {where}" for code, where in sorted(seen.items())),
+        )  # fmt: skip
 
 
 def _warn_of_floppy(rigidity: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -103,20 +103,21 @@ def seen_stereo(
     for bead, name in zip(beads, types, strict=True):
         rule = definition.beads[bead.rule]
         if stereo and rule.smarts is not None and not rule.mixed_stereo:
-            found.setdefault(name, set()).update(_codes(_handedness(bead, stereo)))
+            found.setdefault(name, set()).update(hand_codes(_handedness(bead, stereo)))
     return {name: sorted(codes) for name, codes in found.items() if codes}
 
 
-def _codes(hand: str) -> list[str]:
-    """R and S of all centres in one, or which diads there are."""
-    codes = "".join(letter for letter in hand if letter in "RS")
-    return [codes] if codes else sorted(set(hand) & {"m", "r"})
+def hand_codes(labels: Iterable[str]) -> list[str]:
+    """R and S of all centres of a bead in one, or which diads there are."""
+    letters = "".join(labels)
+    codes = "".join(letter for letter in letters if letter in "RS")
+    return [codes] if codes else sorted(set(letters) & {"m", "r"})
 
 
 def _check_stereo(name: str, beads: list[tuple[Bead, str]], atoms: AtomTopology) -> None:
     seen: dict[str, Bead] = {}
     for bead, hand in beads:
-        for one in _codes(hand):
+        for one in hand_codes(hand):
             seen.setdefault(one, bead)
     hands, diads = [one for one in seen if one not in "mr"], [one for one in seen if one in "mr"]
     for found, said in ((hands, "handedness"), (diads, "tacticity")):

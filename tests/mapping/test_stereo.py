@@ -1,5 +1,6 @@
 """Tacticity and handedness, on chains built with one or the other."""
 
+import re
 from collections import Counter
 from functools import cache
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from cgenn.chemistry.polymer import build_polymer
+from cgenn.data.map_trajectory import map_trajectory
 from cgenn.mapping.definition import MappingDefinition
 from cgenn.mapping.mapping import Mapping
 from cgenn.mapping.molecules import find_kinds
@@ -81,3 +83,19 @@ def test_tacticity_never_shares_a_type_silently():
         ValueError, match=r"bead type 'C-middle' has stereocentres of different (tacticity: [mr]|handedn)"
     ):
         Mapping.build(MappingDefinition.parse({"beads": beads}, "test"), polymer.atoms, polymer.positions)
+
+
+@pytest.mark.parametrize("smiles", ["[*]CC(Cl)[*]", "[*]OC(C)C(=O)[*]"])
+def test_beads_of_residues_that_hide_tacticity_are_warned_of(smiles, tmp_path, caplog):
+    """Chains of one kind are fine; a bead of residues that stands for both is told of."""
+    said = {}
+    for tacticity in ("isotactic", "atactic"):
+        caplog.clear()
+        build_polymer(smiles, 12, tacticity=tacticity).save(tmp_path / f"{tacticity}.pdb")
+        structure = tmp_path / f"{tacticity}.pdb"
+        out = tmp_path / f"{tacticity}.h5"
+        map_trajectory(structure, structure, "residue-com", out, temperature=300.0, forces=False)
+        said[tacticity] = [record.getMessage() for record in caplog.records if "tacticity" in record.getMessage()]
+    assert not said["isotactic"]
+    (message,) = said["atactic"]
+    assert re.match(r"bead type '\w+-COM' stands for residues of different handedness .*\([RSm] at UNT", message)
