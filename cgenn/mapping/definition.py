@@ -85,7 +85,8 @@ class BeadRule(Config):
             neighbours (meso m, racemic r, such as mm, mr, rr).
         side: whether it is a side group, which does not count in the chain and has the position of what it hangs on.
         connected: whether its atoms must be joined by bonds; checked with `smarts` and `atoms`.
-        mixed_stereo: whether beads of one type may differ in tacticity or handedness; checked with `smarts`.
+        mixed_stereo: whether beads of one type may differ in tacticity or handedness: by `smarts` an
+            error if not, else a warning.
         optional: whether it is fine if no residue or molecule has such atoms.
         frame: how the orientation of the bead is told; None for a bead without one.
     """

@@ -19,9 +19,9 @@ _FEWEST = 5
 def hidden_stereo(mapping: Mapping, positions: Callable[[], Float[np.ndarray, "atoms 3"]]) -> dict[str, dict[str, str]]:
     """What each bead type that is told by residues stands for, where that is more than one: R and S, or m and r diads.
 
-    Beads by SMARTS are checked when they are made. Amino acids are left out, and nothing is said without RDKit or where
-    bond orders cannot be told, as in models with united atoms. In chains with diads the centres at both ends are R and
-    S by the direction that they are seen from: there only diads count.
+    Beads by SMARTS are checked when they are made, and `mixed_stereo` says that it is meant. Amino acids are left out,
+    and nothing is said without RDKit or where bond orders cannot be told, as in models with united atoms. In chains
+    with diads the centres at both ends are R and S by the direction that they are seen from: there only diads count.
 
     Args:
         positions: gives those of some frame, with whole molecules [nm]; called where there is something to look at.
@@ -29,8 +29,9 @@ def hidden_stereo(mapping: Mapping, positions: Callable[[], Float[np.ndarray, "a
     Returns:
         By type: the first atom of a bead of each hand or diad.
     """
-    atoms, rules = mapping.atoms, mapping.definition.beads
-    chosen = [bead for bead, rule in enumerate(mapping.rules.tolist()) if rules[rule].smarts is None]
+    atoms = mapping.atoms
+    asked = [rule.smarts is None and not rule.mixed_stereo for rule in mapping.definition.beads]
+    chosen = [bead for bead, rule in enumerate(mapping.rules.tolist()) if asked[rule]]
     owned = {bead: mapping.owners[[bead]].indices for bead in chosen}
     residues = {bead: atoms.topology.atom(int(members[0])).residue for bead, members in owned.items() if len(members)}
     chosen = [bead for bead, found in residues.items() if found.n_atoms >= _FEWEST and not found.is_protein]

@@ -99,3 +99,7 @@ def test_beads_of_residues_that_hide_tacticity_are_warned_of(smiles, tmp_path, c
     assert not said["isotactic"]
     (message,) = said["atactic"]
     assert re.match(r"bead type '\w+-COM' stands for residues of different handedness .*\([RSm] at UNT", message)
+    declared = MappingDefinition.parse({"beads": [{"name": "COM", "mixed_stereo": True}]}, "test")
+    caplog.clear()
+    map_trajectory(structure, structure, declared, tmp_path / "meant.h5", temperature=300.0, forces=False)
+    assert not [record for record in caplog.records if "tacticity" in record.getMessage()]
