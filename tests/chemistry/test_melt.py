@@ -240,6 +240,7 @@ def test_page(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of OpenFF's toolkit, as above
 def test_commands_of_the_page(tmp_path, monkeypatch):
     """docs/own-polymer.md: its commands one after the other, with OpenFF's parameters, and short runs."""
     pytest.importorskip("openff.toolkit")
