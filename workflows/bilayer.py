@@ -19,9 +19,8 @@ import typer
 from rich.console import Console
 
 import cgenn
-from cgenn.analysis import Ensemble, blocking_error
+from cgenn.analysis import Ensemble, Report, blocking_error
 from cgenn.analysis.membrane_section import membrane_part
-from cgenn.analysis.sections import Part
 from cgenn.comparison import data_ensemble, model_ensemble, speed
 from cgenn.files import atomic, write_json
 from cgenn.reference.system import AllAtomSystem, load_system
@@ -94,15 +93,14 @@ def main(
         if name == "nvt":
             found = tensions(potential, run.topology, run.read(), run.temperature)
             result |= {"tension": float(found.mean()), "tension_error": float(blocking_error(found))}
-        cgenn.compare(run, dataset, out / "report" / name, title=f"Bilayer of POPC, {name}")
+        report = cgenn.compare(run, dataset, out / "report" / name, title=f"Bilayer of POPC, {name}")
+        result |= numbers(report, name)
         atoms, whole = data_ensemble(dataset), model_ensemble(run)
-        part = membrane_part(dataset.topology, atoms, whole)
-        result |= numbers(part, name)
         for which, fifth in (("first", 0), ("last", 4)):
             ends = membrane_part(dataset.topology, atoms, of_a_fifth(whole, fifth)).numbers["bilayer"]
             result |= {f"{key}_{name}_{which}_fifth": entry["model"] for key, entry in ends.items()}
         with atomic(out / f"{name}.png") as partial:
-            partial.write_bytes(part.sections[0].pictures[0].png)
+            partial.write_bytes((report.folder / "bilayer.png").read_bytes())
     console.rule("7/7  speed")
     result |= speed(potential, out / "cg.h5", system.folder, TIMESTEP, seconds=0.0 if quick else 10.0)
     units = {key: next((unit for name, unit in UNITS.items() if key.startswith(name)), "1") for key in result}
@@ -122,10 +120,10 @@ def simulation(length: float, seed: int) -> cgenn.SimulationConfig:
     )
 
 
-def numbers(part: Part, name: str) -> dict:
+def numbers(report: Report, name: str) -> dict:
     """Of the atoms and of the beads in the run of that name, with standard errors, and the relative difference."""
     result: dict = {}
-    for key, entry in part.numbers["bilayer"].items():
+    for key, entry in report.numbers["bilayer"].items():
         for side, label in (("reference", "aa"), ("model", name)):
             result |= {f"{key}_{label}": entry[side], f"{key}_{label}_error": entry[f"{side}_error"]}
         result[f"{key}_{name}_difference"] = entry["model"] / entry["reference"] - 1.0

@@ -31,6 +31,8 @@ from cgenn.analysis import (
     rdf_deviation,
     unwrapped,
 )
+from cgenn.analysis.compared import Compared
+from cgenn.analysis.statistics import Estimate
 from cgenn.comparison import data_ensemble, model_ensemble, speed
 from cgenn.files import atomic, write_json
 from cgenn.h5md import Frames
@@ -142,9 +144,8 @@ def compared(data: cgenn.BeadDataset, run: cgenn.Run, intervals: dict[str, float
     for row, name in enumerate(curves["aa"][0].names):
         rdf, pair = rdf_deviation(curves["cg"][0], curves["aa"][0], row), name.replace("-COM", "").replace("|", "_")
         result |= {f"rdf_deviation_{pair.lower()}": rdf.value, f"rdf_deviation_{pair.lower()}_floor": rdf.floor}
-    (slow, slow_error), (fast, fast_error) = (found[label]["diffusion"] for label in ("aa", "cg"))
-    result["time_scaling"] = fast / slow
-    result["time_scaling_error"] = fast / slow * ((fast_error / fast) ** 2 + (slow_error / slow) ** 2) ** 0.5
+    scaling = Compared("", "", "", *(Estimate(*found[label]["diffusion"]) for label in ("aa", "cg"))).ratio
+    result |= {"time_scaling": scaling.value, "time_scaling_error": scaling.error or 0.0}
     for name, measure, index in (("bonds", distances, topology.bonds), ("angles", angles, topology.angles)):
         values = [
             measure(np.asarray(entry.positions[:], dtype=float), index, entry.box) for entry in ensembles.values()

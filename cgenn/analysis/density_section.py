@@ -9,7 +9,7 @@ from cgenn.analysis.compared import Compared, compared_table
 from cgenn.analysis.ensemble import Ensemble
 from cgenn.analysis.molecules import is_lipid, molecule_kinds
 from cgenn.analysis.sections import Part, Section
-from cgenn.analysis.statistics import BlockAverages, Estimate
+from cgenn.analysis.statistics import BlockAverages, Estimate, jackknife
 from cgenn.topology import BeadTopology
 from cgenn.units import AMU_PER_NM3, BAR, thermal_energy
 
@@ -49,14 +49,11 @@ def _averages(side: Ensemble, volumes: Float[np.ndarray, " frames"], mass: float
 def bulk_modulus(found: BlockAverages, temperature: float) -> Estimate:
     """K [bar] at `temperature` [K], with the error of leaving out one block after the other (jackknife)."""
 
-    def modulus(sums: np.ndarray, frames: float) -> float:
-        _, volume, square, shift = sums / frames
-        return thermal_energy(temperature) * volume / (square - shift**2) / BAR
+    def modulus(sums: np.ndarray) -> float:
+        _, volume, square, shift = sums[:-1] / sums[-1]
+        return float(thermal_energy(temperature) * volume / (square - shift**2) / BAR)
 
-    total, frames = found.sums.sum(axis=0), found.frames.sum()
-    used = np.flatnonzero(found.frames > 0)
-    if frames < 2 * len(used) or len(used) < 2:
-        return Estimate(float(modulus(total, frames)), None)
-    left_out = [modulus(total - found.sums[block], frames - found.frames[block]) for block in used]
-    error = float(np.sqrt((len(used) - 1) * np.var(left_out)))
-    return Estimate(float(modulus(total, frames)), error)
+    sums = np.column_stack([found.sums, found.frames])
+    if found.frames.sum() < 2 * np.count_nonzero(found.frames):
+        return Estimate(modulus(sums.sum(axis=0)), None)
+    return Estimate(*jackknife(sums, modulus))
