@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from cgenn.analysis import blocking_error
 from cgenn.comparison import data_ensemble
 from cgenn.data.dataset import BeadDataset
+from cgenn.files import write_json
 from cgenn.graph import BeadGraph
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import Priors, RampPrior
@@ -132,13 +134,28 @@ def reading(
     unit = with_priors(potential, Priors(ramp=ramp.model_copy(update={"height": 1.0})))
     means, errors, slopes = [], [], []
     for dataset, run in zip(datasets, runs, strict=True):
-        values, slope = gauge.read(potential, unit, dataset, run)
+        mean, error, slope = _of_run(gauge, potential, unit, dataset, run)
         if slope == 0:
             raise ValueError(f"no two beads of {dataset.path} are within the {ramp.range} nm of the ramp")
-        means.append(float(values.mean()))
-        errors.append(float(blocking_error(values)))
+        means.append(mean)
+        errors.append(error)
         slopes.append(slope)
     return Reading(ramp.height, tuple(means), tuple(errors), tuple(slopes))
+
+
+def _of_run(
+    gauge: Gauge, potential: Potential, unit: Potential, dataset: BeadDataset, run: Run
+) -> tuple[float, float, float]:
+    """Mean, its standard error and slope; kept in the folder of the run, for they can take as long as it did."""
+    kept = run.folder / "reading.json"
+    assert unit.priors.ramp is not None
+    of = {"quantity": gauge.name, "range": unit.priors.ramp.range, "frames": run.n_frames}
+    if kept.exists() and (found := json.loads(kept.read_text(encoding="utf-8")))["of"] == of:
+        return found["mean"], found["error"], found["slope"]
+    values, slope = gauge.read(potential, unit, dataset, run)
+    mean, error = float(values.mean()), float(blocking_error(values))
+    write_json(kept, {"of": of, "mean": mean, "error": error, "slope": slope})
+    return mean, error, slope
 
 
 def raised(potential: Potential, found: Reading, gauge: Gauge, reach: float | None, share: float = 1.0) -> Potential:

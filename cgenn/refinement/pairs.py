@@ -84,9 +84,10 @@ def match_pairs(
     splines, kT ln(g/g_data) h / (1 + h), h the highest value of g_data in the whole box: all types change at once, and
     those that hardly meet say little. Nearer than any pair of the data it adds kT h / (1 + h), for a network may have
     holes there. After a round that is no nearer to the data the next one starts from the nearest again, with half the
-    steps from then on. Pairs within a molecule are not counted. The folder `out` gets every model with its runs
-    (`round-0`, the model as given, and so on), `pairs.json`, and the model that is nearest to the data as
-    `model.safetensors`. What is there already is not done again.
+    steps from then on; a model that was matched before goes on with the steps it had come to. Pairs within a molecule
+    are not counted. The folder `out` gets every model with its runs (`round-0`, the model as given, and so on),
+    `pairs.json`, and the model that is nearest to the data as `model.safetensors`. What is there already is not done
+    again.
 
     Args:
         potential: a trained potential or its file.
@@ -116,7 +117,8 @@ def match_pairs(
     for entry, counted in zip(given, wanted, strict=True):
         if not counted.counts.any():
             raise ValueError(f"no two beads of different molecules of {entry.path} are within {pairs.range:g} nm")
-    folder, found, best, share = Path(out), {}, "", 1.0
+    folder, found, best = Path(out), {}, ""
+    share = potential.provenance.get("pairs", {}).get("share", 1.0)
     header = {"range": pairs.range} | ({"quantity": None} if gauge is None else gauge.record)
     claim(folder / "pairs.json", header)
     for number in range(rounds + 1):
@@ -138,7 +140,9 @@ def match_pairs(
                 potential = raised(potential, read, gauge, reach, share)
     chosen = Potential.load(folder / best / "model.safetensors")
     note_force_errors(chosen, given)
-    chosen.provenance["pairs"] = {"chosen": best, "deviations": [entry.mean for entry in found.values()]}
+    chosen.provenance["pairs"] = {
+        "chosen": best, "deviations": [entry.mean for entry in found.values()], "share": share
+    }  # fmt: skip
     chosen.save(folder / "model.safetensors")
     rounds_made = [{"model": name} | asdict(entry) for name, entry in found.items()]
     write_json(folder / "pairs.json", header | {"chosen": best, "rounds": rounds_made})
