@@ -135,8 +135,6 @@ def reading(
     means, errors, slopes = [], [], []
     for dataset, run in zip(datasets, runs, strict=True):
         mean, error, slope = _of_run(gauge, potential, unit, dataset, run)
-        if slope == 0:
-            raise ValueError(f"no two beads of {dataset.path} are within the {ramp.range} nm of the ramp")
         means.append(mean)
         errors.append(error)
         slopes.append(slope)
@@ -147,12 +145,14 @@ def _of_run(
     gauge: Gauge, potential: Potential, unit: Potential, dataset: BeadDataset, run: Run
 ) -> tuple[float, float, float]:
     """Mean, its standard error and slope; kept in the folder of the run, for they can take as long as it did."""
-    kept = run.folder / "reading.json"
-    assert unit.priors.ramp is not None
-    of = {"quantity": gauge.name, "range": unit.priors.ramp.range, "frames": run.n_frames}
+    kept, ramp = run.folder / "reading.json", unit.priors.ramp
+    assert ramp is not None
+    of = {"quantity": gauge.name, "range": ramp.range, "frames": run.n_frames}
     if kept.exists() and (found := json.loads(kept.read_text(encoding="utf-8")))["of"] == of:
         return found["mean"], found["error"], found["slope"]
     values, slope = gauge.read(potential, unit, dataset, run)
+    if slope == 0:
+        raise ValueError(f"no two beads of {dataset.path} are within the {ramp.range} nm of the ramp")
     mean, error = float(values.mean()), float(blocking_error(values))
     write_json(kept, {"of": of, "mean": mean, "error": error, "slope": slope})
     return mean, error, slope

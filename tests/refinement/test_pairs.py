@@ -1,6 +1,7 @@
 """A gas whose pair energies are known: they are found again from its radial distribution functions."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cgenn.data.dataset import BeadDataset
 from cgenn.h5md import Frames
 from cgenn.potential.potential import Potential
 from cgenn.potential.priors import PairPrior, Priors
+from cgenn.refinement.gauge import Gauge
 from cgenn.refinement.pairs import _counted, _improved, match_pairs
 from cgenn.simulation.config import SimulationConfig
 from cgenn.simulation.run import simulate
@@ -82,7 +84,7 @@ def test_energies_of_pairs_are_found(matched):
 def test_after_a_round_that_is_no_nearer_steps_are_half_as_long(dataset, tmp_path):
     """In runs so short that chance decides. The next model lies half way between the nearest and the one before."""
     out, short = tmp_path / "out", CONFIG.model_copy(update={"steps": 40, "equilibration": 0, "report_interval": 20})
-    match_pairs(potential(TRUE), dataset, short, out, rounds=7)
+    found = match_pairs(potential(TRUE), dataset, short, out, rounds=7)
     means = [entry["mean"] for entry in json.loads((out / "pairs.json").read_text())["rounds"]]
     models = [Potential.load(out / f"round-{number}/model.safetensors") for number in range(len(means))]
     rows = [np.array(list(model.priors.pairs.coefficients.values())) for model in models]
@@ -94,6 +96,16 @@ def test_after_a_round_that_is_no_nearer_steps_are_half_as_long(dataset, tmp_pat
             missed += 1
             np.testing.assert_allclose(rows[number + 1], (rows[best] + rows[number]) / 2, atol=1e-9)
     assert missed > 0
+    share = 0.5 ** (missed + (means[-1] >= means[best]))
+    assert found.provenance["pairs"]["share"] == share
+    steps = {}
+    for name in ("goes-on", "anew"):
+        match_pairs(found, dataset, short, tmp_path / name, rounds=1)
+        models = [Potential.load(tmp_path / name / f"round-{number}/model.safetensors") for number in (0, 1)]
+        rows = [np.array(list(model.priors.pairs.coefficients.values())) for model in models]
+        steps[name] = rows[1] - rows[0]
+        found.provenance.pop("pairs", None)
+    np.testing.assert_allclose(steps["goes-on"], share * steps["anew"], atol=1e-9)
 
 
 def test_what_is_there_is_not_done_again(matched, dataset):
@@ -120,6 +132,25 @@ def test_a_ramp_keeps_the_pressure_meanwhile(dataset, tmp_path):
     assert len(second.priors.pairs.coefficients["A|B"]) == 7
     with pytest.raises(ValueError, match=r"quantity was 'pressure', now 'tension'; wanted was 500.0, now 0.0"):
         match_pairs(potential(), dataset, quick, tmp_path / "out", rounds=1, tension=0.0, reach=0.4)
+
+
+def test_a_reading_is_taken_once_for_a_run(dataset, tmp_path, monkeypatch):
+    """That takes as long as the run, where there are many beads."""
+    quick, taken = CONFIG.model_copy(update={"steps": 100, "equilibration": 20}), []
+    read = Gauge.read
+
+    def counted(*given):
+        taken.append(given[-1].folder.parent.name)
+        return read(*given)
+
+    monkeypatch.setattr(Gauge, "read", counted)
+    given = {"rounds": 1, "pressure": 500.0, "reach": 0.4}
+    match_pairs(potential(), dataset, quick, tmp_path / "out", **given)
+    before = (tmp_path / "out/pairs.json").read_bytes()
+    shutil.rmtree(tmp_path / "out/round-1/run")
+    match_pairs(potential(), dataset, quick, tmp_path / "out", **given)
+    assert taken == ["round-0", "round-1", "round-1"]
+    assert (tmp_path / "out/pairs.json").read_bytes() == before
 
 
 def test_mistakes_are_named(dataset, tmp_path):
