@@ -78,7 +78,7 @@ def main(
                 reference = AtomReference.open(aa.folder)
                 fragments = replace(reference, sources=reference.sources[:1])
                 row = there_and_back(folder, aa, fragments, mapping, 2 if quick else frames, dynamics)
-            except (ValueError, ArithmeticError, openmm.OpenMMException) as error:
+            except (ImportError, ValueError, ArithmeticError, openmm.OpenMMException) as error:
                 row = {"system": system, "mapping": mapping, "reason": str(error)}
             rows.append(row)
             write_json(out / "backmapping.json", {"rows": rows})

@@ -23,6 +23,7 @@ from cgenn.analysis import Ensemble, Report, blocking_error
 from cgenn.analysis.membrane_section import membrane_part
 from cgenn.comparison import data_ensemble, model_ensemble, speed
 from cgenn.files import atomic, write_json
+from cgenn.mapping.bond_orders import import_rdkit
 from cgenn.reference.system import AllAtomSystem, load_system
 from cgenn.refinement.rounds import at_mean_size
 from cgenn.simulation.pressure import tensions
@@ -30,7 +31,7 @@ from cgenn.simulation.pressure import tensions
 SYSTEM, MAPPING = "popc-bilayer", "lipids-martini"
 TIMESTEP, AREA_ROUND = 0.01, 100.0
 """Of the beads [ps]; length of a simulation that finds the mean area [ps]."""
-ROUNDS = {"paired": (16.0, 8), "settled": (60.0, 5)}
+ROUNDS = {"paired": (16.0, 8), "settled": (200.0, 5)}
 """Of `match_pairs`: length of each simulation [ps], and rounds after the first. In short ones the model gets so far
 that long ones are worth it: tails come to rest slowly."""
 NOISE, VIRIALS = 0.03, 1.0
@@ -53,6 +54,7 @@ def main(
 ) -> None:
     """Area per lipid, thickness, order of the tails and speed of beads against atoms."""
     console = Console(stderr=True, highlight=False)
+    import_rdkit("the mapping of lipids")  # said before the atoms are simulated, not after
     system = load_system(SYSTEM)
     if quick:
         system, length, equilibration, interval, beads, epochs = raft(out / "raft"), 0.2, 0.02, 0.02, 0.4, 1
