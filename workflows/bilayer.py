@@ -31,7 +31,7 @@ from cgenn.simulation.pressure import tensions
 SYSTEM, MAPPING = "popc-bilayer", "lipids-martini"
 TIMESTEP, AREA_ROUND = 0.01, 100.0
 """Of the beads [ps]; length of a simulation that finds the mean area [ps]."""
-ROUNDS = {"paired": (16.0, 8), "settled": (200.0, 5)}
+ROUNDS = {"paired": (16.0, 8), "settled": (200.0, 3)}
 """Of `match_pairs`: length of each simulation [ps], and rounds after the first. In short ones the model gets so far
 that long ones are worth it: tails come to rest slowly."""
 NOISE, VIRIALS = 0.03, 1.0
